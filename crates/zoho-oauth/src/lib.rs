@@ -1,1 +1,22 @@
 //! OAuth token persistence for Zoho.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod clock;
+mod credential;
+mod data_center;
+mod error;
+mod query;
+mod secret;
+pub mod store;
+mod token;
+
+pub use clock::Timestamp;
+pub use credential::{
+    AccessCredential, Credential, GrantCredential, OAuthClient, RefreshCredential,
+};
+pub use data_center::{DataCenter, DataCenterBuilder, DataCenters, Environment};
+pub use error::{Error, ErrorCode, ErrorKind, Result};
+pub use query::{Criterion, TokenQuery};
+pub use secret::{AccessToken, ClientSecret, CodeVerifier, Fingerprint, GrantToken, RefreshToken};
+pub use store::{ListStore, TokenStore, TokenTable};
+pub use token::{ClientId, OAuthToken, TokenId, UserName};

@@ -1,0 +1,439 @@
+//! Zoho's data centers: which accounts server and which API belong together.
+//!
+//! The eight centers that all official SDKs hold are built in (see [`DataCenters::known`]). More
+//! can be added at run time: Zoho opens new ones, and a sandbox is one too. A token belongs to one
+//! center for life, so the center is looked up from the token's `api_domain`, never from a global.
+
+use std::fmt;
+use std::sync::Arc;
+
+use url::{Host, Url};
+
+use crate::error::{Error, ErrorCode, Result};
+
+/// Which organisation of a data center a token is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Environment {
+    /// The organisation that works.
+    #[default]
+    Production,
+    /// Its copy to try things on.
+    Sandbox,
+    /// An organisation of Zoho's developer edition.
+    Developer,
+}
+
+/// One data center: its accounts server and its API domains. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DataCenter(Arc<Inner>);
+
+#[derive(PartialEq, Eq)]
+struct Inner {
+    name: String,
+    accounts_url: String,
+    production: Option<String>,
+    sandbox: Option<String>,
+    developer: Option<String>,
+    upload_url: Option<String>,
+}
+
+impl DataCenter {
+    /// Starts the description of a data center that is not built in.
+    ///
+    /// `name` is what the callback of a login calls `location`; `accounts_url` is the address of
+    /// the accounts server without a path.
+    pub fn builder(name: impl Into<String>, accounts_url: impl Into<String>) -> DataCenterBuilder {
+        DataCenterBuilder {
+            allow_plain_http: false,
+            inner: Inner {
+                name: name.into(),
+                accounts_url: accounts_url.into(),
+                production: None,
+                sandbox: None,
+                developer: None,
+                upload_url: None,
+            },
+        }
+    }
+
+    fn official(name: &str, accounts: &str, domain: &str, upload_url: &str) -> Self {
+        Self(Arc::new(Inner {
+            name: name.into(),
+            accounts_url: format!("https://{accounts}"),
+            production: Some(format!("https://www.{domain}")),
+            sandbox: Some(format!("https://sandbox.{domain}")),
+            developer: Some(format!("https://developer.{domain}")),
+            upload_url: Some(format!("https://{upload_url}")),
+        }))
+    }
+
+    /// Returns the short name in lower case, which the login's callback calls `location`: `us`.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Returns the accounts server, without a slash at the end.
+    pub fn accounts_url(&self) -> &str {
+        &self.0.accounts_url
+    }
+
+    /// Returns the API domain of an environment, if it is known for this center.
+    pub fn api_domain(&self, environment: Environment) -> Option<&str> {
+        match environment {
+            Environment::Production => self.0.production.as_deref(),
+            Environment::Sandbox => self.0.sandbox.as_deref(),
+            Environment::Developer => self.0.developer.as_deref(),
+        }
+    }
+
+    /// Returns the server that takes file uploads, if it is known for this center.
+    pub fn upload_url(&self) -> Option<&str> {
+        self.0.upload_url.as_deref()
+    }
+
+    /// Returns the environment whose API domain is `domain`.
+    pub fn environment_of(&self, domain: &str) -> Option<Environment> {
+        let environments = [
+            Environment::Production,
+            Environment::Sandbox,
+            Environment::Developer,
+        ];
+        environments.into_iter().find(|&environment| {
+            self.api_domain(environment)
+                .is_some_and(|known| same_origin(known, domain))
+        })
+    }
+}
+
+macro_rules! official {
+    ($($(#[$doc:meta])* $method:ident = $name:literal, $accounts:literal, $domain:literal, $upload:literal;)*) => {
+        impl DataCenter {
+            $($(#[$doc])* pub fn $method() -> Self {
+                Self::official($name, $accounts, $domain, $upload)
+            })*
+        }
+
+        impl DataCenters {
+            /// Returns the eight centers that Zoho's official SDKs for CRM 8 hold.
+            ///
+            /// The United Kingdom, the United Arab Emirates and Singapore have accounts servers,
+            /// but no document we could open confirms the address of their CRM: add them with
+            /// [`add`](Self::add) once you know it.
+            pub fn known() -> Self {
+                Self { centers: vec![$(DataCenter::$method()),*] }
+            }
+        }
+    };
+}
+
+official! {
+    /// The United States: `accounts.zoho.com`.
+    us = "us", "accounts.zoho.com", "zohoapis.com", "content.zohoapis.com";
+    /// Europe: `accounts.zoho.eu`.
+    eu = "eu", "accounts.zoho.eu", "zohoapis.eu", "content.zohoapis.eu";
+    /// India: `accounts.zoho.in`.
+    india = "in", "accounts.zoho.in", "zohoapis.in", "content.zohoapis.in";
+    /// Australia: `accounts.zoho.com.au`.
+    au = "au", "accounts.zoho.com.au", "zohoapis.com.au", "content.zohoapis.com.au";
+    /// Japan: `accounts.zoho.jp`.
+    jp = "jp", "accounts.zoho.jp", "zohoapis.jp", "content.zohoapis.jp";
+    /// China: `accounts.zoho.com.cn`. Logins of Chinese users must start there.
+    cn = "cn", "accounts.zoho.com.cn", "zohoapis.com.cn", "content.zohoapis.com.cn";
+    /// Canada: `accounts.zohocloud.ca`.
+    ca = "ca", "accounts.zohocloud.ca", "zohoapis.ca", "upload.zohocloud.ca";
+    /// Saudi Arabia: `accounts.zoho.sa`.
+    sa = "sa", "accounts.zoho.sa", "zohoapis.sa", "files.zoho.sa";
+}
+
+impl fmt::Debug for DataCenter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DataCenter({} at {})", self.name(), self.accounts_url())
+    }
+}
+
+/// Describes a data center that is not built in. See [`DataCenter::builder`].
+pub struct DataCenterBuilder {
+    inner: Inner,
+    allow_plain_http: bool,
+}
+
+impl fmt::Debug for DataCenterBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataCenterBuilder")
+            .field("name", &self.inner.name)
+            .field("accounts_url", &self.inner.accounts_url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DataCenterBuilder {
+    /// Sets the API domain of production organisations: what the token answers call `api_domain`.
+    #[must_use]
+    pub fn api_domain(mut self, url: impl Into<String>) -> Self {
+        self.inner.production = Some(url.into());
+        self
+    }
+
+    /// Sets the API domain of sandbox organisations.
+    #[must_use]
+    pub fn sandbox_domain(mut self, url: impl Into<String>) -> Self {
+        self.inner.sandbox = Some(url.into());
+        self
+    }
+
+    /// Sets the API domain of developer organisations.
+    #[must_use]
+    pub fn developer_domain(mut self, url: impl Into<String>) -> Self {
+        self.inner.developer = Some(url.into());
+        self
+    }
+
+    /// Sets the server that takes file uploads.
+    #[must_use]
+    pub fn upload_url(mut self, url: impl Into<String>) -> Self {
+        self.inner.upload_url = Some(url.into());
+        self
+    }
+
+    /// Allows plain http to other machines. Secrets then cross the network in the open.
+    #[must_use]
+    pub fn allow_plain_http(mut self) -> Self {
+        self.allow_plain_http = true;
+        self
+    }
+
+    /// Checks the addresses.
+    ///
+    /// # Errors
+    /// `invalid_input` when an address is not an absolute http(s) URL without query, fragment and
+    /// password; `insecure_url` for plain http to a machine that is not this one.
+    pub fn build(mut self) -> Result<DataCenter> {
+        if self.inner.name.is_empty() {
+            return Err(Error::invalid_input("the name of the data center is empty"));
+        }
+        self.inner.name.make_ascii_lowercase();
+        let plain = self.allow_plain_http;
+        self.inner.accounts_url = checked_url("accounts URL", &self.inner.accounts_url, plain)?;
+        for (what, url) in [
+            ("API domain", &mut self.inner.production),
+            ("sandbox API domain", &mut self.inner.sandbox),
+            ("developer API domain", &mut self.inner.developer),
+            ("upload URL", &mut self.inner.upload_url),
+        ] {
+            if let Some(url) = url {
+                *url = checked_url(what, url, plain)?;
+            }
+        }
+        Ok(DataCenter(Arc::new(self.inner)))
+    }
+}
+
+/// The data centers that an application knows.
+#[derive(Clone, Debug)]
+pub struct DataCenters {
+    centers: Vec<DataCenter>,
+}
+
+impl Default for DataCenters {
+    fn default() -> Self {
+        Self::known()
+    }
+}
+
+impl DataCenters {
+    /// Adds a center, in place of one with the same name.
+    pub fn add(&mut self, center: DataCenter) {
+        self.centers.retain(|known| known.name() != center.name());
+        self.centers.push(center);
+    }
+
+    /// Returns all centers.
+    pub fn iter(&self) -> impl Iterator<Item = &DataCenter> {
+        self.centers.iter()
+    }
+
+    /// Returns the center with this name (`us`, `eu`, …), in upper or lower case.
+    ///
+    /// # Errors
+    /// `unknown_data_center`.
+    pub fn by_name(&self, name: &str) -> Result<&DataCenter> {
+        self.centers
+            .iter()
+            .find(|center| center.name().eq_ignore_ascii_case(name))
+            .ok_or_else(|| {
+                let known: Vec<_> = self.centers.iter().map(DataCenter::name).collect();
+                Error::new(
+                    ErrorCode::UnknownDataCenter,
+                    format!(
+                        "no data center is called `{name}`; known are {}",
+                        known.join(", ")
+                    ),
+                )
+            })
+    }
+
+    /// Returns the center with this accounts server.
+    pub fn by_accounts_url(&self, url: &str) -> Option<&DataCenter> {
+        self.centers
+            .iter()
+            .find(|center| same_origin(center.accounts_url(), url))
+    }
+
+    /// Returns the center that this API domain, of any environment, belongs to.
+    pub fn by_api_domain(&self, domain: &str) -> Option<&DataCenter> {
+        self.centers
+            .iter()
+            .find(|center| center.environment_of(domain).is_some())
+    }
+}
+
+/// Returns `url` without a slash at the end, or says what is wrong with it. The address itself is
+/// not repeated when it could hold a password.
+pub(crate) fn checked_url(what: &str, url: &str, allow_plain_http: bool) -> Result<String> {
+    let refused = |why: &str| Err(Error::invalid_input(format!("the {what} {why}")));
+    let Ok(parsed) = Url::parse(url) else {
+        return refused("is not an absolute URL");
+    };
+    if !matches!(parsed.scheme(), "http" | "https") || parsed.host().is_none() {
+        return refused("is not an http or https URL");
+    }
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return refused("holds a user name or password");
+    }
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        return refused("has a query or a fragment");
+    }
+    if parsed.scheme() == "http" && !allow_plain_http && !is_loopback(&parsed) {
+        return Err(Error::new(
+            ErrorCode::InsecureUrl,
+            format!("the {what} `{parsed}` would send secrets over plain http"),
+        ));
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Whether two URLs name the same scheme, host and port.
+fn same_origin(one: &str, other: &str) -> bool {
+    match (Url::parse(one), Url::parse(other)) {
+        (Ok(one), Ok(other)) => one.origin() == other.origin() && one.origin().is_tuple(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_official_one() {
+        let known = DataCenters::known();
+        let rows: Vec<_> = known
+            .iter()
+            .map(|c| {
+                (
+                    c.name(),
+                    c.accounts_url(),
+                    c.api_domain(Environment::Sandbox),
+                )
+            })
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                (
+                    "us",
+                    "https://accounts.zoho.com",
+                    Some("https://sandbox.zohoapis.com")
+                ),
+                (
+                    "eu",
+                    "https://accounts.zoho.eu",
+                    Some("https://sandbox.zohoapis.eu")
+                ),
+                (
+                    "in",
+                    "https://accounts.zoho.in",
+                    Some("https://sandbox.zohoapis.in")
+                ),
+                (
+                    "au",
+                    "https://accounts.zoho.com.au",
+                    Some("https://sandbox.zohoapis.com.au")
+                ),
+                (
+                    "jp",
+                    "https://accounts.zoho.jp",
+                    Some("https://sandbox.zohoapis.jp")
+                ),
+                (
+                    "cn",
+                    "https://accounts.zoho.com.cn",
+                    Some("https://sandbox.zohoapis.com.cn")
+                ),
+                (
+                    "ca",
+                    "https://accounts.zohocloud.ca",
+                    Some("https://sandbox.zohoapis.ca")
+                ),
+                (
+                    "sa",
+                    "https://accounts.zoho.sa",
+                    Some("https://sandbox.zohoapis.sa")
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_center_is_found_by_each_of_its_addresses() {
+        let known = DataCenters::known();
+        assert_eq!(known.by_name("EU").unwrap().name(), "eu");
+        let by_domain = |domain| known.by_api_domain(domain).map(DataCenter::name);
+        assert_eq!(by_domain("https://www.zohoapis.com.cn"), Some("cn"));
+        assert_eq!(by_domain("https://developer.zohoapis.eu/"), Some("eu"));
+        assert_eq!(by_domain("http://www.zohoapis.eu"), None);
+        assert_eq!(by_domain("https://www.zohoapis.eu.evil.example"), None);
+        let accounts = |url| known.by_accounts_url(url).map(DataCenter::name);
+        assert_eq!(accounts("https://accounts.zoho.in"), Some("in"));
+        assert_eq!(accounts("https://accounts.zoho.in@evil.example"), None);
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_known_ones() {
+        let error = DataCenters::known().by_name("mars").unwrap_err();
+        assert_eq!(error.code().as_str(), "unknown_data_center");
+        assert!(error.to_string().contains("us, eu, in"));
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_only() {
+        let build = |url: &str| DataCenter::builder("x", url).build();
+        assert!(build("http://127.0.0.1:8080/").is_ok());
+        assert!(build("http://localhost:8080").is_ok());
+        assert!(build("http://[::1]:8080").is_ok());
+        for (url, code) in [
+            ("http://accounts.example", "insecure_url"),
+            ("http://localhost.example", "insecure_url"),
+            ("ftp://accounts.example", "invalid_input"),
+            ("accounts.example", "invalid_input"),
+            ("https://user:hunter2@accounts.example", "invalid_input"),
+            ("https://accounts.example/?a=b", "invalid_input"),
+        ] {
+            let error = build(url).unwrap_err();
+            assert_eq!(error.code().as_str(), code, "{url}");
+            assert!(!error.to_string().contains("hunter2"));
+        }
+        let allowed = DataCenter::builder("x", "http://accounts.example").allow_plain_http();
+        assert!(allowed.build().is_ok());
+    }
+}

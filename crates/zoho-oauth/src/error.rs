@@ -1,0 +1,354 @@
+//! What can go wrong, and what to do about it.
+//!
+//! One opaque [`Error`] with a [`kind`](Error::kind) for decisions, a stable [`code`](Error::code)
+//! for people and dashboards, and a text that says what happened to what and what to do next. No
+//! error text carries a secret, nor a part of one; a server's answer is parsed, its error code
+//! kept, and the rest dropped, since bodies hold tokens.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::token::OAuthToken;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An argument or a setting is wrong: correct it. Nothing was changed.
+    InvalidInput,
+    /// A person must log in (again): nothing that is stored can be turned into an access token.
+    LoginRequired,
+    /// The registration of the application at Zoho (id, secret, redirect URI, scopes) does not fit.
+    InvalidClient,
+    /// Zoho asks to wait, or asking now would make it do so: try again after [`Error::retry_after`].
+    RateLimited,
+    /// The request contradicts what is stored.
+    Conflict,
+    /// The store could not be reached or refused to work; what it holds is unharmed.
+    StoreUnavailable,
+    /// What the store holds cannot be understood. Nothing was overwritten.
+    StoreDamaged,
+    /// The network or the server at its other end failed: try again.
+    Network,
+    /// The server answered what its protocol does not know.
+    Protocol,
+    /// This store or this server cannot do that.
+    Unsupported,
+    /// A mistake in this library: please report it.
+    Internal,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $kind:ident, $transient:literal, $remedy:literal;)*) => {
+        /// The stable name of an error: [`as_str`](Self::as_str) never changes its meaning.
+        ///
+        /// The troubleshooting section of the README is keyed by these.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorCode {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl ErrorCode {
+            /// Every code of this version.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// Returns the stable text of the code, lower case with underscores.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// Returns the kind that all errors with this code have.
+            pub const fn kind(self) -> ErrorKind {
+                match self { $(Self::$name => ErrorKind::$kind,)* }
+            }
+
+            /// Returns whether the same call may succeed later with nothing changed by anybody.
+            pub const fn is_transient(self) -> bool {
+                match self { $(Self::$name => $transient,)* }
+            }
+
+            /// Returns what to do next, in a sentence.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// An argument or a setting is wrong.
+    InvalidInput = "invalid_input", InvalidInput, false,
+        "Correct the value and call again.";
+    /// A data center that is not in the table was named.
+    UnknownDataCenter = "unknown_data_center", InvalidInput, false,
+        "Name a known data center, or add yours with `DataCenters::add`.";
+    /// A server address is plain http and not on this machine.
+    InsecureUrl = "insecure_url", InvalidInput, false,
+        "Use https, or allow plain http for this data center by name.";
+
+    /// Nothing is stored for this user.
+    LoginRequired = "login_required", LoginRequired, false,
+        "Send the person through the login again.";
+    /// Zoho refused the grant token or the refresh token (`invalid_code`): used, expired or revoked.
+    InvalidCode = "invalid_code", LoginRequired, false,
+        "Send the person through the login again; a grant token works once and for a few minutes.";
+    /// The stored access token ended, and there is no refresh token to make another one.
+    AccessTokenEnded = "access_token_ended", LoginRequired, false,
+        "Start from a refresh token or a grant token instead of a bare access token.";
+    /// Zoho answered the exchange without a refresh token.
+    RefreshTokenMissing = "refresh_token_missing", LoginRequired, false,
+        "Ask for `access_type=offline`, and for `prompt=consent` if the person has consented before.";
+    /// The record was deleted, by this process or another one.
+    RecordDeleted = "record_deleted", LoginRequired, false,
+        "Send the person through the login again, and drop the handle that you hold.";
+    /// The person refused, or too many codes were asked for in ten minutes (`access_denied`).
+    AccessDenied = "access_denied", LoginRequired, false,
+        "Ask the person whether to try again; after several tries wait ten minutes.";
+    /// The answer to a login cannot be trusted: wrong state, or an accounts server of no known data center.
+    CallbackRefused = "callback_refused", LoginRequired, false,
+        "Start the login again from the beginning, in the same browser.";
+
+    /// Zoho does not know the client id, or not at this data center (`invalid_client`).
+    InvalidClient = "invalid_client", InvalidClient, false,
+        "Compare the client id with the API console, and the data center with the one it was registered at.";
+    /// The client secret is wrong, or of another data center (`invalid_client_secret`).
+    InvalidClientSecret = "invalid_client_secret", InvalidClient, false,
+        "Copy the client secret from the API console anew; each data center may have its own.";
+    /// The redirect URI is not the registered one (`invalid_redirect_uri`).
+    InvalidRedirectUri = "invalid_redirect_uri", InvalidClient, false,
+        "Use exactly the redirect URI that the API console lists, to the last slash.";
+    /// A scope is unknown to Zoho (`invalid_scope`).
+    InvalidScope = "invalid_scope", InvalidClient, false,
+        "Check the names of the scopes: `Service.group.OPERATION`, separated by commas.";
+
+    /// Zoho throttles (`Access Denied`).
+    Throttled = "throttled", RateLimited, true,
+        "Wait until the window ends; share one store so that a token is refreshed only once.";
+    /// The own budget of new access tokens is spent, before Zoho would throttle.
+    MintBudget = "mint_budget", RateLimited, true,
+        "Wait until the window ends; look for who keeps asking for new access tokens.";
+
+    /// The record with this id belongs to another user or another client.
+    IdConflict = "id_conflict", Conflict, false,
+        "Save without an id, or with the id that belongs to this user.";
+    /// All ids that fit Zoho's ten-digit column are used.
+    IdsExhausted = "ids_exhausted", Conflict, false,
+        "Move the tokens that are still needed to a new store.";
+
+    /// The store could not be read or written.
+    StoreUnavailable = "store_unavailable", StoreUnavailable, true,
+        "See the cause; try again when the store is back.";
+    /// Another process holds the store's lock for too long.
+    StoreLocked = "store_locked", StoreUnavailable, true,
+        "Try again; if it lasts, look for a process that holds the lock.";
+    /// There is no room left.
+    StoreFull = "store_full", StoreUnavailable, true,
+        "Make room on the disk; the stored tokens are as they were.";
+    /// This process may not read or write the store.
+    StorePermission = "store_permission", StoreUnavailable, false,
+        "Give the user of this process read and write access to the file and its folder, and nobody else.";
+    /// A token was issued by Zoho and could not be saved; see [`Error::unsaved_token`].
+    TokenNotSaved = "token_not_saved", StoreUnavailable, false,
+        "Take the token out of this error with `unsaved_token`, and save it when the store is back: its grant token is spent.";
+
+    /// The stored data is damaged.
+    StoreDamaged = "store_damaged", StoreDamaged, false,
+        "Restore the file from a backup, or correct the named line by hand; nothing was overwritten.";
+    /// The file or table was made by something else.
+    StoreForeign = "store_foreign", StoreDamaged, false,
+        "Check the path: this is not a token store, and it was left untouched.";
+
+    /// The connection failed.
+    Network = "network", Network, true,
+        "Check the connection and the proxy, and try again.";
+    /// The server did not answer in time.
+    Timeout = "timeout", Network, true,
+        "Try again; raise the time-out if the server is known to be slow.";
+    /// The server failed (HTTP 5xx, or a page where JSON was due).
+    ServerError = "server_error", Network, true,
+        "Try again later; if it lasts, look at Zoho's status page.";
+
+    /// The server answered what its protocol does not know.
+    UnexpectedAnswer = "unexpected_answer", Protocol, false,
+        "Check that the address is Zoho's; if it is, please report the code.";
+
+    /// This store or this server cannot do that.
+    Unsupported = "unsupported", Unsupported, false,
+        "See the documentation of this store.";
+
+    /// A mistake in this library.
+    Internal = "internal", Internal, false,
+        "Please report it, with the steps that led here.";
+}
+
+/// What went wrong. See the [module documentation](self).
+///
+/// Cheap to clone: everybody who waits for one refresh gets the same error.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    code: ErrorCode,
+    message: String,
+    server_code: Option<String>,
+    retry_at: Option<Timestamp>,
+    unsaved: Option<OAuthToken>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync + 'static>>,
+}
+
+impl Error {
+    /// Makes an error of `code`; `message` says what happened to what, without a full stop.
+    ///
+    /// For authors of stores. Keep secrets out of `message`.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            code,
+            message: message.into(),
+            server_code: None,
+            retry_at: None,
+            unsaved: None,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidInput, message)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// Adds the error that caused this one.
+    #[must_use]
+    pub fn caused_by(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.with(|inner| inner.source = Some(Arc::new(source)))
+    }
+
+    /// Adds the moment from which on the call may succeed.
+    #[must_use]
+    pub fn retry_at(self, moment: Timestamp) -> Self {
+        self.with(|inner| inner.retry_at = Some(moment))
+    }
+
+    pub(crate) fn with_server_code(self, server_code: impl Into<String>) -> Self {
+        self.with(|inner| inner.server_code = Some(server_code.into()))
+    }
+
+    pub(crate) fn with_unsaved_token(self, token: OAuthToken) -> Self {
+        self.with(|inner| inner.unsaved = Some(token))
+    }
+
+    /// Returns what the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.code.kind()
+    }
+
+    /// Returns the stable code.
+    pub fn code(&self) -> ErrorCode {
+        self.0.code
+    }
+
+    /// Returns whether the same call may succeed later with nothing changed by anybody.
+    pub fn is_transient(&self) -> bool {
+        self.0.code.is_transient()
+    }
+
+    /// Returns what happened, without the advice that `Display` adds.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Returns what to do next, in a sentence.
+    pub fn remedy(&self) -> &'static str {
+        self.0.code.remedy()
+    }
+
+    /// Returns the error code that the server gave, such as `invalid_code`.
+    pub fn server_code(&self) -> Option<&str> {
+        self.0.server_code.as_deref()
+    }
+
+    /// Returns how long to wait before trying again, as far as it is known, by the wall clock.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_at.map(|at| at.since(Timestamp::now()))
+    }
+
+    /// Returns the token that Zoho issued and the store failed to keep.
+    ///
+    /// Only for [`ErrorCode::TokenNotSaved`]. The grant token that it came from is spent, so
+    /// nothing but this record holds the new refresh token: save it as soon as the store is back.
+    pub fn unsaved_token(&self) -> Option<&OAuthToken> {
+        self.0.unsaved.as_ref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { code, message, .. } = &*self.0;
+        write!(f, "{message} [{}]. {}", code.as_str(), code.remedy())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("code", &self.0.code.as_str())
+            .field("message", &self.0.message);
+        if let Some(server_code) = &self.0.server_code {
+            out.field("server_code", server_code);
+        }
+        if let Some(retry_at) = &self.0.retry_at {
+            out.field("retry_at", retry_at);
+        }
+        if let Some(source) = &self.0.source {
+            out.field("source", source);
+        }
+        out.finish_non_exhaustive()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_have_a_remedy() {
+        let texts: HashSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(texts.len(), ErrorCode::ALL.len());
+        for code in ErrorCode::ALL {
+            assert!(code.remedy().ends_with('.'), "{}", code.as_str());
+        }
+    }
+
+    #[test]
+    fn display_says_what_happened_the_code_and_what_to_do() {
+        let error = Error::new(ErrorCode::StoreFull, "cannot write `/tmp/tokens.txt`")
+            .caused_by(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        assert_eq!(
+            error.to_string(),
+            "cannot write `/tmp/tokens.txt` [store_full]. Make room on the disk; the stored tokens are as they were."
+        );
+        assert!(std::error::Error::source(&error).is_some());
+        assert!(error.is_transient());
+    }
+}

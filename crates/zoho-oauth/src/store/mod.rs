@@ -1,0 +1,148 @@
+//! Where tokens live: the contract that every store keeps, and the stores themselves.
+//!
+//! Start with [`TokenStore`]. Its meaning is written once, in [`TokenTable`], which does no I/O;
+//! [`ListStore`] and [`FileStore`] are thin shells around it, and the databases are held to it by
+//! the conformance kit ([`crate::conformance`], feature `conformance`). Stores know nothing of
+//! networks, of refreshing, or of the clock.
+
+mod coordination;
+#[cfg(feature = "file")]
+pub mod file;
+#[cfg(any(feature = "file", feature = "sqlite"))]
+mod host_lock;
+mod list;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+mod table;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::error::Result;
+use crate::query::TokenQuery;
+use crate::token::{OAuthToken, TokenId};
+
+pub use coordination::{Coordination, CoordinationKey, Guarantee, Memo, Permit, Verdict};
+pub use list::ListStore;
+pub use table::TokenTable;
+
+/// A place where tokens live. Six methods; anyone can implement it.
+///
+/// # What a store promises
+/// - **Identity.** One record per login: the user name and the client id together. A record
+///   without a user name is known by its refresh token and client id, then by its grant token and
+///   client id, then by its access token. Two applications of one user never share a record.
+/// - **Ids** are allocated by the store in rising order and never used twice, not even after
+///   [`delete_tokens`](Self::delete_tokens).
+/// - **Atomicity.** Readers see the old record or the new one, never a mixture; the same save from
+///   many tasks or processes at once leaves one record. When a write fails, the stored record is
+///   what it was.
+/// - **Durability.** When a write answers `Ok`, it survives a crash, as far as the store outlives
+///   the process at all.
+/// - **Absence is an answer**, `None` or `false`, not an error.
+/// - **Values** come back exactly as they were saved, or the save is refused with a clear error.
+///
+/// [`TokenTable`] carries all the rules and can be the heart of a store of your own: see
+/// `examples/own_store.rs`. The kit in [`crate::conformance`] tells you whether it is right.
+///
+/// # Cancellation
+/// A future that is dropped before it resolves leaves the record as it was or as it was to be,
+/// never in between.
+#[async_trait]
+pub trait TokenStore: Debug + Send + Sync + 'static {
+    /// Returns the complete record for partial information, or `None`.
+    ///
+    /// Where several match, the one with the lowest id.
+    ///
+    /// # Errors
+    /// [`StoreUnavailable`](crate::ErrorKind::StoreUnavailable) or
+    /// [`StoreDamaged`](crate::ErrorKind::StoreDamaged); never for absence.
+    async fn find_token(&self, query: &TokenQuery) -> Result<Option<OAuthToken>>;
+
+    /// Inserts or updates, atomically and durably, and returns the id the record has from now on.
+    ///
+    /// - **With an id**: the record with that id is updated. If there is none, and the id is
+    ///   higher than any the store ever gave, it is inserted under it (that is how records move
+    ///   between stores); otherwise it was deleted, and stays so: `record_deleted`. If the update
+    ///   gives the record the identity of another one, the two become one, under the other's id.
+    /// - **Without an id**: the record with the same identity is updated, or a new one inserted.
+    ///   A record that was saved before its user name was known is recognised by its tokens.
+    /// - **Blank fields keep the stored value.** The access token and its expiry go together: a
+    ///   different access token never keeps the old one's expiry, and an expiry without an access
+    ///   token is ignored where one is stored.
+    ///
+    /// # Errors
+    /// `invalid_input` when there is nothing to identify the record by, when a new record holds
+    /// no token, or when a value cannot be stored; `id_conflict` when the record with that id
+    /// belongs to another user or client; `record_deleted`, `ids_exhausted` as said; and what
+    /// keeps the store from working. After an error the stored record is what it was.
+    async fn save_token(&self, token: &OAuthToken) -> Result<TokenId>;
+
+    /// Deletes a record; `true` if it was there.
+    ///
+    /// # Errors
+    /// What keeps the store from working; never for absence.
+    async fn delete_token(&self, id: TokenId) -> Result<bool>;
+
+    /// Returns all records in the order of their ids.
+    ///
+    /// # Errors
+    /// What keeps the store from working.
+    async fn get_tokens(&self) -> Result<Vec<OAuthToken>>;
+
+    /// Deletes all records in one operation and returns how many there were.
+    ///
+    /// # Errors
+    /// What keeps the store from working; then all records are still there.
+    async fn delete_tokens(&self) -> Result<usize>;
+
+    /// Returns the record with this id, or `None`.
+    ///
+    /// # Errors
+    /// What keeps the store from working; never for absence.
+    async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>>;
+
+    /// Returns the means to agree with other processes on who refreshes, if the store has them.
+    ///
+    /// Without them a token is refreshed once per process; the authenticator says so in
+    /// [`guarantee`](crate::Authenticator::guarantee). A decorator forwards this to the store
+    /// inside it.
+    fn coordination(&self) -> Option<&dyn Coordination> {
+        None
+    }
+}
+
+macro_rules! forward {
+    ($pointer:ident) => {
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<S: TokenStore + ?Sized> TokenStore for $pointer<S> {
+            async fn find_token(&self, query: &TokenQuery) -> Result<Option<OAuthToken>> {
+                (**self).find_token(query).await
+            }
+            async fn save_token(&self, token: &OAuthToken) -> Result<TokenId> {
+                (**self).save_token(token).await
+            }
+            async fn delete_token(&self, id: TokenId) -> Result<bool> {
+                (**self).delete_token(id).await
+            }
+            async fn get_tokens(&self) -> Result<Vec<OAuthToken>> {
+                (**self).get_tokens().await
+            }
+            async fn delete_tokens(&self) -> Result<usize> {
+                (**self).delete_tokens().await
+            }
+            async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
+                (**self).find_token_by_id(id).await
+            }
+            fn coordination(&self) -> Option<&dyn Coordination> {
+                (**self).coordination()
+            }
+        }
+    };
+}
+
+forward!(Arc);
+forward!(Box);

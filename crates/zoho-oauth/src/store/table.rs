@@ -1,0 +1,318 @@
+//! The rule book: the six operations on a table in memory, without I/O.
+//!
+//! Matching, merging and numbering are written here once. Stores that keep their rows elsewhere
+//! use the same functions ([`identities`], [`merge`], [`check_same_login`]) inside a transaction.
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::query::TokenQuery;
+use crate::secret::{AccessToken, GrantToken, RefreshToken};
+use crate::token::{ClientId, OAuthToken, TokenId, UserName};
+
+/// A token store without the store: what the six methods of [`TokenStore`](super::TokenStore) mean.
+///
+/// Keep one behind a lock, write its [`rows`](Self::rows) wherever you like after each change, and
+/// you have a store of your own that follows every rule.
+#[derive(Clone, Debug, Default)]
+pub struct TokenTable {
+    /// In the order of their ids; every row has one.
+    rows: Vec<OAuthToken>,
+    /// The highest id ever given, whether its row is still there or not; 0 before the first.
+    high_water: u64,
+}
+
+impl TokenTable {
+    /// Returns an empty table that has never given an id.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes rows that were kept elsewhere, in any order.
+    ///
+    /// `highest_id` is what [`highest_id`](Self::highest_id) answered when they were put away; it
+    /// keeps the ids of deleted rows from being given again.
+    ///
+    /// # Errors
+    /// `store_damaged` when a row has no id, or two rows have the same.
+    pub fn from_rows(mut rows: Vec<OAuthToken>, highest_id: Option<TokenId>) -> Result<Self> {
+        rows.sort_by_key(|row| row.id);
+        if rows.first().is_some_and(|row| row.id.is_none()) {
+            return Err(Error::new(
+                ErrorCode::StoreDamaged,
+                "a stored record has no id",
+            ));
+        }
+        if let Some(pair) = rows.windows(2).find(|pair| pair[0].id == pair[1].id) {
+            let id = pair[0].id.map(|id| id.to_string()).unwrap_or_default();
+            return Err(Error::new(
+                ErrorCode::StoreDamaged,
+                format!("two stored records have the id {id}"),
+            ));
+        }
+        let last = rows.last().and_then(|row| row.id);
+        Ok(Self {
+            high_water: last.max(highest_id).map_or(0, TokenId::get),
+            rows,
+        })
+    }
+
+    /// Returns all rows in the order of their ids.
+    pub fn rows(&self) -> &[OAuthToken] {
+        &self.rows
+    }
+
+    /// Returns the highest id that was ever given, also if its row is gone.
+    pub fn highest_id(&self) -> Option<TokenId> {
+        TokenId::new(self.high_water).ok()
+    }
+
+    /// Returns the first row that matches.
+    pub fn find(&self, query: &TokenQuery) -> Option<&OAuthToken> {
+        self.rows.iter().find(|row| query.matches(row))
+    }
+
+    /// Returns the row with this id.
+    pub fn find_by_id(&self, id: TokenId) -> Option<&OAuthToken> {
+        self.position(id).map(|index| &self.rows[index])
+    }
+
+    fn position(&self, id: TokenId) -> Option<usize> {
+        self.rows.binary_search_by_key(&Some(id), |row| row.id).ok()
+    }
+
+    /// Inserts or updates as [`save_token`](super::TokenStore::save_token) says.
+    ///
+    /// # Errors
+    /// As there; the table is then what it was.
+    pub fn save(&mut self, token: &OAuthToken) -> Result<TokenId> {
+        let token = token.checked()?;
+        let by_id = token.id.and_then(|id| self.position(id));
+        if let (Some(id), None) = (token.id, by_id)
+            && id.get() <= self.high_water
+        {
+            return Err(deleted(id));
+        }
+        let Some(index) = by_id.map_or_else(|| self.same_login(&token), |i| Ok(Some(i)))? else {
+            return self.insert(token);
+        };
+        let stored = &self.rows[index];
+        let stored_id = id_of(stored);
+        check_same_login(stored, &token)?;
+        let merged = merge(stored, &token);
+
+        let kept = self.other_identity(index, &merged);
+        let merged = kept.map_or_else(|| merged.clone(), |kept| merge(&self.rows[kept], &merged));
+        let id = id_of(&merged);
+        self.rows[kept.unwrap_or(index)] = merged.clone();
+        self.rows
+            .retain(|row| row.id == Some(id) || !is_same_login_unnamed(row, &merged));
+        if kept.is_some() {
+            self.delete(stored_id);
+        }
+        Ok(id)
+    }
+
+    /// The row that a save without a (stored) id updates.
+    fn same_login(&self, token: &OAuthToken) -> Result<Option<usize>> {
+        let identities = identities(token);
+        if identities.is_empty() {
+            return Err(nothing_to_identify());
+        }
+        Ok(identities
+            .iter()
+            .find_map(|identity| self.rows.iter().position(|row| identity.matches(row))))
+    }
+
+    /// Another row that has the identity which `merged` takes on by being saved over row `index`.
+    fn other_identity(&self, index: usize, merged: &OAuthToken) -> Option<usize> {
+        let name = merged.user_name.as_ref()?;
+        let identity = Identity::User(name, merged.client_id.as_ref());
+        let is_other =
+            |(other, row): &(usize, &OAuthToken)| *other != index && identity.matches(row);
+        let (other, _) = self.rows.iter().enumerate().find(is_other)?;
+        // A row that had this identity all along keeps its id, whatever else has it too.
+        (!identity.matches(&self.rows[index])).then_some(other)
+    }
+
+    fn insert(&mut self, mut token: OAuthToken) -> Result<TokenId> {
+        if !token.holds_a_token() {
+            return Err(nothing_to_store());
+        }
+        let id = match token.id {
+            Some(id) => id,
+            None => next_id(self.high_water)?,
+        };
+        token.id = Some(id);
+        self.high_water = self.high_water.max(id.get());
+        let place = self.rows.partition_point(|row| row.id < Some(id));
+        self.rows.insert(place, token);
+        Ok(id)
+    }
+
+    /// Deletes the row with this id; `true` if it was there.
+    pub fn delete(&mut self, id: TokenId) -> bool {
+        match self.position(id) {
+            Some(index) => {
+                self.rows.remove(index);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Deletes all rows and returns how many there were.
+    pub fn clear(&mut self) -> usize {
+        std::mem::take(&mut self.rows).len()
+    }
+}
+
+/// One way in which a stored row can be the login that a token speaks of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Identity<'a> {
+    /// The same user name under the same client, or both without a client.
+    User(&'a UserName, Option<&'a ClientId>),
+    /// The same refresh token under the same client.
+    Refresh(&'a RefreshToken, Option<&'a ClientId>, Naming),
+    /// The same grant token under the same client.
+    Grant(&'a GrantToken, Option<&'a ClientId>, Naming),
+    /// The same access token, unless the clients contradict each other.
+    Access(&'a AccessToken, Option<&'a ClientId>, Naming),
+}
+
+/// Whether a row that has a user name may be recognised by its tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// Any row: the token that is being saved has no user name.
+    Any,
+    /// Only rows without a user name: the token that is being saved has one, and a row with
+    /// another name is another login.
+    Unnamed,
+}
+
+impl Identity<'_> {
+    pub(crate) fn matches(&self, row: &OAuthToken) -> bool {
+        let named = |naming: Naming| naming == Naming::Any || row.user_name.is_none();
+        let client = row.client_id.as_ref();
+        match *self {
+            Self::User(name, id) => row.user_name.as_ref() == Some(name) && client == id,
+            Self::Refresh(token, id, naming) => {
+                row.refresh_token.as_ref() == Some(token) && client == id && named(naming)
+            }
+            Self::Grant(token, id, naming) => {
+                row.grant_token.as_ref() == Some(token) && client == id && named(naming)
+            }
+            Self::Access(token, id, naming) => {
+                row.access_token.as_ref() == Some(token)
+                    && (client.is_none() || id.is_none() || client == id)
+                    && named(naming)
+            }
+        }
+    }
+}
+
+/// Returns what a save without an id looks for, in this order; the first row that matches the
+/// first identity that matches anything is the one. Empty when the token identifies nothing.
+pub(crate) fn identities(token: &OAuthToken) -> Vec<Identity<'_>> {
+    let client = token.client_id.as_ref();
+    let naming = match token.user_name {
+        Some(_) => Naming::Unnamed,
+        None => Naming::Any,
+    };
+    let user = token.user_name.as_ref();
+    let refresh = token.refresh_token.as_ref();
+    let grant = token.grant_token.as_ref();
+    let access = token.access_token.as_ref();
+    [
+        user.map(|name| Identity::User(name, client)),
+        refresh.map(|token| Identity::Refresh(token, client, naming)),
+        grant.map(|token| Identity::Grant(token, client, naming)),
+        access.map(|token| Identity::Access(token, client, naming)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Returns whether `row` is a nameless record of the very login that `merged` is.
+pub(crate) fn is_same_login_unnamed(row: &OAuthToken, merged: &OAuthToken) -> bool {
+    merged.refresh_token.as_ref().is_some_and(|token| {
+        Identity::Refresh(token, merged.client_id.as_ref(), Naming::Unnamed).matches(row)
+    })
+}
+
+/// Refuses to write the token of one user or client over the record of another.
+pub(crate) fn check_same_login(stored: &OAuthToken, token: &OAuthToken) -> Result<()> {
+    let differs = |what: &str| {
+        let id = id_of(stored);
+        let message = format!("the stored record {id} belongs to another {what}");
+        Err(Error::new(ErrorCode::IdConflict, message))
+    };
+    match (&stored.user_name, &token.user_name) {
+        (Some(stored), Some(given)) if stored != given => return differs("user"),
+        _ => {}
+    }
+    match (&stored.client_id, &token.client_id) {
+        (Some(stored), Some(given)) if stored != given => differs("client"),
+        _ => Ok(()),
+    }
+}
+
+/// Returns `stored` with every field that `token` fills, under the id of `stored`.
+pub(crate) fn merge(stored: &OAuthToken, token: &OAuthToken) -> OAuthToken {
+    fn pick<T: Clone>(token: Option<&T>, stored: Option<&T>) -> Option<T> {
+        token.or(stored).cloned()
+    }
+    let same_access = token.access_token.is_none() || token.access_token == stored.access_token;
+    let expiry_time = if token.access_token.is_none() && stored.access_token.is_some() {
+        stored.expiry_time
+    } else if same_access {
+        token.expiry_time.or(stored.expiry_time)
+    } else {
+        token.expiry_time
+    };
+    OAuthToken {
+        id: stored.id,
+        user_name: pick(token.user_name.as_ref(), stored.user_name.as_ref()),
+        client_id: pick(token.client_id.as_ref(), stored.client_id.as_ref()),
+        client_secret: pick(token.client_secret.as_ref(), stored.client_secret.as_ref()),
+        refresh_token: pick(token.refresh_token.as_ref(), stored.refresh_token.as_ref()),
+        access_token: pick(token.access_token.as_ref(), stored.access_token.as_ref()),
+        grant_token: pick(token.grant_token.as_ref(), stored.grant_token.as_ref()),
+        expiry_time,
+        redirect_url: pick(token.redirect_url.as_ref(), stored.redirect_url.as_ref()),
+        api_domain: pick(token.api_domain.as_ref(), stored.api_domain.as_ref()),
+    }
+}
+
+/// Returns the id after the highest that was ever given.
+pub(crate) fn next_id(high_water: u64) -> Result<TokenId> {
+    TokenId::new(high_water + 1).map_err(|_| {
+        Error::new(
+            ErrorCode::IdsExhausted,
+            format!("the highest id, {}, has been given", TokenId::MAX),
+        )
+    })
+}
+
+pub(crate) fn deleted(id: TokenId) -> Error {
+    Error::new(
+        ErrorCode::RecordDeleted,
+        format!("the stored record {id} was deleted"),
+    )
+}
+
+pub(crate) fn nothing_to_identify() -> Error {
+    Error::invalid_input(
+        "the token has no id, user name, refresh, grant or access token to identify it by",
+    )
+}
+
+pub(crate) fn nothing_to_store() -> Error {
+    Error::invalid_input(
+        "no such record is stored, and the token has no refresh, grant or access token to make one",
+    )
+}
+
+/// The id of a row of a table, which always has one.
+fn id_of(row: &OAuthToken) -> TokenId {
+    row.id.expect("every row of a table has an id")
+}

@@ -1,0 +1,234 @@
+//! The record that stores keep: the ten fields of the official SDKs, with types.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::secret::{AccessToken, ClientSecret, GrantToken, RefreshToken};
+
+/// The number that a store gave to a record: at least 1, at most ten decimal digits.
+///
+/// Stores allocate ids and never use one twice. Ten digits is what the official `varchar(10)`
+/// column holds. Ids compare as numbers, so 10 comes after 9.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenId(u64);
+
+impl TokenId {
+    /// The largest id that fits the official column.
+    pub const MAX: Self = Self(9_999_999_999);
+
+    /// Returns the id with this number.
+    ///
+    /// # Errors
+    /// `invalid_input` when it is zero or has more than ten digits.
+    pub fn new(number: u64) -> Result<Self> {
+        if number == 0 || number > Self::MAX.0 {
+            return Err(Error::invalid_input(format!(
+                "a token id is a number from 1 to {}, not {number}",
+                Self::MAX
+            )));
+        }
+        Ok(Self(number))
+    }
+
+    /// Returns the number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the id after this one, if there is one.
+    pub fn next(self) -> Option<Self> {
+        (self < Self::MAX).then(|| Self(self.0 + 1))
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for TokenId {
+    type Err = Error;
+
+    /// Reads decimal digits as the official stores write them: no sign, no space, no leading zero.
+    fn from_str(text: &str) -> Result<Self> {
+        let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+        match text.parse() {
+            Ok(number) if canonical => Self::new(number),
+            _ => Err(Error::invalid_input(
+                "a token id is a decimal number without sign or leading zero",
+            )),
+        }
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes the value.
+            ///
+            /// # Errors
+            /// `invalid_input` when it is empty: an empty value means "none", and none is `None`.
+            pub fn new(value: impl Into<String>) -> Result<Self> {
+                let value = value.into();
+                if value.is_empty() {
+                    return Err(Error::invalid_input(concat!("the ", $what, " is empty")));
+                }
+                Ok(Self(value))
+            }
+
+            /// Returns the value.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name! {
+    /// Who a token belongs to: the official `UserSignature`, by convention `<email>:<zgid>`.
+    ///
+    /// Compared exactly: `Ann@example.com` and `ann@example.com` are two users.
+    UserName, "user name"
+}
+name! {
+    /// The public name of the application at Zoho (RFC 6749 section 2.2), `1000.…`.
+    ClientId, "client id"
+}
+
+/// A stored login: the ten fields of Zoho's official token file and table.
+///
+/// Any combination is legal in a record, so the fields are public; start from [`OAuthToken::new`].
+/// What an application *starts from* is a [`Credential`](crate::Credential), and what it *looks
+/// for* is a [`TokenQuery`](crate::TokenQuery).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OAuthToken {
+    /// The store's number of the record; `None` until it is saved.
+    pub id: Option<TokenId>,
+    /// Who the token belongs to.
+    pub user_name: Option<UserName>,
+    /// The application that the token was issued to.
+    pub client_id: Option<ClientId>,
+    /// The application's password.
+    pub client_secret: Option<ClientSecret>,
+    /// The key to new access tokens.
+    pub refresh_token: Option<RefreshToken>,
+    /// The key to the API.
+    pub access_token: Option<AccessToken>,
+    /// The grant token that the login began with; spent, but good to find the record by.
+    pub grant_token: Option<GrantToken>,
+    /// The moment at which the access token ends. Belongs to `access_token`: they change together.
+    pub expiry_time: Option<Timestamp>,
+    /// The redirect URI of the login.
+    pub redirect_url: Option<String>,
+    /// Where the API of this user's data center is; opaque, as the accounts server sent it.
+    pub api_domain: Option<String>,
+}
+
+impl OAuthToken {
+    /// Returns a record without a single field.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns whether the record holds any token at all.
+    pub(crate) fn holds_a_token(&self) -> bool {
+        self.refresh_token.is_some() || self.access_token.is_some() || self.grant_token.is_some()
+    }
+
+    /// Returns a copy that treats empty text as none, after checking what no store can keep.
+    ///
+    /// # Errors
+    /// `invalid_input`, naming the field, when a value holds a NUL character: RFC 6749 (appendix A)
+    /// allows none, several databases cannot store one, and C code would see a shorter value.
+    pub(crate) fn checked(&self) -> Result<Self> {
+        let mut token = self.clone();
+        for text in [&mut token.redirect_url, &mut token.api_domain] {
+            if text.as_deref() == Some("") {
+                *text = None;
+            }
+        }
+        let fields = [
+            ("user_name", token.user_name.as_ref().map(UserName::as_str)),
+            ("client_id", token.client_id.as_ref().map(ClientId::as_str)),
+            (
+                "client_secret",
+                token
+                    .client_secret
+                    .as_ref()
+                    .map(ClientSecret::expose_secret),
+            ),
+            (
+                "refresh_token",
+                token
+                    .refresh_token
+                    .as_ref()
+                    .map(RefreshToken::expose_secret),
+            ),
+            (
+                "access_token",
+                token.access_token.as_ref().map(AccessToken::expose_secret),
+            ),
+            (
+                "grant_token",
+                token.grant_token.as_ref().map(GrantToken::expose_secret),
+            ),
+            ("redirect_url", token.redirect_url.as_deref()),
+            ("api_domain", token.api_domain.as_deref()),
+        ];
+        for (name, value) in fields {
+            if value.is_some_and(|value| value.contains('\0')) {
+                return Err(Error::invalid_input(format!(
+                    "the field `{name}` holds a NUL character"
+                )));
+            }
+        }
+        Ok(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_compare_as_numbers_and_read_as_text() {
+        let ten: TokenId = "10".parse().unwrap();
+        let nine: TokenId = "9".parse().unwrap();
+        assert!(nine < ten);
+        assert_eq!(ten.to_string(), "10");
+        for bad in ["", "0", "-1", "+1", "007", "1 ", "ten", "10000000000"] {
+            assert!(bad.parse::<TokenId>().is_err(), "{bad}");
+        }
+        assert_eq!(TokenId::MAX.next(), None);
+        assert_eq!(nine.next(), Some(ten));
+    }
+
+    #[test]
+    fn a_nul_is_refused_and_the_field_named() {
+        let mut token = OAuthToken::new();
+        token.refresh_token = Some(RefreshToken::new("se\0cret").unwrap());
+        let error = token.checked().unwrap_err();
+        assert!(error.to_string().contains("`refresh_token`"));
+        assert!(!error.to_string().contains("cret\""));
+    }
+}
