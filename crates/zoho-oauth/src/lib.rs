@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod accounts;
+mod auth;
 mod clock;
 mod credential;
 mod data_center;
@@ -15,6 +16,7 @@ pub mod store;
 mod token;
 
 pub use accounts::{AccountsClient, Revocation, TokenAnswer};
+pub use auth::{Access, Authenticator, AuthenticatorBuilder, Event, RefreshPolicy, Session};
 pub use clock::Timestamp;
 pub use credential::{
     AccessCredential, Credential, GrantCredential, OAuthClient, RefreshCredential,
@@ -27,5 +29,5 @@ pub use query::{Criterion, TokenQuery};
 pub use secret::{
     AccessToken, ClientSecret, CodeVerifier, Fingerprint, GrantToken, RefreshToken, SavedLogin,
 };
-pub use store::{ListStore, TokenStore, TokenTable};
+pub use store::{Guarantee, ListStore, TokenStore, TokenTable};
 pub use token::{ClientId, OAuthToken, TokenId, UserName};
