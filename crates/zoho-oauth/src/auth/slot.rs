@@ -307,7 +307,8 @@ impl Slot {
             }
         };
         shared.check_name(self, &record);
-        let unchanged = record.access_token.as_ref() == Some(&old.token);
+        let unchanged = record.access_token.as_ref() == Some(&old.token)
+            && record.expiry_time == old.expires_at;
         let seen = if unchanged || old.unsaved {
             // The schedule was made when more was known than the record says; and what is not
             // saved yet is on its way to the store.
@@ -361,6 +362,10 @@ impl Slot {
         }
         let failure = lock(&self.failure);
         let (until, error) = failure.as_ref()?;
+        if matches!(purpose, Purpose::Refused(_)) && error.code() == ErrorCode::MintBudget {
+            // A refused token may draw on what the budget keeps back.
+            return None;
+        }
         (Timestamp::now() < *until).then(|| error.clone())
     }
 
