@@ -29,5 +29,7 @@ pub use query::{Criterion, TokenQuery};
 pub use secret::{
     AccessToken, ClientSecret, CodeVerifier, Fingerprint, GrantToken, RefreshToken, SavedLogin,
 };
+#[cfg(feature = "file")]
+pub use store::FileStore;
 pub use store::{Guarantee, ListStore, TokenStore, TokenTable};
 pub use token::{ClientId, OAuthToken, TokenId, UserName};
