@@ -24,6 +24,7 @@ const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 pub struct ZohoCrmBuilder {
     origin: Origin,
     options: Options,
+    centers: Option<DataCenters>,
     more_centers: Vec<DataCenter>,
     http: HttpOptions,
     max_concurrent_calls: Option<NonZeroUsize>,
@@ -81,6 +82,7 @@ impl ZohoCrmBuilder {
                 find_user: true,
                 refresh_on_authentication_failure: true,
             },
+            centers: None,
             more_centers: Vec::new(),
             http: HttpOptions::default(),
             max_concurrent_calls: None,
@@ -111,9 +113,10 @@ impl ZohoCrmBuilder {
         self
     }
 
-    /// Sets the data centers that are known; the one of the target is always among them.
+    /// Sets the data centers that are known, instead of the official ones or those of the
+    /// authenticator; the one of the target is always among them.
     pub fn data_centers(mut self, centers: DataCenters) -> Self {
-        self.options.data_centers = centers;
+        self.centers = Some(centers);
         self
     }
 
@@ -184,11 +187,17 @@ impl ZohoCrmBuilder {
         let Self {
             origin,
             mut options,
+            centers,
             more_centers,
             http: http_options,
             max_concurrent_calls,
         } = self;
         let own = options.target.data_center().clone();
+        options.data_centers = match (centers, &origin) {
+            (Some(centers), _) => centers,
+            (None, Origin::Ready { authenticator, .. }) => authenticator.data_centers().clone(),
+            (None, Origin::Login { .. }) => DataCenters::known(),
+        };
         for center in more_centers.into_iter().chain([own.clone()]) {
             options.data_centers.add(center);
         }

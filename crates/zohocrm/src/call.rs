@@ -110,7 +110,8 @@ impl Call {
     }
 
     pub(crate) fn set_header(&mut self, name: &str, value: impl Into<String>) {
-        self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.headers
+            .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.into()));
     }
 
@@ -143,7 +144,8 @@ impl Call {
         url.set_path(&format!("{base}{}", self.path));
         // `set_path` resolves `..`, also where it is written as `%2e%2e`: look at the outcome.
         let inside = url.path().strip_prefix(base.as_str());
-        if !inside.is_some_and(|path| path.starts_with("/crm/")) || url.origin() != domain.origin() {
+        if !inside.is_some_and(|path| path.starts_with("/crm/")) || url.origin() != domain.origin()
+        {
             return refused("leads out of `/crm/`");
         }
         if !self.query.is_empty() {
@@ -183,7 +185,10 @@ mod tests {
 
     #[test]
     fn paths_are_relative_to_the_version_or_absolute() {
-        assert_eq!(url("Leads/1").unwrap(), "https://www.zohoapis.eu/crm/v8/Leads/1");
+        assert_eq!(
+            url("Leads/1").unwrap(),
+            "https://www.zohoapis.eu/crm/v8/Leads/1"
+        );
         assert_eq!(
             url("/crm/bulk/v8/read").unwrap(),
             "https://www.zohoapis.eu/crm/bulk/v8/read"
@@ -221,7 +226,11 @@ mod tests {
         let domain = Url::parse("http://127.0.0.1:1/gateway").unwrap();
         let url = Call::get("org").url(&domain).unwrap();
         assert_eq!(url.as_str(), "http://127.0.0.1:1/gateway/crm/v8/org");
-        assert!(Call::get("../../../gateway2/crm/v8/x").url(&domain).is_err());
+        assert!(
+            Call::get("../../../gateway2/crm/v8/x")
+                .url(&domain)
+                .is_err()
+        );
     }
 
     #[test]
@@ -230,10 +239,7 @@ mod tests {
         call.set_query("word", "old");
         call.set_query("word", "a&b=c d");
         let domain = Url::parse("https://www.zohoapis.eu").unwrap();
-        assert_eq!(
-            call.url(&domain).unwrap().query(),
-            Some("word=a%26b%3Dc+d")
-        );
+        assert_eq!(call.url(&domain).unwrap().query(), Some("word=a%26b%3Dc+d"));
         assert_eq!(call.to_string(), "GET /crm/v8/Leads/search");
     }
 

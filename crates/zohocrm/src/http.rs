@@ -68,7 +68,9 @@ impl RetryPolicy {
             .saturating_mul(2_u32.saturating_pow(count))
             .min(LONGEST_WAIT);
         let jittered = doubled.mul_f64(0.5 + fastrand::f64() / 2.0);
-        named.map_or(jittered, |named| named.max(jittered)).min(LONGEST_WAIT)
+        named
+            .map_or(jittered, |named| named.max(jittered))
+            .min(LONGEST_WAIT)
     }
 }
 
@@ -218,7 +220,10 @@ fn transport_error(call: &Call, error: reqwest::Error) -> Error {
         };
         (code, "could not connect")
     } else if !call.only_reads {
-        (ErrorCode::OutcomeUnknown, "was sent, and its answer was lost")
+        (
+            ErrorCode::OutcomeUnknown,
+            "was sent, and its answer was lost",
+        )
     } else if error.is_timeout() {
         (ErrorCode::Timeout, "got no answer in time")
     } else {
@@ -327,12 +332,20 @@ fn refuses_token(crm: &ZohoCrm, answer: &Response) -> bool {
 /// The wait that a server asks for, in seconds. Zoho does not document the header for CRM v8;
 /// where a gateway sends it, it is kept.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    let seconds = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     value.is_some_and(|value| value.to_ascii_lowercase().contains("json"))
 }
 

@@ -95,7 +95,9 @@ impl Record {
 
     /// Returns names and JSON values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.fields.iter().map(|(name, value)| (&**name, value.get()))
+        self.fields
+            .iter()
+            .map(|(name, value)| (&**name, value.get()))
     }
 
     /// Returns the number of fields, null ones included.
@@ -136,7 +138,11 @@ impl Record {
     ///
     /// # Errors
     /// `invalid_input` for years beyond 9999 and for offsets with seconds.
-    pub fn set_date_time(&mut self, field: impl Into<String>, moment: OffsetDateTime) -> Result<()> {
+    pub fn set_date_time(
+        &mut self,
+        field: impl Into<String>,
+        moment: OffsetDateTime,
+    ) -> Result<()> {
         self.set(field, date_time_text(moment)?)
     }
 

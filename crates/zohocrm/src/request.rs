@@ -190,7 +190,9 @@ impl Response {
             other => other,
         };
         let text = match code {
-            ErrorCode::ServerError | ErrorCode::OutcomeUnknown => format!("`{call}` failed with HTTP {status}{said}"),
+            ErrorCode::ServerError | ErrorCode::OutcomeUnknown => {
+                format!("`{call}` failed with HTTP {status}{said}")
+            }
             ErrorCode::UnexpectedAnswer => {
                 format!("`{call}` was answered with the unexpected HTTP {status}{said}")
             }

@@ -26,7 +26,9 @@ impl RecordId {
         let digits = digits.into();
         let fits = (1..=30).contains(&digits.len());
         if !fits || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Error::invalid_input("a record id consists of 1 to 30 digits"));
+            return Err(Error::invalid_input(
+                "a record id consists of 1 to 30 digits",
+            ));
         }
         Ok(Self(digits.into()))
     }
@@ -131,7 +133,9 @@ pub(crate) fn parse_date_time(text: &str) -> Option<OffsetDateTime> {
 
 /// Reads `YYYY-MM-DD`.
 pub(crate) fn parse_date(text: &str) -> Option<Date> {
-    Date::parse(text, &Iso8601::DATE).ok()
+    // The parser takes week dates and date-times too.
+    let plain = text.len() == 10 && !text.contains('W');
+    Date::parse(text, &Iso8601::DATE).ok().filter(|_| plain)
 }
 
 /// Writes a date-time as the CRM does: whole seconds, with its offset.
@@ -190,6 +194,13 @@ mod tests {
     fn dates_go_there_and_back() {
         let date = parse_date("2024-02-29").unwrap();
         assert_eq!(format_date(date), "2024-02-29");
-        assert!(parse_date("2023-02-29").is_none());
+        for bad in [
+            "2023-02-29",
+            "20240229",
+            "2024-W09-4",
+            "2024-02-29T00:00:00Z",
+        ] {
+            assert!(parse_date(bad).is_none(), "{bad}");
+        }
     }
 }

@@ -105,7 +105,10 @@ fn set_fields(call: &mut Call, fields: &[String]) -> Result<()> {
         let count = fields.len();
         return Err(Error::new(
             ErrorCode::TooManyFields,
-            format!("{count} fields are asked for, {} too many", count - MAX_FIELDS),
+            format!(
+                "{count} fields are asked for, {} too many",
+                count - MAX_FIELDS
+            ),
         ));
     }
     if let Some(bad) = fields

@@ -240,10 +240,7 @@ pub struct CreateRecords {
 }
 
 impl CreateRecords {
-    pub(super) fn new<T: Serialize>(
-        records: &Records,
-        data: impl IntoIterator<Item = T>,
-    ) -> Self {
+    pub(super) fn new<T: Serialize>(records: &Records, data: impl IntoIterator<Item = T>) -> Self {
         let write = Write::new(records, data);
         Self { write }
     }
@@ -280,10 +277,7 @@ pub struct UpdateRecords {
 }
 
 impl UpdateRecords {
-    pub(super) fn new<T: Serialize>(
-        records: &Records,
-        data: impl IntoIterator<Item = T>,
-    ) -> Self {
+    pub(super) fn new<T: Serialize>(records: &Records, data: impl IntoIterator<Item = T>) -> Self {
         let write = Write::new(records, data);
         Self { write }
     }
@@ -316,10 +310,7 @@ pub struct UpsertRecords {
 }
 
 impl UpsertRecords {
-    pub(super) fn new<T: Serialize>(
-        records: &Records,
-        data: impl IntoIterator<Item = T>,
-    ) -> Self {
+    pub(super) fn new<T: Serialize>(records: &Records, data: impl IntoIterator<Item = T>) -> Self {
         let write = Write::new(records, data);
         Self { write }
     }
