@@ -1,0 +1,1 @@
+//! The whole walk against a strict accounts server: login, exchange, refresh, revoke.
