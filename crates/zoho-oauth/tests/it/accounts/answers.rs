@@ -74,6 +74,23 @@ async fn an_exchange_sends_its_secrets_in_the_form_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn the_life_is_counted_from_before_the_request_arrived() {
+    let (note, arrived) = std::sync::mpsc::channel();
+    let server = MockServer::start().await;
+    let answer = move |_: &wiremock::Request| {
+        let now = Timestamp::now();
+        note.send(now).unwrap();
+        while Timestamp::now() == now {
+            std::thread::yield_now();
+        }
+        ResponseTemplate::new(200).set_body_raw(TOKENS, "application/json")
+    };
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    let tokens = refresh(&accounts(), &center(&server.uri())).await.unwrap();
+    assert!(tokens.expires_at <= arrived.recv().unwrap().after(tokens.life));
+}
+
+#[tokio::test]
 async fn a_self_client_sends_no_redirect_uri() {
     let server =
         answering(ResponseTemplate::new(200).set_body_raw(TOKENS, "application/json")).await;

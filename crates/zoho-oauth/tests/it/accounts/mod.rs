@@ -1,6 +1,8 @@
 //! The accounts client: against servers that misbehave, behind proxies and TLS, against the
 //! sandbox, and under a magnifying glass for secrets.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 mod answers;
 mod redaction;
 mod sandbox;
@@ -53,13 +55,13 @@ pub(crate) async fn exchange(
 
 /// The error with all its causes, as a logger would print it: `Display` and `Debug` of each.
 pub(crate) fn whole(error: &Error) -> String {
-    let mut text = format!("{error} {error:?}");
+    let mut lines = vec![format!("{error} {error:?}")];
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        text.push_str(&format!("\ncaused by {error} {error:?}"));
+        lines.push(format!("caused by {error} {error:?}"));
         cause = error.source();
     }
-    text
+    lines.join("\n")
 }
 
 /// Runs the test called `name` again, alone in a process of its own with these variables set, and

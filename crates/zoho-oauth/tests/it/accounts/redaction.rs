@@ -66,7 +66,7 @@ async fn everything_is_searched() {
         .finish();
     // Also takes what is said through the crate `log`. For this thread, on which all tasks run.
     let guard = subscriber.set_default();
-    let mut printed = String::new();
+    let mut printed = Vec::new();
 
     let tokens = format!(r#"{{"access_token":"{ACCESS}","refresh_token":"{ISSUED}"}}"#);
     let mut cut = http("200 OK", "application/json", &tokens);
@@ -100,7 +100,7 @@ async fn everything_is_searched() {
             .replace("http://", &format!("http://me:{PASSWORD}@"));
         let options = HttpOptions::new().proxy(proxy);
         let accounts = AccountsClient::new(&options).unwrap();
-        printed.push_str(&format!("{options:?} {accounts:?}\n"));
+        printed.push(format!("{options:?} {accounts:?}"));
         // Once past the proxy, once through it, once through a tunnel that does not open.
         for url in [&*server.url, "http://far.example", "https://far.example"] {
             let center = center(url);
@@ -112,16 +112,16 @@ async fn everything_is_searched() {
                 .await;
             let refreshed = refresh(&accounts, &center).await;
             let revoked = accounts.revoke(&center, &token).await;
-            printed.push_str(&format!("{exchanged:?} {refreshed:?} {revoked:?}\n"));
+            printed.push(format!("{exchanged:?} {refreshed:?} {revoked:?}"));
             let errors = [exchanged.err(), refreshed.err(), revoked.err()];
             for error in errors.into_iter().flatten() {
-                printed.push_str(&whole(&error));
+                printed.push(whole(&error));
             }
         }
     }
     drop(guard);
 
-    let log = log.text();
+    let (log, printed) = (log.text(), printed.join("\n"));
     // The net is whole: our events, and those of the client below us at the finest level.
     for source in [
         "asked the accounts server",
