@@ -1,5 +1,8 @@
 //! What is sent, and what comes of answers that no accounts server should give.
 
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -7,7 +10,7 @@ use zoho_oauth::{CodeVerifier, ErrorCode, RefreshToken, Revocation, Timestamp};
 
 use super::{
     ACCESS, CLIENT_ID, CLIENT_SECRET, GRANT, REFRESH, RawServer, accounts, center, client,
-    exchange, http, refresh,
+    exchange, http, read_request, refresh,
 };
 
 const TOKENS: &str = r#"{"access_token":"1000.4ccess.t0ken","api_domain":"https://www.zohoapis.eu","expires_in":3600}"#;
@@ -181,6 +184,13 @@ async fn an_endless_answer_is_read_no_further_than_needed() {
         .await
         .unwrap_err();
     assert_eq!(error.code(), ErrorCode::ServerError);
+
+    // An empty body with this status would be one too.
+    let page = ResponseTemplate::new(400).set_body_raw(" ".repeat(100_000), "text/plain");
+    let server = answering(page).await;
+    let token = RefreshToken::new(REFRESH).unwrap();
+    let done = accounts().revoke(&center(&server.uri()), &token).await;
+    assert_eq!(done.unwrap_err().code(), ErrorCode::ServerError);
 }
 
 #[tokio::test]
@@ -222,4 +232,26 @@ async fn a_silent_server_is_a_time_out() {
     let error = refresh(&accounts(), &center(&url)).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Timeout, "{error:?}");
     assert!(error.is_transient());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_drips_is_a_time_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_request(&mut stream).await;
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        // Never silent for as long as the read time-out, 200 seconds in all.
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            if stream.write_all(b" ").await.is_err() {
+                break;
+            }
+        }
+    });
+    let error = refresh(&accounts(), &center(&url)).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Timeout, "{error:?}");
+    server.abort();
 }
