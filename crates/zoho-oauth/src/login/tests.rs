@@ -364,3 +364,53 @@ fn nothing_prints_a_secret() {
         assert!(!printed.contains(secret), "{printed}");
     }
 }
+
+/// The sandbox plays Zoho: a person of another data center clicks through the consent page.
+#[tokio::test]
+async fn the_walk_through_the_consent_page() {
+    let registered = zoho_sandbox::Client::web("1000.ABC", "s3cret-of-us", "http://localhost/back")
+        .secret_in("eu", "s3cret-of-eu");
+    let sandbox = zoho_sandbox::Sandbox::builder().client(registered);
+    let sandbox = sandbox.start().await.unwrap();
+    let mut centers = DataCenters::known();
+    for name in ["us", "eu"] {
+        let center = DataCenter::builder(name, sandbox.center(name).accounts_url());
+        centers.add(center.build().unwrap());
+    }
+    let eu = centers.by_name("eu").unwrap().clone();
+    let client = OAuthClient::new("1000.ABC", "s3cret-of-us").unwrap();
+    let request = LoginRequest::new(
+        client.redirect_uri("http://localhost/back"),
+        centers.by_name("us").unwrap().clone(),
+        ["ZohoCRM.modules.ALL"],
+    )
+    .secret_at(&eu, ClientSecret::new("s3cret-of-eu").unwrap());
+    let accounts = crate::AccountsClient::new(&crate::HttpOptions::new()).unwrap();
+
+    // Without asking for consent again, the second login would bring no refresh token.
+    let again = request.clone().without_pkce().consent();
+    for request in [&request, &again] {
+        let (url, pending) = request.begin().unwrap();
+        let back = sandbox.authorize(&url, "elise.brandt@example.org").unwrap();
+        let callback = Callback::from_url(&back).unwrap();
+        let grant = pending.accept(&callback, &centers).unwrap();
+        let center = grant.data_center.unwrap();
+        assert_eq!(center, eu);
+        let verifier = grant.code_verifier.as_ref();
+        let tokens = accounts
+            .exchange(&center, &grant.client, &grant.code, verifier)
+            .await
+            .unwrap();
+        assert!(tokens.refresh_token.is_some());
+        assert_eq!(
+            tokens.api_domain.as_deref(),
+            Some(sandbox.center("eu").api_url())
+        );
+    }
+
+    let (url, pending) = request.begin().unwrap();
+    let back = sandbox.reject(&url, "elise.brandt@example.org").unwrap();
+    let callback = Callback::from_url(&back).unwrap();
+    let error = pending.accept(&callback, &centers).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::AccessDenied);
+}
