@@ -1,3 +1,4 @@
 //! The integration tests of this crate, one binary: its modules are its parts.
 
+mod file_store;
 mod support;

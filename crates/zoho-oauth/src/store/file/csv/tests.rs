@@ -1,8 +1,11 @@
 //! Tests of the text format, against what the official SDKs write and against the `csv` crate.
 
+use std::path::Path;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::ErrorCode;
 
 const HEADER: &str = "id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,expiry_time,redirect_uri,api_domain";
 
