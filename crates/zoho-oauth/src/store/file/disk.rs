@@ -331,7 +331,8 @@ fn resolve(path: &Path) -> Result<PathBuf> {
     )))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::io::Write;
     use std::os::unix::fs::{PermissionsExt, symlink};

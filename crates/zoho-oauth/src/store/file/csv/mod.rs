@@ -234,7 +234,7 @@ pub(super) fn write(rows: &[OAuthToken], line_end: LineEnd) -> Zeroizing<String>
     let size: usize = rows
         .iter()
         .flat_map(fields)
-        .map(|field| 2 * field.len() + 4)
+        .map(|field| field.len() + field.matches('"').count() + 4)
         .sum();
     // Large enough from the start: growing would leave copies behind.
     let mut out = Zeroizing::new(String::with_capacity(size + 128));
@@ -253,7 +253,8 @@ pub(super) fn write(rows: &[OAuthToken], line_end: LineEnd) -> Zeroizing<String>
 }
 
 fn push_field(out: &mut String, field: &str) {
-    if !field.contains([',', '"', '\r', '\n']) {
+    let is_special = |byte| matches!(byte, b',' | b'"' | b'\r' | b'\n');
+    if !field.bytes().any(is_special) {
         out.push_str(field);
         return;
     }

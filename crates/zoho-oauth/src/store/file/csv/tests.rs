@@ -223,7 +223,9 @@ proptest! {
         }).collect();
         let line_end = if lf { LineEnd::Lf } else { LineEnd::CrLf };
         let text = write(&rows, line_end);
-        let document = parse(text.as_bytes()).ok().expect("our own text");
+        let Ok(document) = parse(text.as_bytes()) else {
+            panic!("our own text");
+        };
         prop_assert!(document.line_end == line_end);
         let read: Vec<_> = document.rows.iter().map(Row::to_token).collect();
         prop_assert_eq!(&read, &rows);
