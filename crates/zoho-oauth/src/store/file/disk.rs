@@ -35,6 +35,9 @@ pub(super) struct TokenFile {
     require_private: bool,
     warned: AtomicBool,
     patience: Duration,
+    /// How often the file was found damaged.
+    #[cfg(test)]
+    disappointments: std::sync::atomic::AtomicUsize,
 }
 
 /// What the file holds at one moment.
@@ -63,6 +66,8 @@ impl TokenFile {
             require_private,
             warned: AtomicBool::new(false),
             patience: READ_PATIENCE,
+            #[cfg(test)]
+            disappointments: std::sync::atomic::AtomicUsize::default(),
         };
         // Before anything is made beside it: a wrong path must leave no trace.
         let owner = file.read(|current| current.map(|current| current.metadata))?;
@@ -152,7 +157,11 @@ impl TokenFile {
                 Err(damage) if Instant::now() >= end => {
                     return Err(damage.into_error(&self.path));
                 }
-                Err(_) => std::thread::sleep(READ_PAUSE),
+                Err(_) => {
+                    #[cfg(test)]
+                    self.disappointments.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(READ_PAUSE);
+                }
             }
         }
     }
@@ -354,6 +363,9 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| file.read(|current| current.is_some()));
+            while file.disappointments.load(Ordering::Relaxed) == 0 && !reader.is_finished() {
+                std::thread::yield_now();
+            }
             let mut in_place = File::options().write(true).open(&path).unwrap();
             for byte in &whole {
                 in_place.write_all(&[*byte]).unwrap();
