@@ -255,6 +255,22 @@ async fn eight_savers_at_once_lose_nothing() {
     assert_eq!(names.len(), 400);
 }
 
+/// Whoever has the old file open goes on reading the old file, whole.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_write_puts_a_new_file_in_the_place_of_the_old_one() {
+    let place = Place::new();
+    let store = place.open().await;
+    store.save_token(&token_of("a")).await.unwrap();
+    let before = place.text();
+    let mut old = fs::File::open(&place.file).unwrap();
+    store.save_token(&token_of("b")).await.unwrap();
+    store.delete_tokens().await.unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut old, &mut text).unwrap();
+    assert_eq!(text, before);
+}
+
 /// Official file stores answered "no such user" in 59 to 90 % of such reads.
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_never_miss_a_record_while_others_write() {

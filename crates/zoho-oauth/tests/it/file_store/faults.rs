@@ -210,6 +210,32 @@ mod unix {
         }
     }
 
+    /// Root who runs a tool on the file of a service must not lock the service out. Whoever is not
+    /// root cannot give files away, and tests the simple half.
+    #[tokio::test]
+    async fn everything_stays_with_the_owner_of_the_file() {
+        let place = Place::with(HEADER);
+        set_mode(&place.file, 0o600);
+        if fs::metadata(&place.file).unwrap().uid() == 0 {
+            std::os::unix::fs::chown(&place.file, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let owner = |path: &Path| {
+            let metadata = fs::metadata(path).unwrap();
+            (metadata.uid(), metadata.gid())
+        };
+        let before = owner(&place.file);
+        let store = place.open().await;
+        store.save_token(&token_of("a")).await.unwrap();
+        store.delete_tokens().await.unwrap();
+        assert_eq!(owner(&place.file), before);
+        assert_eq!(owner(&place.side()), before);
+        let files: Vec<_> = fs::read_dir(place.side()).unwrap().collect();
+        assert_eq!(files.len(), 2, "the lock and the ids: {files:?}");
+        for file in files {
+            assert_eq!(owner(&file.unwrap().path()), before);
+        }
+    }
+
     #[tokio::test]
     async fn a_file_keeps_its_mode_and_can_be_required_to_be_private() {
         let place = Place::new();
