@@ -157,7 +157,7 @@ async fn codes_and_access_tokens_end_with_their_life() {
         .await
         .unwrap();
     let code = sandbox.grant_code(MIRA, ALL);
-    sandbox.advance(Duration::from_secs(180));
+    sandbox.advance(Duration::from_mins(3));
     assert_eq!(exchange(&sandbox, &code).await["error"], "invalid_code");
 
     let (refresh_token, _) = sandbox.login(MIRA, ALL);

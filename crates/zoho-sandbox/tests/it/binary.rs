@@ -1,8 +1,4 @@
 //! The program: its first line, its options, its end.
-#![expect(
-    clippy::zombie_processes,
-    reason = "every program started here is waited for, or killed when the test fails"
-)]
 
 use std::io::Write as _;
 use std::process::Stdio;

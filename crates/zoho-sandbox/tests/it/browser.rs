@@ -20,19 +20,23 @@ use crate::support::{ALL, MIRA, between};
     clippy::disallowed_methods,
     reason = "the documented switches of this module are environment variables"
 )]
+#[expect(
+    clippy::print_stdout,
+    reason = "what did not run must be seen in the test's output"
+)]
 fn chromedriver() -> Option<String> {
     let without = std::env::var("ZOHO_TEST_WITHOUT").unwrap_or_default();
     if without.split(',').any(|word| word.trim() == "browser") {
         println!("NOT RUN: browser tests, left out by ZOHO_TEST_WITHOUT");
         return None;
     }
-    match std::env::var("ZOHO_TEST_CHROMEDRIVER") {
-        Ok(path) => Some(path),
-        Err(_) => panic!(
-            "ZOHO_TEST_CHROMEDRIVER does not name chromedriver: run `cargo xtask test`, or set \
-             ZOHO_TEST_WITHOUT=browser to leave the browser tests out"
-        ),
-    }
+    let path = std::env::var("ZOHO_TEST_CHROMEDRIVER").unwrap_or_default();
+    assert!(
+        !path.is_empty(),
+        "ZOHO_TEST_CHROMEDRIVER does not name chromedriver: run `cargo xtask test`, or set \
+         ZOHO_TEST_WITHOUT=browser to leave the browser tests out"
+    );
+    Some(path)
 }
 
 /// A browser, its driver, and the folder it keeps its profile in.
@@ -115,8 +119,9 @@ impl Browser {
     }
 }
 
-/// A redirect URI that the sandbox itself answers, so that the browser arrives somewhere.
-async fn sandbox_with_landing() -> (Sandbox, String) {
+/// A sandbox, the address of its authorization page, and a second sandbox whose only task is to
+/// be where the browser arrives.
+async fn sandbox_with_landing() -> (Sandbox, String, Sandbox) {
     let landing = Sandbox::builder().start().await.unwrap();
     let uri = format!("{}/oauth/serverinfo", landing.accounts_url());
     let sandbox = Sandbox::builder().redirect_uri(&uri).start().await.unwrap();
@@ -132,14 +137,12 @@ async fn sandbox_with_landing() -> (Sandbox, String) {
         ],
     )
     .unwrap();
-    // Lives as long as the test's process; it is only a place to arrive at.
-    std::mem::forget(landing);
-    (sandbox, url.into())
+    (sandbox, url.into(), landing)
 }
 
 async fn sign_in_and_decide(javascript: bool, decision: &str) -> Option<String> {
     let driver = chromedriver()?;
-    let (sandbox, url) = sandbox_with_landing().await;
+    let (sandbox, url, _landing) = sandbox_with_landing().await;
     let browser = Browser::start(&driver, javascript).await;
     let script = "data:text/html,<p id=p>off</p><script>p.textContent='on'</script>";
     browser.client.goto(script).await.unwrap();

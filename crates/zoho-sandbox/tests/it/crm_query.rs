@@ -93,7 +93,7 @@ async fn page_tokens_are_bound_and_end() {
         "AMBIGUITY_DURING_PROCESSING"
     );
     assert_eq!(api.get(&good).await.0, 200);
-    sandbox.advance(Duration::from_secs(24 * 3600));
+    sandbox.advance(Duration::from_hours(24));
     let api = Api::new(&sandbox, MIRA, ALL);
     assert_eq!(api.get(&good).await.1["code"], "EXPIRED_VALUE");
 }

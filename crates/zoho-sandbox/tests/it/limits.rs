@@ -28,7 +28,7 @@ async fn the_eleventh_refresh_in_ten_minutes_is_denied_until_the_window_ends() {
     // Another refresh token has a window of its own.
     let (other, _) = sandbox.login(MIRA, ALL);
     assert!(refresh(&sandbox, &other).await["access_token"].is_string());
-    sandbox.advance(Duration::from_secs(600));
+    sandbox.advance(Duration::from_mins(10));
     assert!(refresh(&sandbox, &refresh_token).await["access_token"].is_string());
     let counts = sandbox.counts();
     assert_eq!((counts.refreshes_ok, counts.refreshes_throttled), (12, 1));
@@ -109,7 +109,7 @@ async fn the_eleventh_code_of_a_client_in_ten_minutes_is_denied() {
     );
     let redirect = sandbox.authorize(&url, MIRA).unwrap();
     assert!(redirect.ends_with("?error=access_denied"), "{redirect}");
-    sandbox.advance(Duration::from_secs(600));
+    sandbox.advance(Duration::from_mins(10));
     assert!(
         sandbox
             .authorize(&url, MIRA)

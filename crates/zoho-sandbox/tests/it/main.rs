@@ -1,4 +1,8 @@
 //! The sandbox from outside: over HTTP, through its pages, and as a program.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that meets something unexpected should fail on the spot, helpers included"
+)]
 
 mod accounts;
 mod authorize_page;
