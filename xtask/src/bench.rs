@@ -35,7 +35,7 @@ pub(crate) struct Options {
 /// Runs the benchmarks that `options` asks for; answers whether all of them ran.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let workspace = Workspace::load()?;
-    let mut command = process::cargo(workspace.root());
+    let mut command = process::cargo(&workspace.root);
     command.args(["bench", "--all-features"]);
     let mut programs = 0;
     for package in workspace.packages() {
@@ -77,9 +77,13 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         return Err(Failure::new("no benchmark ran").with_hint("look at the filter's spelling"));
     }
     if options.json {
-        rows.iter().for_each(|row| report::result(row.json()));
+        for row in &rows {
+            report::result(row.json());
+        }
     } else {
-        table(&rows).iter().for_each(report::result);
+        for line in table(&rows) {
+            report::result(line);
+        }
     }
     Ok(true)
 }

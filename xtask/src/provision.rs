@@ -50,7 +50,7 @@ struct PythonPackages {
     variable: &'static str,
 }
 
-/// Where the tests find ChromeDriver.
+/// Where the tests find `chromedriver`.
 const CHROMEDRIVER: &str = "ZOHO_TEST_CHROMEDRIVER";
 /// Where the tests find a Python that has Zoho's official SDK.
 const PYTHON: &str = "ZOHO_TEST_PYTHON";

@@ -92,7 +92,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let workspace = Workspace::load()?;
     let needs = plan.needs();
     let started = Instant::now();
-    let provided = provision::provide(&needs, workspace.root(), &workspace.scratch())?;
+    let provided = provision::provide(&needs, &workspace.root, &workspace.scratch())?;
     let mut lines = vec![Line {
         name: "provision",
         outcome: Outcome::Passed,
@@ -214,7 +214,7 @@ fn known(option: &str, given: &[String], names: &[&str]) -> Result<()> {
 
 impl Run {
     fn cargo(&self, arguments: &[&str]) -> std::process::Command {
-        let mut command = process::cargo(self.workspace.root());
+        let mut command = process::cargo(&self.workspace.root);
         command.args(arguments);
         command
     }
@@ -278,7 +278,7 @@ fn dependencies(run: &mut Run) -> Result<bool> {
     let (_, deny) = deny.ok_or_else(|| Failure::new("cargo-deny was not provided"))?;
     let mut command = std::process::Command::new(deny);
     command
-        .current_dir(run.workspace.root())
+        .current_dir(&run.workspace.root)
         .args(["check", "licenses", "bans", "sources"]);
     process::run_as_talk(&mut command)
 }

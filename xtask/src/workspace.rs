@@ -1,6 +1,6 @@
 //! What cargo knows about this workspace.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -11,7 +11,8 @@ use crate::process;
 /// The parts of `cargo metadata` that the tasks use.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Workspace {
-    pub(crate) workspace_root: PathBuf,
+    #[serde(rename = "workspace_root")]
+    pub(crate) root: PathBuf,
     pub(crate) target_directory: PathBuf,
     packages: Vec<Package>,
 }
@@ -40,10 +41,6 @@ impl Workspace {
         let json = process::answer(&mut command)?;
         serde_json::from_slice(&json)
             .map_err(|error| Failure::new(format!("cannot read `cargo metadata`: {error}")))
-    }
-
-    pub(crate) fn root(&self) -> &Path {
-        &self.workspace_root
     }
 
     /// Our own folder below cargo's target folder: removed with `cargo clean`.
@@ -100,6 +97,6 @@ mod tests {
         );
         assert_eq!(package.benches().collect::<Vec<_>>(), ["stores"]);
         assert!(workspace.package("b").is_err());
-        assert_eq!(workspace.scratch(), Path::new("/w/target/xtask"));
+        assert_eq!(workspace.scratch(), PathBuf::from("/w/target/xtask"));
     }
 }
