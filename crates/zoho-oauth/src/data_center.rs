@@ -78,6 +78,11 @@ impl DataCenter {
         &self.0.accounts_url
     }
 
+    /// Whether this is the address of the accounts server: scheme, host and port are compared.
+    pub(crate) fn has_accounts_url(&self, url: &str) -> bool {
+        same_origin(self.accounts_url(), url)
+    }
+
     /// Returns the API domain of an environment, if it is known for this center.
     pub fn api_domain(&self, environment: Environment) -> Option<&str> {
         match environment {
@@ -277,7 +282,7 @@ impl DataCenters {
     pub fn by_accounts_url(&self, url: &str) -> Option<&DataCenter> {
         self.centers
             .iter()
-            .find(|center| same_origin(center.accounts_url(), url))
+            .find(|center| center.has_accounts_url(url))
     }
 
     /// Returns the center that this API domain, of any environment, belongs to.
@@ -313,7 +318,7 @@ pub(crate) fn checked_url(what: &str, url: &str, allow_plain_http: bool) -> Resu
     Ok(url.trim_end_matches('/').to_owned())
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -133,6 +133,11 @@ secret! {
     CodeVerifier, "code verifier"
 }
 
+secret! {
+    /// A login that waits for its callback, as text: see [`PendingLogin::save`](crate::PendingLogin::save).
+    SavedLogin, "saved login"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,1 +1,53 @@
-//! Placeholder of the first commit.
+//! Zoho's accounts server and the part of the CRM API (version 8) that the official SDKs call,
+//! on your own machine.
+//!
+//! # What is strict, and what is settable
+//!
+//! Codes are single-use and short-lived, redirect URIs are compared exactly, secrets and scopes
+//! are checked, and the documented limits hold: see [`Rules`], whose fields name the documents
+//! and the readings where those disagree.
+//!
+//! # Control API
+//!
+//! Below [`Sandbox::control_url`], for programs in any language. Bodies are JSON.
+//!
+//! | call | does |
+//! | --- | --- |
+//! | `GET /` | data centers and client IDs |
+//! | `GET /counts` | [`Counts`] |
+//! | `GET /requests` | the [`LoggedRequest`]s, oldest first |
+//! | `GET /people` | who can sign in |
+//! | `POST /codes` `{email, scopes, client_id?, life_seconds?}` | a grant code as from the API console |
+//! | `POST /expire` `{email?}` | ends access tokens, everybody's or one person's |
+//! | `POST /advance` `{seconds}` | lets time pass |
+//! | `POST /faults` `{effect, endpoint?, times?, …}` | see [`Fault`]; `times: null` is for ever |
+//! | `GET /faults`, `DELETE /faults` | the faults that wait; takes them back |
+//! | `POST /reset` | [`Sandbox::reset`] |
+
+// The metadata bodies are long JSON literals.
+#![recursion_limit = "256"]
+
+mod accounts;
+mod builder;
+mod clock;
+mod config;
+mod control;
+mod crm;
+mod demo;
+mod error;
+mod faults;
+mod ledger;
+mod params;
+mod random;
+mod recorder;
+mod sandbox;
+mod scope;
+mod server;
+mod shared;
+
+pub use builder::SandboxBuilder;
+pub use config::{Client, ClientKind, DataCenter, Organisation, Person, Rules};
+pub use error::Error;
+pub use faults::{Effect, Endpoint, Fault};
+pub use recorder::{Counts, LoggedRequest};
+pub use sandbox::{CenterView, Sandbox};

@@ -1,0 +1,297 @@
+//! What to do about a token: a pure function of the record, what is remembered, and the time.
+
+use std::time::Duration;
+
+use super::RefreshPolicy;
+use crate::clock::Timestamp;
+use crate::error::ErrorCode;
+use crate::secret::{AccessToken, GrantToken, RefreshToken};
+use crate::store::Memo;
+use crate::token::OAuthToken;
+
+/// The life of an access token that nothing else is known about: Zoho's hour.
+pub(crate) const DEFAULT_LIFE: Duration = Duration::from_hours(1);
+
+/// Why somebody asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The token in hand is good, and its time to be refreshed has come.
+    Ahead,
+    /// There is no good token in hand.
+    Need,
+    /// The API refused this very token.
+    Refused(AccessToken),
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// The stored access token is good.
+    Use,
+    /// Ask Zoho for a new access token.
+    Refresh(RefreshToken),
+    /// Nothing was done with the grant token yet: exchange it.
+    Exchange(GrantToken),
+    /// Ask nobody before this moment.
+    Wait(Timestamp, ErrorCode),
+    /// Only a person can help. With the server's code, where it gave one.
+    Login(ErrorCode, Option<String>),
+}
+
+/// When the stored access token is to be refreshed, and until when it can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    pub(crate) refresh_at: Timestamp,
+    pub(crate) usable_until: Timestamp,
+}
+
+const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
+const LONG_AGO: Timestamp = Timestamp::from_millis(i64::MIN);
+
+impl Schedule {
+    /// Works out the schedule of `record`. `life` is how long its access token was issued for, as
+    /// far as it is known.
+    pub(crate) fn of(record: &OAuthToken, life: Option<Duration>, policy: &RefreshPolicy) -> Self {
+        let Some(expiry) = record.expiry_time else {
+            // Without an end, a token that can be replaced counts as ended; one that cannot is
+            // all there is, and is used until the API refuses it.
+            let at = if record.refresh_token.is_some() {
+                LONG_AGO
+            } else {
+                NEVER
+            };
+            return Self {
+                refresh_at: at,
+                usable_until: at,
+            };
+        };
+        let guard = life.map_or(policy.guard, |life| policy.guard.min(life / 10));
+        let usable_until = expiry.before(guard);
+        let refresh_at = if policy.refresh_ahead && record.refresh_token.is_some() {
+            let rest = life.unwrap_or(DEFAULT_LIFE).mul_f64(1.0 - ahead_at(record));
+            expiry.before(rest).min(usable_until)
+        } else {
+            usable_until
+        };
+        Self {
+            refresh_at,
+            usable_until,
+        }
+    }
+}
+
+/// Returns the part of its life, from 0.75 to 0.92, after which the token of `record` is refreshed.
+///
+/// Derived from the id and the expiry, which differ for every token, so that all processes and
+/// machines choose the same moment and different users choose different ones.
+fn ahead_at(record: &OAuthToken) -> f64 {
+    let id = record.id.map_or(0, crate::token::TokenId::get);
+    let expiry = record.expiry_time.map_or(0, Timestamp::as_millis);
+    let mixed = (id ^ expiry.unsigned_abs().rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let share = u16::try_from(mixed >> 48).unwrap_or(0);
+    0.75 + 0.17 * f64::from(share) / f64::from(u16::MAX)
+}
+
+/// Returns how long the access token of `record` was issued for, if `memo` knows when that was.
+pub(crate) fn known_life(record: &OAuthToken, memo: &Memo) -> Option<Duration> {
+    let issued = *memo.minted_at.last()?;
+    let life = record.expiry_time?.since(issued);
+    // A record that somebody else refreshed since has an end that does not belong to our mint.
+    (!life.is_zero() && life <= DEFAULT_LIFE).then_some(life)
+}
+
+/// Decides. `memo` speaks of the record's refresh token (see `Memo::about`).
+pub(crate) fn decide(
+    record: &OAuthToken,
+    memo: &Memo,
+    now: Timestamp,
+    policy: &RefreshPolicy,
+    purpose: &Purpose,
+) -> Decision {
+    let schedule = Schedule::of(record, known_life(record, memo), policy);
+    let forced =
+        matches!(purpose, Purpose::Refused(token) if record.access_token.as_ref() == Some(token));
+    let usable = record.access_token.is_some() && !forced && now < schedule.usable_until;
+    if usable && now < schedule.refresh_at {
+        return Decision::Use;
+    }
+    // From here on a refresh is due; whatever stands against it, a usable token is still usable.
+    let or_use = |decision| if usable { Decision::Use } else { decision };
+
+    let Some(refresh_token) = &record.refresh_token else {
+        return match (&record.access_token, &record.grant_token) {
+            (None, Some(grant)) => Decision::Exchange(grant.clone()),
+            (None, None) => Decision::Login(ErrorCode::LoginRequired, None),
+            (Some(_), _) => or_use(Decision::Login(ErrorCode::AccessTokenEnded, None)),
+        };
+    };
+    if let Some(verdict) = &memo.verdict {
+        let code = Some(verdict.code.clone());
+        return or_use(Decision::Login(ErrorCode::InvalidCode, code));
+    }
+    if let Some(until) = memo.wait_until.filter(|&until| until > now) {
+        return or_use(Decision::Wait(until, ErrorCode::Throttled));
+    }
+    let extra = if forced { policy.forced_extra } else { 0 };
+    let spent = policy
+        .mint_budget
+        .and_then(|budget| memo.budget_wait(budget + extra, now, policy.window));
+    if let Some(until) = spent {
+        return or_use(Decision::Wait(until, ErrorCode::MintBudget));
+    }
+    Decision::Refresh(refresh_token.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Verdict;
+    use crate::token::TokenId;
+
+    const HOUR: i64 = 3_600_000;
+    const NOW: Timestamp = Timestamp::from_millis(100 * HOUR);
+
+    fn record(expires_in_seconds: i64) -> OAuthToken {
+        let mut record = OAuthToken::new();
+        record.id = TokenId::new(7).ok();
+        record.refresh_token = RefreshToken::new("r").ok();
+        record.access_token = AccessToken::new("a").ok();
+        record.expiry_time = Some(Timestamp::from_millis(
+            NOW.as_millis() + expires_in_seconds * 1000,
+        ));
+        record
+    }
+
+    fn refresh() -> Decision {
+        Decision::Refresh(RefreshToken::new("r").unwrap())
+    }
+
+    fn decide_with(record: &OAuthToken, memo: &Memo, purpose: &Purpose) -> Decision {
+        decide(record, memo, NOW, &RefreshPolicy::default(), purpose)
+    }
+
+    fn need(record: &OAuthToken, memo: &Memo) -> Decision {
+        decide_with(record, memo, &Purpose::Need)
+    }
+
+    #[test]
+    fn a_fresh_token_is_used_and_an_old_one_refreshed() {
+        let memo = Memo::default();
+        assert_eq!(need(&record(3600), &memo), Decision::Use);
+        assert_eq!(need(&record(1000), &memo), Decision::Use);
+        assert_eq!(need(&record(200), &memo), refresh());
+        assert_eq!(need(&record(-1), &memo), refresh());
+    }
+
+    #[test]
+    fn the_moment_ahead_lies_between_75_and_92_percent_and_differs() {
+        let mut seen = std::collections::HashSet::new();
+        for id in 1..200 {
+            for minute in 0..20 {
+                let mut record = record(3600 + 60 * minute);
+                record.id = TokenId::new(id).ok();
+                let part = ahead_at(&record);
+                assert!((0.75..=0.92).contains(&part), "{part}");
+                seen.insert((part * 1000.0).round().to_string());
+            }
+        }
+        assert!(seen.len() > 100, "only {} moments", seen.len());
+    }
+
+    #[test]
+    fn without_an_expiry_a_renewable_token_counts_as_ended() {
+        let mut record = record(0);
+        record.expiry_time = None;
+        assert_eq!(need(&record, &Memo::default()), refresh());
+        record.refresh_token = None;
+        assert_eq!(need(&record, &Memo::default()), Decision::Use);
+        let refused = Purpose::Refused(AccessToken::new("a").unwrap());
+        assert_eq!(
+            decide_with(&record, &Memo::default(), &refused),
+            Decision::Login(ErrorCode::AccessTokenEnded, None)
+        );
+    }
+
+    #[test]
+    fn the_guard_shrinks_with_a_short_life() {
+        let mut memo = Memo::default();
+        let record = record(4);
+        assert_eq!(need(&record, &memo), refresh());
+        memo.minted_at = vec![NOW];
+        assert_eq!(need(&record, &memo), Decision::Use);
+    }
+
+    #[test]
+    fn a_refused_token_is_replaced_unless_the_store_has_another() {
+        let refused = Purpose::Refused(AccessToken::new("a").unwrap());
+        let older = Purpose::Refused(AccessToken::new("older").unwrap());
+        let memo = Memo::default();
+        assert_eq!(decide_with(&record(3600), &memo, &refused), refresh());
+        assert_eq!(decide_with(&record(3600), &memo, &older), Decision::Use);
+    }
+
+    #[test]
+    fn a_verdict_stops_refreshes_but_not_a_good_token() {
+        let memo = Memo {
+            verdict: Some(Verdict {
+                code: "invalid_code".into(),
+                at: NOW,
+            }),
+            ..Memo::default()
+        };
+        assert_eq!(need(&record(60), &memo), Decision::Use);
+        let login = Decision::Login(ErrorCode::InvalidCode, Some("invalid_code".into()));
+        assert_eq!(need(&record(-1), &memo), login);
+    }
+
+    #[test]
+    fn eight_mints_are_ours_and_two_more_for_refused_tokens() {
+        let refused = Purpose::Refused(AccessToken::new("a").unwrap());
+        let mut memo = Memo::default();
+        for minted in 0..11 {
+            let wait = minted >= 8;
+            let expired = need(&record(-1), &memo);
+            assert_eq!(
+                matches!(expired, Decision::Wait(_, ErrorCode::MintBudget)),
+                wait
+            );
+            let forced = decide_with(&record(-1), &memo, &refused);
+            assert_eq!(
+                matches!(forced, Decision::Wait(..)),
+                minted >= 10,
+                "{minted}"
+            );
+            memo.minted_at.push(NOW);
+        }
+        assert_eq!(need(&record(60), &memo), Decision::Use);
+    }
+
+    #[test]
+    fn a_wait_ends_by_itself() {
+        let mut memo = Memo {
+            wait_until: Some(NOW.after(Duration::from_secs(1))),
+            ..Memo::default()
+        };
+        assert!(matches!(
+            need(&record(-1), &memo),
+            Decision::Wait(_, ErrorCode::Throttled)
+        ));
+        memo.wait_until = Some(NOW);
+        assert_eq!(need(&record(-1), &memo), refresh());
+    }
+
+    #[test]
+    fn a_record_with_only_a_grant_token_is_exchanged() {
+        let mut record = OAuthToken::new();
+        record.grant_token = GrantToken::new("g").ok();
+        assert_eq!(
+            need(&record, &Memo::default()),
+            Decision::Exchange(GrantToken::new("g").unwrap())
+        );
+        record.grant_token = None;
+        assert_eq!(
+            need(&record, &Memo::default()),
+            Decision::Login(ErrorCode::LoginRequired, None)
+        );
+    }
+}

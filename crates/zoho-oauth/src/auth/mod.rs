@@ -1,0 +1,269 @@
+//! The question that everything here exists for: an access token for this user, please.
+//!
+//! [`Authenticator`] joins a [store](crate::TokenStore), Zoho's accounts server and a
+//! [`RefreshPolicy`]. Ask it for a [`Session`] and the session for access tokens; what happens in
+//! between is its business:
+//!
+//! 1. A token in memory that is good is returned at once.
+//! 2. One that is near its end is returned too, and refreshed in the background.
+//! 3. Otherwise all callers wait for one refresh, which runs in a task of its own: agree with
+//!    other processes, read the store again, decide, ask Zoho, **save**, and only then hand out.
+//!
+//! `decide` holds the decisions as a pure function; `slot` what this process knows about a record;
+//! `refresh` and `start` the steps that do I/O. Needs a tokio runtime.
+
+mod decide;
+mod event;
+mod policy;
+mod refresh;
+mod session;
+mod shared;
+mod slot;
+mod start;
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::broadcast;
+
+pub use event::Event;
+pub use policy::RefreshPolicy;
+pub use session::Session;
+pub use slot::Access;
+
+use crate::accounts::AccountsClient;
+use crate::credential::{Credential, OAuthClient};
+use crate::data_center::{DataCenter, DataCenters};
+use crate::error::{ErrorCode, Result};
+use crate::http::HttpOptions;
+use crate::store::{Coordination, Guarantee, TokenStore};
+use crate::token::{TokenId, UserName};
+use shared::Shared;
+
+/// How many events a slow listener may fall behind before it misses some.
+const EVENTS: usize = 256;
+
+/// Gives every user a good access token. See the [module documentation](self).
+///
+/// Cheap to clone; all clones share the tokens in memory. Users, clients and data centers work
+/// side by side: there is no global to switch.
+#[derive(Clone)]
+pub struct Authenticator {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("store", &self.shared.store)
+            .field("guarantee", &self.guarantee())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authenticator {
+    /// Starts an authenticator over a store.
+    pub fn builder(store: impl TokenStore) -> AuthenticatorBuilder {
+        AuthenticatorBuilder {
+            store: Arc::new(store),
+            client: None,
+            center: DataCenter::us(),
+            centers: DataCenters::known(),
+            http: HttpOptions::default(),
+            policy: RefreshPolicy::default(),
+        }
+    }
+
+    /// Returns a handle to the stored record that `credential` leads to.
+    ///
+    /// A grant token is exchanged, once, however many tasks and processes start from it; after
+    /// that the record is found by it. A refresh token is found in the store, or used once to get
+    /// the first access token. An access token is found or stored as it is. An id and a user must
+    /// be stored already.
+    ///
+    /// # Errors
+    /// `login_required` when the id or the user is not stored; `invalid_code` when Zoho refuses
+    /// the token; `refresh_token_missing` and `token_not_saved`, both carrying the token that Zoho
+    /// issued (see [`Error::unsaved_token`](crate::Error::unsaved_token)); the errors of the
+    /// client, the network and the store.
+    ///
+    /// # Cancellation
+    /// A login that Zoho was asked for is finished and stored, also if the caller goes away.
+    pub async fn session(&self, credential: impl Into<Credential>) -> Result<Session> {
+        let slot = Box::pin(start::start(&self.shared, credential.into())).await?;
+        Ok(self.handle(slot))
+    }
+
+    /// Returns an access token of a stored user that is good now.
+    ///
+    /// With a client set in the builder, the user's record under that client. See
+    /// [`Session::access_token`]; holding a session saves the look-up by name.
+    ///
+    /// # Errors
+    /// `login_required` when the user is not stored; else as [`Session::access_token`].
+    pub async fn access_token(&self, user: &UserName) -> Result<Access> {
+        let quick = {
+            let users = self.shared.users.pin();
+            users.get(user).and_then(|slot| slot.quick())
+        };
+        match quick {
+            Some(access) => Ok(access),
+            None => Box::pin(self.access_token_slowly(user)).await,
+        }
+    }
+
+    async fn access_token_slowly(&self, user: &UserName) -> Result<Access> {
+        let known = self.shared.users.pin().get(user).map(Arc::clone);
+        if let Some(slot) = known {
+            match slot.access(&self.shared).await {
+                // Perhaps the user logged in again since, under a new id.
+                Err(error) if error.code() == ErrorCode::RecordDeleted => {}
+                answer => return answer,
+            }
+        }
+        self.session(user.clone()).await?.access_token().await
+    }
+
+    /// Ends a login at Zoho and deletes its record; `false` if there is no such record.
+    ///
+    /// # Errors
+    /// As [`Session::revoke`].
+    pub async fn revoke(&self, id: TokenId) -> Result<bool> {
+        let session = match self.session(id).await {
+            Ok(session) => session,
+            Err(error) if error.code() == ErrorCode::LoginRequired => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match session.revoke().await {
+            Ok(()) => Ok(true),
+            Err(error) if error.code() == ErrorCode::RecordDeleted => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a record from the store and from memory, without a word to Zoho; `false` if there
+    /// is no such record. A refresh that is under way does not bring it back.
+    ///
+    /// # Errors
+    /// What keeps the store from working.
+    pub async fn delete(&self, id: TokenId) -> Result<bool> {
+        let deleted = self.shared.store.delete_token(id).await?;
+        let slot = self.shared.slots.pin().get(&id).map(Arc::clone);
+        if let Some(slot) = slot {
+            self.shared.forget(&slot);
+        }
+        if deleted {
+            self.shared.tell(Event::Deleted { id });
+        }
+        Ok(deleted)
+    }
+
+    /// Returns how far "one refresh per token" reaches with this store.
+    pub fn guarantee(&self) -> Guarantee {
+        let coordination = self.shared.store.coordination();
+        coordination.map_or(Guarantee::Process, Coordination::guarantee)
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &dyn TokenStore {
+        &*self.shared.store
+    }
+
+    /// Returns the data centers that are known.
+    pub fn data_centers(&self) -> &DataCenters {
+        &self.shared.centers
+    }
+
+    /// Returns a receiver of everything that happens from now on. One that falls far behind is
+    /// told how many events it missed.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    fn handle(&self, slot: Arc<slot::Slot>) -> Session {
+        Session {
+            shared: Arc::clone(&self.shared),
+            slot,
+        }
+    }
+}
+
+/// Describes an [`Authenticator`]. See [`Authenticator::builder`].
+#[derive(Debug)]
+pub struct AuthenticatorBuilder {
+    store: Arc<dyn TokenStore>,
+    client: Option<OAuthClient>,
+    center: DataCenter,
+    centers: DataCenters,
+    http: HttpOptions,
+    policy: RefreshPolicy,
+}
+
+impl AuthenticatorBuilder {
+    /// Sets the client that users are looked up under, and whose secret is used in place of a
+    /// stored one.
+    #[must_use]
+    pub fn client(mut self, client: OAuthClient) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// Sets the data center of tokens that do not say where they belong. Default: the US.
+    ///
+    /// It joins the known centers, in place of one with the same name.
+    #[must_use]
+    pub fn data_center(mut self, center: DataCenter) -> Self {
+        self.centers.add(center.clone());
+        self.center = center;
+        self
+    }
+
+    /// Sets the data centers that are known. Default: those of the official SDKs.
+    #[must_use]
+    pub fn data_centers(mut self, centers: DataCenters) -> Self {
+        self.centers = centers;
+        self.centers.add(self.center.clone());
+        self
+    }
+
+    /// Sets time-outs and proxy of the requests to the accounts server.
+    #[must_use]
+    pub fn http(mut self, options: HttpOptions) -> Self {
+        self.http = options;
+        self
+    }
+
+    /// Sets when tokens are refreshed.
+    #[must_use]
+    pub fn policy(mut self, policy: RefreshPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Makes the authenticator. Nothing is read or asked yet.
+    ///
+    /// # Errors
+    /// `invalid_input` when the HTTP options cannot be used.
+    pub fn build(self) -> Result<Authenticator> {
+        let accounts = AccountsClient::new(&self.http)?;
+        if self.store.coordination().is_none() {
+            tracing::info!(
+                "this store offers no agreement between processes: each process refreshes by itself"
+            );
+        }
+        Ok(Authenticator {
+            shared: Arc::new(Shared {
+                store: self.store,
+                accounts,
+                client: self.client,
+                centers: self.centers,
+                center: self.center,
+                policy: self.policy,
+                events: broadcast::channel(EVENTS).0,
+                slots: papaya::HashMap::new(),
+                users: papaya::HashMap::new(),
+                starts: Mutex::default(),
+            }),
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! When to refresh, and how hard to try.
+
+use std::time::Duration;
+
+/// When access tokens are refreshed, and how many Zoho is asked for.
+///
+/// The defaults suit Zoho as it is: tokens live an hour, and ten new ones per refresh token in ten
+/// minutes are the limit. All times are durations; they are measured by the wall clock.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RefreshPolicy {
+    /// Whether a token is refreshed in the background before it ends. Default: yes.
+    ///
+    /// The moment lies between 75 % and 92 % of the token's life, derived from the record so that
+    /// all processes agree on it.
+    pub refresh_ahead: bool,
+    /// How long before its end a token is no longer handed out, since a call that starts with it
+    /// must also arrive. Default: 30 s, and never more than a tenth of a known life.
+    pub guard: Duration,
+    /// How long a token is handed out before the store is asked again whether it is still there.
+    /// Default: 5 s. This bounds how long a token that another process revoked is still used.
+    pub recheck: Duration,
+    /// How many new access tokens per refresh token are asked for within [`window`](Self::window)
+    /// on our own account, by all processes that share the store. Default: 8; `None`: no limit.
+    pub mint_budget: Option<usize>,
+    /// How many more are allowed after the API refused a token that should be good. Default: 2,
+    /// which together with the budget is Zoho's limit of 10.
+    pub forced_extra: usize,
+    /// Zoho's window for counting new access tokens. Default: 10 minutes.
+    pub window: Duration,
+    /// How often a refresh is tried when the network or Zoho's server fails. Default: 3.
+    pub attempts: u32,
+    /// How long to wait for another process that is refreshing the same token. Default: 90 s,
+    /// longer than its request can take.
+    pub patience: Duration,
+}
+
+impl Default for RefreshPolicy {
+    fn default() -> Self {
+        Self {
+            refresh_ahead: true,
+            guard: Duration::from_secs(30),
+            recheck: Duration::from_secs(5),
+            mint_budget: Some(8),
+            forced_extra: 2,
+            window: Duration::from_mins(10),
+            attempts: 3,
+            patience: Duration::from_secs(90),
+        }
+    }
+}
+
+impl RefreshPolicy {
+    /// Returns the defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`refresh_ahead`](Self::refresh_ahead).
+    #[must_use]
+    pub const fn with_refresh_ahead(mut self, on: bool) -> Self {
+        self.refresh_ahead = on;
+        self
+    }
+
+    /// Sets [`guard`](Self::guard).
+    #[must_use]
+    pub const fn with_guard(mut self, guard: Duration) -> Self {
+        self.guard = guard;
+        self
+    }
+
+    /// Sets [`recheck`](Self::recheck).
+    #[must_use]
+    pub const fn with_recheck(mut self, recheck: Duration) -> Self {
+        self.recheck = recheck;
+        self
+    }
+
+    /// Sets [`mint_budget`](Self::mint_budget).
+    #[must_use]
+    pub const fn with_mint_budget(mut self, budget: Option<usize>) -> Self {
+        self.mint_budget = budget;
+        self
+    }
+
+    /// Sets [`attempts`](Self::attempts).
+    #[must_use]
+    pub const fn with_attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    /// Sets [`patience`](Self::patience).
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+}

@@ -1,0 +1,142 @@
+//! A handle to one stored record.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::decide::Purpose;
+use super::refresh::{acquire, parties};
+use super::shared::Shared;
+use super::slot::{Access, Slot};
+use super::{Event, start};
+use crate::accounts::Revocation;
+use crate::error::{Error, ErrorCode, Result};
+use crate::secret::AccessToken;
+use crate::store::CoordinationKey;
+use crate::token::{TokenId, UserName};
+
+/// One logged-in user: a cheap handle to a stored record, which always has a good access token.
+///
+/// Clone it freely and hold it for as long as you like; all handles to one record share one
+/// access token and one refresh.
+#[derive(Clone)]
+pub struct Session {
+    pub(super) shared: Arc<Shared>,
+    pub(super) slot: Arc<Slot>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.slot.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Returns the id of the stored record.
+    pub fn id(&self) -> TokenId {
+        self.slot.id
+    }
+
+    /// Returns the user's name, if it is known.
+    pub fn user_name(&self) -> Option<UserName> {
+        self.slot.hints().user_name
+    }
+
+    /// Returns an access token that is good now.
+    ///
+    /// From memory in almost every call, without I/O and without waiting. Near the token's end one
+    /// background refresh is started; at its end all callers wait for one refresh and get its
+    /// result, error included.
+    ///
+    /// # Errors
+    /// [`LoginRequired`](crate::ErrorKind::LoginRequired) when only a person can help (the refresh
+    /// token was refused, the record deleted); [`RateLimited`](crate::ErrorKind::RateLimited) with
+    /// [`retry_after`](Error::retry_after); [`InvalidClient`](crate::ErrorKind::InvalidClient);
+    /// what keeps the store or the network from working.
+    ///
+    /// # Cancellation
+    /// A caller that goes away does not stop the refresh.
+    pub async fn access_token(&self) -> Result<Access> {
+        if let Some(access) = self.slot.quick() {
+            return Ok(access);
+        }
+        // Boxed, so that the future of the call that needs none of it stays small.
+        Box::pin(self.slot.access(&self.shared)).await
+    }
+
+    /// Returns another access token, after the API answered that `refused` is not good.
+    ///
+    /// If the store has another one by now, that is it; otherwise one new token is asked for,
+    /// however many callers and processes report the same refusal. Repeat the API call once.
+    ///
+    /// # Errors
+    /// As [`access_token`](Self::access_token).
+    pub async fn refused(&self, refused: &AccessToken) -> Result<Access> {
+        if let Some(access) = self.slot.quick().filter(|access| access.token() != refused) {
+            return Ok(access);
+        }
+        let purpose = Purpose::Refused(refused.clone());
+        Box::pin(self.slot.renewed(&self.shared, &purpose)).await
+    }
+
+    /// Saves the user's name, learned after the login.
+    ///
+    /// If this user has a record under the same client already, the two become one, and the
+    /// returned session is the one to go on with.
+    ///
+    /// # Errors
+    /// `id_conflict` when the record belongs to another user; what keeps the store from working.
+    pub async fn set_user_name(&self, name: UserName) -> Result<Self> {
+        let slot = start::name(&self.shared, &self.slot, Some(name)).await?;
+        Ok(Self {
+            shared: Arc::clone(&self.shared),
+            slot,
+        })
+    }
+
+    /// Ends the login: revokes the refresh token at Zoho, then deletes the record.
+    ///
+    /// Revoking a refresh token ends every access token made from it. Other processes that use the
+    /// same store hand out nothing of this record any more after
+    /// [`RefreshPolicy::recheck`](crate::RefreshPolicy::recheck) at the latest.
+    ///
+    /// # Errors
+    /// `unsupported` when the record holds no refresh token: there is nothing to revoke at Zoho,
+    /// [delete](crate::Authenticator::delete) it instead; `record_deleted`; what keeps Zoho or the
+    /// store from working. When Zoho could not be asked, the record is still there.
+    pub async fn revoke(&self) -> Result<()> {
+        let (shared, slot) = (Arc::clone(&self.shared), Arc::clone(&self.slot));
+        // In a task of its own: between Zoho and the store there is no good place to stop.
+        let task = tokio::spawn(async move { revoke(&shared, &slot).await });
+        task.await.unwrap_or_else(|_| {
+            let message = "the revocation ended without an answer";
+            Err(Error::new(ErrorCode::Internal, message))
+        })
+    }
+}
+
+#[tracing::instrument(name = "zoho_revoke", level = "debug", skip_all, fields(id = %slot.id))]
+async fn revoke(shared: &Shared, slot: &Slot) -> Result<()> {
+    let _turn = slot.work.lock().await;
+    let key = CoordinationKey::record(slot.id);
+    let _permit = acquire(shared, &key, shared.policy.patience).await?;
+    let Some(record) = shared.store.find_token_by_id(slot.id).await? else {
+        return Err(shared.gone(slot));
+    };
+    let Some(token) = &record.refresh_token else {
+        return Err(Error::new(
+            ErrorCode::Unsupported,
+            format!("record {} holds no refresh token to revoke", slot.id),
+        ));
+    };
+    let (_, center) = parties(shared, slot, &record)?;
+    match shared.accounts.revoke(&center, token).await? {
+        Revocation::Revoked => tracing::info!("revoked"),
+        Revocation::AlreadyInvalid => tracing::info!("the token was not valid any more"),
+    }
+    shared.forget(slot);
+    shared.store.delete_token(slot.id).await?;
+    shared.tell(Event::Revoked { id: slot.id });
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! What the program says. Standard output is for the banner or the JSON line, standard error
+//! for trouble.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this module is the program's voice"
+)]
+
+use std::error::Error;
+
+use serde::Serialize;
+use zoho_sandbox::Sandbox;
+
+/// The line for programs; the keys in this order.
+#[derive(Serialize)]
+struct Ready<'a> {
+    accounts_url: &'a str,
+    api_url: &'a str,
+    client_id: &'a str,
+    client_secret: &'a str,
+    redirect_uri: &'a str,
+    control_url: &'a str,
+}
+
+/// One line of JSON. The demo client's secret is in it on purpose.
+pub(crate) fn json(sandbox: &Sandbox) {
+    let ready = Ready {
+        accounts_url: sandbox.accounts_url(),
+        api_url: sandbox.api_url(),
+        client_id: sandbox.client_id(),
+        client_secret: sandbox.client_secret(),
+        redirect_uri: sandbox.redirect_uri(),
+        control_url: sandbox.control_url(),
+    };
+    let line = serde_json::to_string(&ready).expect("six strings can be written as JSON");
+    println!("{line}");
+}
+
+/// What a person needs to go on. The demo client's secret is in it on purpose.
+pub(crate) fn banner(sandbox: &Sandbox) {
+    let accounts = sandbox.accounts_url();
+    let control = sandbox.control_url();
+    println!("Zoho sandbox: accounts server and CRM, all invented, nothing leaves this machine\n");
+    println!("  accounts server  {accounts}");
+    println!("  API              {}", sandbox.api_url());
+    println!("  control          {control}");
+    println!("  client ID        {}", sandbox.client_id());
+    println!("  client secret    {}", sandbox.client_secret());
+    println!("  redirect URI     {}", sandbox.redirect_uri());
+    let people = sandbox.people();
+    if let Some(first) = people.first() {
+        println!("  people           {}", people.join(", "));
+        println!(
+            "\nNext: get a grant code, as from the API console, and exchange it in your application"
+        );
+        println!(
+            "  curl {control}/codes -d '{{\"email\": \"{first}\", \"scopes\": \"ZohoCRM.modules.ALL\"}}'"
+        );
+    }
+    println!("\nCtrl-C ends it.");
+}
+
+/// A mistake on the command line or in the configuration file.
+pub(crate) fn error(text: &str) {
+    eprintln!("error: {text}");
+}
+
+/// An error with its causes.
+pub(crate) fn failure(error: &dyn Error) {
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+}

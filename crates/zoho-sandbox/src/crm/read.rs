@@ -1,0 +1,390 @@
+//! Reading records: lists with paging, one record, related, deleted, counts.
+
+use axum::http::{Method, header};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Call;
+use super::reply::{ApiError, Reply, Result};
+use super::schema::{Kind, Module};
+use super::store::{OrgData, PageToken, Record, text};
+use crate::clock::iso;
+use crate::params::Params;
+use crate::random;
+
+/// The most records that pages without a token reach.
+const DISCRETE_LIMIT: usize = 2_000;
+/// The most records that page tokens reach.
+const TOKEN_LIMIT: usize = 100_000;
+/// The most names in `fields`.
+const FIELDS_LIMIT: usize = 50;
+/// Page tokens live for a day.
+const PAGE_TOKEN_LIFE_MS: u64 = 24 * 3600 * 1000;
+
+pub(super) fn read_scope(call: &Call<'_>, module: &Module) -> Result<()> {
+    let target = format!("ZohoCRM.modules.{}", module.api_name);
+    call.need(&[&target], "READ")
+}
+
+/// `page` and `per_page`, with their defaults of 1 and 200.
+pub(super) fn page(params: &Params) -> Result<(usize, usize)> {
+    let number = |name: &str, default: usize, most: usize| match params.get(name) {
+        None => Ok(default),
+        Some(given) => given
+            .parse()
+            .ok()
+            .filter(|value| (1..=most).contains(value))
+            .ok_or_else(|| ApiError::invalid_param(name)),
+    };
+    Ok((
+        number("page", 1, usize::MAX / 1000)?,
+        number("per_page", 200, 200)?,
+    ))
+}
+
+/// The parameter `fields`, which lists need.
+fn fields(params: &Params) -> Result<Vec<&str>> {
+    let list = params.get("fields");
+    let list = list.ok_or_else(|| ApiError::missing_param("fields"))?;
+    let names: Vec<&str> = list.split(',').map(str::trim).collect();
+    if names.len() > FIELDS_LIMIT {
+        return Err(ApiError::limit(FIELDS_LIMIT, "fields"));
+    }
+    Ok(names)
+}
+
+/// `GET /{module}`.
+pub(super) fn list(call: &Call<'_>, data: &mut OrgData, module: &Module) -> Result {
+    read_scope(call, module)?;
+    let names = fields(call.params)?;
+    let (sort_by, sort_order) = sorting(call.params)?;
+    let since = modified_since(call)?;
+    let (page_number, per_page) = page(call.params)?;
+    let start = start(call, data, page_number, per_page)?;
+
+    let mut found: Vec<&Record> = match call.params.get("ids") {
+        Some(ids) => ids
+            .split(',')
+            .filter_map(|id| data.record(module, id.trim().parse().ok()?))
+            .collect(),
+        None => data.records(module).collect(),
+    };
+    if let Some(since) = since {
+        found.retain(|record| instant(text(record, "Modified_Time")) > Some(since));
+        if found.is_empty() {
+            return Ok(Reply {
+                status: 304,
+                body: None,
+            });
+        }
+    }
+    // Records come in the order of their IDs, and the sort is stable: ties stay in that order.
+    if sort_by == "id" {
+        found.sort_by_key(|record| text(record, "id").parse::<u64>().unwrap_or_default());
+    } else {
+        found.sort_by(|one, other| text(one, sort_by).cmp(text(other, sort_by)));
+    }
+    if sort_order == "desc" {
+        found.reverse();
+    }
+    let total = found.len();
+    let shown: Vec<Value> = found
+        .into_iter()
+        .skip(start.offset)
+        .take(per_page)
+        .map(|record| pick(record, module, &names))
+        .collect();
+    if shown.is_empty() {
+        return Ok(Reply::nothing());
+    }
+    let end = start.offset + shown.len();
+    let next = (end < total).then(|| {
+        let token = random::handle();
+        data.page_tokens.insert(
+            token.clone(),
+            PageToken {
+                bound_to: bound_to(call),
+                offset: end,
+                page: start.page + 1,
+                expires_ms: call.now + PAGE_TOKEN_LIFE_MS,
+            },
+        );
+        token
+    });
+    let expiry = next.as_ref().map(|_| iso(call.now + PAGE_TOKEN_LIFE_MS));
+    Ok(Reply::ok(json!({
+        "info": {
+            "per_page": per_page,
+            "next_page_token": next,
+            "count": shown.len(),
+            "sort_by": sort_by,
+            "page": start.page,
+            "previous_page_token": null,
+            "page_token_expiry": expiry,
+            "sort_order": sort_order,
+            "more_records": next.is_some(),
+        },
+        "data": shown,
+    })))
+}
+
+struct Start {
+    offset: usize,
+    page: usize,
+}
+
+/// Where the list starts: by page number, or by a token from an earlier answer.
+fn start(
+    call: &Call<'_>,
+    data: &mut OrgData,
+    page_number: usize,
+    per_page: usize,
+) -> Result<Start> {
+    let now = call.now;
+    data.page_tokens
+        .retain(|_, token| token.expires_ms + PAGE_TOKEN_LIFE_MS > now);
+    let Some(given) = call.params.get("page_token") else {
+        let offset = (page_number - 1) * per_page;
+        if offset + per_page > DISCRETE_LIMIT {
+            return Err(ApiError::new(
+                400,
+                "DISCRETE_PAGINATION_LIMIT_EXCEEDED",
+                "You can only get the first 2000 records without using page_token param",
+            )
+            .details(json!({ "limit": DISCRETE_LIMIT })));
+        }
+        return Ok(Start {
+            offset,
+            page: page_number,
+        });
+    };
+    if call.params.get("page").is_some() {
+        return Err(ApiError::new(
+            400,
+            "AMBIGUITY_DURING_PROCESSING",
+            "page and page_token cannot be given together",
+        )
+        .details(json!({ "ambiguity_due_to": [
+            { "param_name": "page" }, { "param_name": "page_token" },
+        ]})));
+    }
+    let token = data.page_tokens.get(given);
+    let token = token.filter(|token| token.bound_to == bound_to(call));
+    let token = token.ok_or_else(|| {
+        ApiError::new(
+            400,
+            "TOKEN_BOUND_DATA_MISMATCH",
+            "The page_token given seems to be invalid or input param is added or altered or deleted",
+        )
+        .details(json!({ "param_name": "page_token" }))
+    })?;
+    if token.expires_ms <= now {
+        return Err(ApiError::new(400, "EXPIRED_VALUE", "Page token expired")
+            .details(json!({ "api_name": "page_token", "json_path": "$.query.page_token" })));
+    }
+    if token.offset + per_page > TOKEN_LIMIT {
+        return Err(ApiError::new(
+            400,
+            "PAGINATION_LIMIT_EXCEEDED",
+            "You can only get upto 100000 records using page_token param",
+        )
+        .details(json!({ "param_name": "page_token" })));
+    }
+    Ok(Start {
+        offset: token.offset,
+        page: token.page,
+    })
+}
+
+/// What a page token is bound to: the user, and every parameter but the page.
+fn bound_to(call: &Call<'_>) -> String {
+    let mut bound = format!("{}\n", call.user.id);
+    for (name, value) in call.params.sorted() {
+        if name != "page" && name != "page_token" {
+            bound.push_str(name);
+            bound.push('=');
+            bound.push_str(value);
+            bound.push('\n');
+        }
+    }
+    bound
+}
+
+fn sorting(params: &Params) -> Result<(&str, &str)> {
+    let sort_by = params.get("sort_by").unwrap_or("id");
+    let sort_order = params.get("sort_order").unwrap_or("desc");
+    if !["id", "Created_Time", "Modified_Time"].contains(&sort_by) {
+        return Err(ApiError::invalid_param("sort_by"));
+    }
+    if !["asc", "desc"].contains(&sort_order) {
+        return Err(ApiError::invalid_param("sort_order"));
+    }
+    Ok((sort_by, sort_order))
+}
+
+fn modified_since(call: &Call<'_>) -> Result<Option<OffsetDateTime>> {
+    let Some(value) = call.headers.get(header::IF_MODIFIED_SINCE) else {
+        return Ok(None);
+    };
+    let since = value.to_str().ok().and_then(instant);
+    match since {
+        Some(since) => Ok(Some(since)),
+        None => Err(ApiError::invalid_data(
+            json!({ "header_name": "If-Modified-Since" }),
+        )),
+    }
+}
+
+/// A date-time as the API takes and gives it.
+pub(super) fn instant(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok()
+}
+
+/// A record with the asked fields only, and its ID. Fields that do not exist are left out.
+pub(super) fn pick(record: &Record, module: &Module, names: &[&str]) -> Value {
+    let mut picked = Record::new();
+    for name in names {
+        if let Some(field) = module.field(name) {
+            let value = record.get(field.api_name);
+            picked.insert(field.api_name.into(), shown(field.kind, value));
+        }
+    }
+    picked.insert("id".into(), record.get("id").cloned().unwrap_or_default());
+    Value::Object(picked)
+}
+
+/// A record with every field, and the system keys that lists leave out.
+pub(super) fn whole(record: &Record, module: &Module) -> Value {
+    let names: Vec<&str> = module.fields.iter().map(|field| field.api_name).collect();
+    let mut whole = pick(record, module, &names);
+    whole["Tag"] = record.get("Tag").cloned().unwrap_or_else(|| json!([]));
+    whole["$approval_state"] = "approved".into();
+    whole["$editable"] = true.into();
+    whole["$in_merge"] = false.into();
+    whole
+}
+
+/// Pointers to records are shown without address; users with it.
+fn shown(kind: Kind, value: Option<&Value>) -> Value {
+    match (kind, value) {
+        (Kind::Lookup(_), Some(Value::Object(to))) => {
+            json!({ "name": to.get("name"), "id": to.get("id") })
+        }
+        (_, value) => value.cloned().unwrap_or_default(),
+    }
+}
+
+/// The ID in a path.
+pub(super) fn path_id(id: &str, index: usize) -> Result<u64> {
+    id.parse().map_err(|_| no_such_record(index))
+}
+
+pub(super) fn no_such_record(index: usize) -> ApiError {
+    ApiError::new(400, "INVALID_DATA", "the id given seems to be invalid")
+        .details(json!({ "resource_path_index": index }))
+}
+
+/// `GET /{module}/{id}`. An ID that nobody has is 204; text that is no ID is an error.
+pub(super) fn one(call: &Call<'_>, data: &OrgData, module: &Module, id: &str) -> Result {
+    read_scope(call, module)?;
+    let id = path_id(id, 1)?;
+    let Some(record) = data.record(module, id) else {
+        return Ok(Reply::nothing());
+    };
+    let body = match call.params.get("fields") {
+        Some(_) => pick(record, module, &fields(call.params)?),
+        None => whole(record, module),
+    };
+    Ok(Reply::ok(json!({ "data": [body] })))
+}
+
+/// `GET /{module}/{id}/{related list}`.
+pub(super) fn related(
+    call: &Call<'_>,
+    data: &OrgData,
+    module: &Module,
+    id: &str,
+    list: &str,
+) -> Result {
+    let lists = module.related.iter();
+    let list = lists
+        .filter(|known| known.api_name.eq_ignore_ascii_case(list))
+        .find_map(|known| Some((known, super::schema::module(known.module)?)));
+    let (list, target) = list.ok_or_else(|| {
+        ApiError::new(
+            400,
+            "INVALID_DATA",
+            "the related list name given seems to be invalid",
+        )
+        .details(json!({ "resource_path_index": 2 }))
+    })?;
+    read_scope(call, module)?;
+    read_scope(call, target)?;
+    let names = fields(call.params)?;
+    let (page_number, per_page) = page(call.params)?;
+    let id = path_id(id, 1)?;
+    data.record(module, id).ok_or_else(|| no_such_record(1))?;
+    let id = id.to_string();
+    let found: Vec<&Record> = data
+        .records(target)
+        .filter(|record| record.get(list.through).is_some_and(|to| to["id"] == *id))
+        .collect();
+    list_answer(&found, page_number, per_page, |record| {
+        pick(record, target, &names)
+    })
+}
+
+/// A page of what was found, with the short `info`; 204 when the page is empty.
+pub(super) fn list_answer<T>(
+    found: &[T],
+    page_number: usize,
+    per_page: usize,
+    show: impl Fn(&T) -> Value,
+) -> Result {
+    let start = (page_number - 1) * per_page;
+    let data: Vec<Value> = found.iter().skip(start).take(per_page).map(show).collect();
+    if data.is_empty() {
+        return Ok(Reply::nothing());
+    }
+    Ok(Reply::ok(json!({
+        "info": {
+            "per_page": per_page,
+            "count": data.len(),
+            "page": page_number,
+            "more_records": found.len() > start + data.len(),
+        },
+        "data": data,
+    })))
+}
+
+/// `GET /{module}/deleted`. Everything deleted here stays in the recycle bin.
+pub(super) fn deleted(call: &Call<'_>, data: &OrgData, module: &Module) -> Result {
+    call.only(&Method::GET)?;
+    read_scope(call, module)?;
+    let (page_number, per_page) = page(call.params)?;
+    let all: Vec<_> = match call.params.get("type") {
+        None | Some("all" | "recycle") => {
+            let ours = data.deleted.iter().rev();
+            ours.filter(|gone| gone.module == module.api_name).collect()
+        }
+        Some("permanent") => Vec::new(),
+        Some(_) => return Err(ApiError::invalid_param("type")),
+    };
+    list_answer(&all, page_number, per_page, |gone| {
+        json!({
+            "id": gone.id.to_string(),
+            "display_name": gone.display_name,
+            "type": "recycle",
+            "deleted_by": gone.deleted_by,
+            "created_by": { "name": gone.created_by["name"], "id": gone.created_by["id"] },
+            "deleted_time": iso(gone.deleted_ms),
+        })
+    })
+}
+
+/// `GET /{module}/actions/count`.
+pub(super) fn count(call: &Call<'_>, data: &OrgData, module: &Module) -> Result {
+    read_scope(call, module)?;
+    Ok(Reply::ok(json!({ "count": data.records(module).count() })))
+}

@@ -1,0 +1,264 @@
+//! Checking a record that a client wants to write, field by field.
+
+use serde_json::{Value, json};
+use time::Date;
+use time::format_description::well_known::Iso8601;
+
+use super::read::instant;
+use super::reply::{ApiError, Result};
+use super::schema::{self, Field, Kind, Module};
+use super::store::{OrgData, Record, text};
+
+/// What a record is checked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Mandatory fields must be there.
+    Create,
+    /// Mandatory fields must not be emptied.
+    Update,
+}
+
+/// Keys of a record that are not fields, and are taken without a look.
+const PASSED_OVER: &[&str] = &["id", "Layout", "Record_Image"];
+
+pub(super) struct Checker<'a> {
+    pub(super) data: &'a OrgData,
+    pub(super) module: &'static Module,
+    pub(super) purpose: Purpose,
+    /// Position in `data`, for `json_path`.
+    pub(super) index: usize,
+    /// The record that is being changed, for unique fields.
+    pub(super) own_id: Option<u64>,
+    pub(super) refuse_unknown: bool,
+}
+
+impl Checker<'_> {
+    /// The record as it is to be stored.
+    pub(super) fn check(&self, given: &Record) -> Result<Record> {
+        let mut checked = Record::new();
+        for (key, value) in given {
+            if key.starts_with('$') || PASSED_OVER.contains(&key.as_str()) {
+                continue;
+            }
+            if key == "Tag" {
+                checked.insert(key.clone(), value.clone());
+                continue;
+            }
+            let Some(field) = self.module.field(key) else {
+                if self.refuse_unknown {
+                    return Err(ApiError::invalid_data(self.place(key, json!({}))));
+                }
+                continue;
+            };
+            // System fields in a request are passed over, as the real service does.
+            if field.read_only {
+                continue;
+            }
+            checked.insert(key.clone(), self.value(field, value)?);
+        }
+        self.mandatory(&checked)?;
+        self.unique(&checked)?;
+        Ok(checked)
+    }
+
+    fn mandatory(&self, checked: &Record) -> Result<()> {
+        let empty = |value: Option<&Value>| match value {
+            None => self.purpose == Purpose::Create,
+            Some(Value::Null) => true,
+            Some(Value::String(text)) => text.trim().is_empty() || text == "-None-",
+            Some(_) => false,
+        };
+        let fields = self.module.fields.iter();
+        match fields
+            .filter(|field| field.mandatory)
+            .find(|field| empty(checked.get(field.api_name)))
+        {
+            Some(field) => {
+                Err(
+                    ApiError::new(400, "MANDATORY_NOT_FOUND", "required field not found")
+                        .details(self.place(field.api_name, json!({}))),
+                )
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn unique(&self, checked: &Record) -> Result<()> {
+        for field in self.module.fields.iter().filter(|field| field.unique) {
+            let Some(value) = checked.get(field.api_name).and_then(Value::as_str) else {
+                continue;
+            };
+            let twin = self.data.records(self.module).find(|record| {
+                text(record, field.api_name).eq_ignore_ascii_case(value)
+                    && text(record, "id").parse().ok() != self.own_id
+            });
+            if let Some(twin) = twin {
+                let owner = twin.get("Owner").cloned().unwrap_or_default();
+                let more = json!({
+                    "id": twin["id"],
+                    "more_records": false,
+                    "duplicate_record": {
+                        "id": twin["id"],
+                        "Owner": { "name": owner["name"], "id": owner["id"] },
+                        "module": {
+                            "api_name": self.module.api_name,
+                            "id": self.data.fixed_id(101 + schema::position(self.module)),
+                        },
+                    },
+                });
+                return Err(ApiError::new(400, "DUPLICATE_DATA", "duplicate data")
+                    .details(self.place(field.api_name, more)));
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, field: &Field, value: &Value) -> Result<Value> {
+        if value.is_null() {
+            return Ok(Value::Null);
+        }
+        let wrong_type =
+            || self.wrong(field, json!({ "expected_data_type": expected(field.kind) }));
+        match field.kind {
+            Kind::Integer => self.integer(field, value),
+            Kind::Currency => {
+                let number = match value {
+                    Value::Number(number) => number.as_f64(),
+                    _ => None,
+                };
+                number
+                    .filter(|number| number.abs() < 1e16)
+                    .ok_or_else(wrong_type)?;
+                Ok(value.clone())
+            }
+            Kind::Boolean => value.as_bool().map(Value::Bool).ok_or_else(wrong_type),
+            Kind::Lookup(target) => self.lookup(field, target, value),
+            Kind::Owner => self.owner(field, value),
+            Kind::Picklist(choices) => {
+                let given = value.as_str().ok_or_else(wrong_type)?;
+                if choices.contains(&given) {
+                    // "-None-" is how the API is told to empty a picklist.
+                    let none = given == "-None-";
+                    Ok(if none { Value::Null } else { value.clone() })
+                } else {
+                    Err(self.wrong(field, json!({ "supported_values": choices })))
+                }
+            }
+            _ => {
+                let given = value.as_str().ok_or_else(wrong_type)?;
+                if given.chars().count() > field.length {
+                    return Err(self.wrong(field, json!({ "maximum_length": field.length })));
+                }
+                if !well_formed(field.kind, given) {
+                    return Err(wrong_type());
+                }
+                Ok(value.clone())
+            }
+        }
+    }
+
+    fn integer(&self, field: &Field, value: &Value) -> Result<Value> {
+        let number = value.as_i64().ok_or_else(|| {
+            self.wrong(field, json!({ "expected_data_type": expected(field.kind) }))
+        })?;
+        let digits = number.unsigned_abs().to_string().len();
+        if digits > field.length {
+            return Err(self.wrong(field, json!({ "maximum_length": field.length })));
+        }
+        Ok(value.clone())
+    }
+
+    fn lookup(&self, field: &Field, target: &str, value: &Value) -> Result<Value> {
+        let id = id_of(value)
+            .ok_or_else(|| self.wrong(field, json!({ "expected_data_type": "jsonobject" })))?;
+        let target = schema::module(target);
+        let found = target.and_then(|target| Some((target, self.data.record(target, id)?)));
+        let (target, record) = found.ok_or_else(|| self.wrong(field, json!({})))?;
+        let name = text(record, target.name_field);
+        Ok(json!({ "name": name, "id": id.to_string() }))
+    }
+
+    fn owner(&self, field: &Field, value: &Value) -> Result<Value> {
+        let user = id_of(value).and_then(|id| self.data.user_by_id(id));
+        let user = user.ok_or_else(|| self.wrong(field, json!({})))?;
+        Ok(user.reference())
+    }
+
+    fn wrong(&self, field: &Field, more: Value) -> ApiError {
+        ApiError::invalid_data(self.place(field.api_name, more))
+    }
+
+    /// Details that say which field of which record.
+    fn place(&self, api_name: &str, mut more: Value) -> Value {
+        more["api_name"] = api_name.into();
+        more["json_path"] = format!("$.data[{}].{api_name}", self.index).into();
+        more
+    }
+}
+
+/// An ID as clients send it: digits in a string, a number, or an object with either.
+pub(super) fn id_of(value: &Value) -> Option<u64> {
+    match value {
+        Value::String(text) => text.parse().ok(),
+        Value::Number(number) => number.as_u64(),
+        Value::Object(object) => object.get("id").and_then(id_of),
+        _ => None,
+    }
+}
+
+fn expected(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Email | Kind::Phone | Kind::Website | Kind::Date | Kind::DateTime => kind.data_type(),
+        _ => kind.json_type(),
+    }
+}
+
+fn well_formed(kind: Kind, given: &str) -> bool {
+    if given.is_empty() {
+        return true;
+    }
+    match kind {
+        Kind::Email => given.split_once('@').is_some_and(|(local, domain)| {
+            !local.is_empty()
+                && domain.contains('.')
+                && !domain.starts_with('.')
+                && !domain.ends_with('.')
+                && !domain.contains("..")
+                && !domain.contains('@')
+                && !given
+                    .chars()
+                    .any(|letter| letter.is_whitespace() || letter == ',')
+        }),
+        Kind::Phone => given
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || " +-.()#;:/&".contains(letter)),
+        Kind::Website => !given.contains(char::is_whitespace) && given.contains('.'),
+        Kind::Date => given.len() == 10 && Date::parse(given, &Iso8601::DATE).is_ok(),
+        Kind::DateTime => instant(given).is_some(),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_dates_have_their_form() {
+        assert!(well_formed(Kind::Email, "a.b+c@mail.example.com"));
+        for bad in [
+            "a",
+            "@example.com",
+            "a@example",
+            "a@b@example.com",
+            "a b@example.com",
+        ] {
+            assert!(!well_formed(Kind::Email, bad), "{bad}");
+        }
+        assert!(well_formed(Kind::Date, "2026-02-28"));
+        assert!(!well_formed(Kind::Date, "2026-02-30"));
+        assert!(!well_formed(Kind::Date, "28/02/2026"));
+        assert!(well_formed(Kind::DateTime, "2026-02-28T10:00:00+05:30"));
+        assert!(!well_formed(Kind::DateTime, "2026-02-28T10:00:00"));
+    }
+}
