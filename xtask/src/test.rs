@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::counts::Counts;
+use crate::counts::{Counts, Runner};
 use crate::environment;
 use crate::failure::{Failure, Result};
 use crate::process;
@@ -220,11 +220,14 @@ impl Run {
     }
 
     /// Runs a test runner and counts what it reports.
-    fn count(&mut self, arguments: &[&str]) -> Result<bool> {
+    fn count(&mut self, runner: Runner, arguments: &[&str]) -> Result<bool> {
         let mut command = self.cargo(arguments);
         command.envs(self.provided.iter().map(|(name, path)| (name, path)));
         command.env(WITHOUT, &self.without);
-        process::run_watched(&mut command, |line| self.counts.add_line(line))
+        let mut counts = Counts::default();
+        let passed = process::run_watched(&mut command, |line| counts.read_line(runner, line))?;
+        self.counts += counts;
+        Ok(passed)
     }
 }
 
@@ -284,30 +287,36 @@ fn dependencies(run: &mut Run) -> Result<bool> {
 }
 
 fn doc_tests(run: &mut Run) -> Result<bool> {
-    run.count(&[
-        "test",
-        "--doc",
-        "--workspace",
-        "--all-features",
-        "--no-fail-fast",
-    ])
+    run.count(
+        Runner::Cargo,
+        &[
+            "test",
+            "--doc",
+            "--workspace",
+            "--all-features",
+            "--no-fail-fast",
+        ],
+    )
 }
 
 /// Without nextest the same tests run, one binary after the other. Benchmarks are left out.
 fn tests(run: &mut Run) -> Result<bool> {
     if environment::find_program("cargo-nextest").is_some() {
-        return run.count(&[
-            "nextest",
-            "run",
-            "--workspace",
-            "--all-features",
-            "--no-fail-fast",
-        ]);
+        return run.count(
+            Runner::Nextest,
+            &[
+                "nextest",
+                "run",
+                "--workspace",
+                "--all-features",
+                "--no-fail-fast",
+            ],
+        );
     }
     report::talk("cargo-nextest is not on PATH: the tests run with `cargo test`");
     let which = ["--lib", "--bins", "--tests", "--examples"];
     let arguments = ["test", "--workspace", "--all-features", "--no-fail-fast"];
-    run.count(&[&arguments[..], &which[..]].concat())
+    run.count(Runner::Cargo, &[&arguments[..], &which[..]].concat())
 }
 
 #[cfg(test)]
