@@ -279,7 +279,12 @@ impl Error {
 
     /// Returns how long to wait before trying again, as far as it is known, by the wall clock.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.0.retry_at.map(|at| at.since(Timestamp::now()))
+        self.retry_moment().map(|at| at.since(Timestamp::now()))
+    }
+
+    /// Returns the moment from which on the call may succeed, as far as it is known.
+    pub(crate) fn retry_moment(&self) -> Option<Timestamp> {
+        self.0.retry_at
     }
 
     /// Returns the token that Zoho issued and the store failed to keep.

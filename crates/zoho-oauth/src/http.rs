@@ -10,6 +10,8 @@
 //!   whether a request may be sent again is never decided by the HTTP client.
 //! - **This machine is reached directly**, whatever the proxy settings say. Plain http is allowed
 //!   to this machine because nothing then leaves it; through a proxy it would.
+//! - **Nothing below us prints a body or a header,** at no level, and a test searches for it. The
+//!   one switch that would change this, reqwest's `connection_verbose`, stays off.
 //! - **No process-wide state.** The TLS provider is part of the client, so an application that
 //!   installs another one is not disturbed, nor are we by it.
 

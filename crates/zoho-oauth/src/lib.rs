@@ -31,5 +31,7 @@ pub use secret::{
 };
 #[cfg(feature = "file")]
 pub use store::FileStore;
+#[cfg(feature = "sqlite")]
+pub use store::SqliteStore;
 pub use store::{Guarantee, ListStore, TokenStore, TokenTable};
 pub use token::{ClientId, OAuthToken, TokenId, UserName};

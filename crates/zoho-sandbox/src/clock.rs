@@ -63,7 +63,7 @@ mod tests {
     fn advancing_moves_the_clock() {
         let clock = Clock::default();
         let before = clock.now_ms();
-        clock.advance(Duration::from_secs(3600));
+        clock.advance(Duration::from_hours(1));
         assert!(clock.now_ms() >= before + 3_600_000);
     }
 }

@@ -160,6 +160,15 @@ fn parse_fault(mut given: Value) -> Result<Fault, String> {
     let object = given.as_object_mut().ok_or("a fault is a JSON object")?;
     let endpoint = object.remove("endpoint");
     let times = object.remove("times");
+    // Serde passes unknown keys over where the effect has no fields of its own.
+    let known: &[&str] = match object.get("effect").and_then(Value::as_str) {
+        Some("status") => &["effect", "status"],
+        Some("delay") => &["effect", "ms"],
+        _ => &["effect"],
+    };
+    if let Some(key) = object.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(format!("a fault of this effect has no key `{key}`"));
+    }
     let effect: Effect = serde_json::from_value(given).map_err(|error| error.to_string())?;
     let mut fault = Fault::new(effect);
     if let Some(endpoint) = endpoint {

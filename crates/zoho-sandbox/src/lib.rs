@@ -1,6 +1,20 @@
 //! Zoho's accounts server and the part of the CRM API (version 8) that the official SDKs call,
 //! on your own machine.
 //!
+//! # Example
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), zoho_sandbox::Error> {
+//! let sandbox = zoho_sandbox::Sandbox::builder().mint_limit(3).start().await?;
+//! let email = &sandbox.people()[0];
+//! let (refresh_token, access_token) = sandbox.login(email, "ZohoCRM.modules.ALL");
+//! // … point a client at `sandbox.accounts_url()` and `sandbox.api_url()` …
+//! # drop((refresh_token, access_token));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What is strict, and what is settable
 //!
 //! Codes are single-use and short-lived, redirect URIs are compared exactly, secrets and scopes
@@ -51,3 +65,8 @@ pub use error::Error;
 pub use faults::{Effect, Endpoint, Fault};
 pub use recorder::{Counts, LoggedRequest};
 pub use sandbox::{CenterView, Sandbox};
+
+/// The README's example is compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

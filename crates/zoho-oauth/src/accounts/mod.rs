@@ -202,9 +202,11 @@ impl AccountsClient {
             .await
             .map_err(failed)?;
         let mut body = Zeroizing::new(Vec::new());
+        let mut too_long = false;
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > BODY_LIMIT {
                 // Whatever this is, no part of it is an answer.
+                too_long = true;
                 body.clear();
                 break;
             }
@@ -223,6 +225,7 @@ impl AccountsClient {
             content_type: header(CONTENT_TYPE),
             retry_after: header(RETRY_AFTER),
             body,
+            too_long,
             sent_at,
         })
     }

@@ -91,6 +91,8 @@ pub(super) struct Answer {
     pub(super) content_type: Option<String>,
     pub(super) retry_after: Option<String>,
     pub(super) body: Zeroizing<Vec<u8>>,
+    /// Whether there was more than is ever read; the body is then empty.
+    pub(super) too_long: bool,
     /// When the request was sent.
     pub(super) sent_at: Timestamp,
 }
@@ -104,13 +106,12 @@ pub(super) fn classify(answer: &Answer, asked: &Asked<'_>) -> Result<TokenAnswer
     let access_token = text(&mut json, "access_token");
     match (said, access_token) {
         (Said::Nothing, Some(token)) => tokens(answer, asked, json, token),
-        (Said::Nothing, None) => Err(answer.without_meaning(asked, None)),
+        (Said::Nothing | Said::Unreadable, None) => Err(answer.without_meaning(asked, None)),
         // An answer that grants and refuses at once says neither.
         (_, Some(_)) => Err(unexpected(
             asked,
             "was answered with an access token and an error at once",
         )),
-        (Said::Unreadable, None) => Err(answer.without_meaning(asked, None)),
         (Said::Error(said), None) => Err(answer.refusal(asked, &said, &json)),
     }
 }
@@ -121,7 +122,7 @@ pub(super) fn classify(answer: &Answer, asked: &Asked<'_>) -> Result<TokenAnswer
 /// body or JSON without an `error` is believed there, and a page is not.
 pub(super) fn classify_revocation(answer: &Answer, asked: &Asked<'_>) -> Result<Revocation> {
     let Some(json) = answer.json() else {
-        if answer.status == 400 && answer.body.is_empty() {
+        if answer.status == 400 && answer.body.is_empty() && !answer.too_long {
             return Ok(Revocation::AlreadyInvalid);
         }
         return Err(answer.without_json(asked));
@@ -176,13 +177,16 @@ impl Answer {
             .is_some_and(|kind| kind.contains("html"))
             || self.body.trim_ascii_start().starts_with(b"<");
         let body = match () {
+            () if self.too_long => "more than an answer can hold",
             () if self.body.is_empty() => "an empty answer",
             () if page => "a page instead of JSON",
             () => "something else than JSON",
         };
         match self.status {
             407 | 429 | 300..=399 | 500.. => self.without_meaning(asked, Some(body)),
-            400.. if self.body.is_empty() => self.without_meaning(asked, Some(body)),
+            400.. if self.body.is_empty() && !self.too_long => {
+                self.without_meaning(asked, Some(body))
+            }
             _ => self.server_error(asked, body),
         }
     }

@@ -23,6 +23,7 @@ pub(crate) struct LockFolder {
 
 impl LockFolder {
     /// Uses, and makes if it is missing, the folder at `path`, readable by its owner alone.
+    #[cfg(any(feature = "sqlite", test))]
     pub(crate) fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let folder = Self::at(path);
         folder.create()?;

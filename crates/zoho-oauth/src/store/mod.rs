@@ -67,10 +67,12 @@ pub trait TokenStore: Debug + Send + Sync + 'static {
     ///
     /// - **With an id**: the record with that id is updated. If there is none, and the id is
     ///   higher than any the store ever gave, it is inserted under it (that is how records move
-    ///   between stores); otherwise it was deleted, and stays so: `record_deleted`. If the update
-    ///   gives the record the identity of another one, the two become one, under the other's id.
+    ///   between stores), unless its login is stored already; otherwise it was deleted, and stays
+    ///   so: `record_deleted`. If the update gives the record the identity of another one, the two
+    ///   become one, under the other's id.
     /// - **Without an id**: the record with the same identity is updated, or a new one inserted.
-    ///   A record that was saved before its user name was known is recognised by its tokens.
+    ///   A record that was saved before its user name was known is recognised by its tokens. If
+    ///   there are several of one login, they become one, and what is blank is filled from them.
     /// - **Blank fields keep the stored value.** The access token and its expiry go together: a
     ///   different access token never keeps the old one's expiry, and an expiry without an access
     ///   token is ignored where one is stored.

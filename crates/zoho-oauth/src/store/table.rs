@@ -95,27 +95,47 @@ impl TokenTable {
             return self.insert(token);
         };
         let stored = &self.rows[index];
-        let stored_id = id_of(stored);
         check_same_login(stored, &token)?;
-        let merged = merge(stored, &token);
+        let mut merged = merge(stored, &token);
 
-        let kept = self.other_identity(index, &merged);
-        let merged = kept.map_or_else(|| merged.clone(), |kept| merge(&self.rows[kept], &merged));
-        let id = id_of(&merged);
-        self.rows[kept.unwrap_or(index)] = merged.clone();
-        self.rows
-            .retain(|row| row.id == Some(id) || !is_same_login_unnamed(row, &merged));
-        if kept.is_some() {
-            self.delete(stored_id);
+        // Taking on the identity of another row can fill in a client or a name, and so lead on to
+        // a third.
+        let mut path = vec![index];
+        let mut kept = index;
+        while let Some(other) = self.other_identity(kept, &merged) {
+            merged = merge(&self.rows[other], &merged);
+            kept = other;
+            path.push(other);
         }
-        Ok(id)
+        Ok(self.replace(kept, &path, &merged))
+    }
+
+    /// Puts `merged` into row `kept`, and takes in every other record of the same login: the rows
+    /// of `path`, which `merged` was made from, and the nameless ones.
+    fn replace(&mut self, kept: usize, path: &[usize], merged: &OAuthToken) -> TokenId {
+        let id = id_of(merged);
+        let path: Vec<_> = path.iter().map(|&index| self.rows[index].id).collect();
+        let is_absorbed =
+            |row: &OAuthToken| !path.contains(&row.id) && is_same_login_unnamed(row, merged);
+        let absorbed = self.rows.iter().filter(|row| is_absorbed(row));
+        self.rows[kept] = absorbed.fold(merged.clone(), |filled, row| OAuthToken {
+            id: filled.id,
+            ..merge(row, &filled)
+        });
+        self.rows.retain(|row| {
+            row.id == Some(id) || !(path.contains(&row.id) || is_same_login_unnamed(row, merged))
+        });
+        id
     }
 
     /// The row that a save without a (stored) id updates.
     fn same_login(&self, token: &OAuthToken) -> Result<Option<usize>> {
         let identities = identities(token);
         if identities.is_empty() {
-            return Err(nothing_to_identify());
+            return Err(match token.id {
+                Some(_) => nothing_to_store(),
+                None => nothing_to_identify(),
+            });
         }
         Ok(identities
             .iter()
@@ -124,13 +144,12 @@ impl TokenTable {
 
     /// Another row that has the identity which `merged` takes on by being saved over row `index`.
     fn other_identity(&self, index: usize, merged: &OAuthToken) -> Option<usize> {
-        let name = merged.user_name.as_ref()?;
-        let identity = Identity::User(name, merged.client_id.as_ref());
-        let is_other =
-            |(other, row): &(usize, &OAuthToken)| *other != index && identity.matches(row);
-        let (other, _) = self.rows.iter().enumerate().find(is_other)?;
+        let identity = *identities(merged).first()?;
         // A row that had this identity all along keeps its id, whatever else has it too.
-        (!identity.matches(&self.rows[index])).then_some(other)
+        if identity.matches(&self.rows[index]) {
+            return None;
+        }
+        self.rows.iter().position(|row| identity.matches(row))
     }
 
     fn insert(&mut self, mut token: OAuthToken) -> Result<TokenId> {
@@ -171,39 +190,47 @@ pub(crate) enum Identity<'a> {
     /// The same user name under the same client, or both without a client.
     User(&'a UserName, Option<&'a ClientId>),
     /// The same refresh token under the same client.
-    Refresh(&'a RefreshToken, Option<&'a ClientId>, Naming),
+    Refresh(&'a RefreshToken, Option<&'a ClientId>, Naming<'a>),
     /// The same grant token under the same client.
-    Grant(&'a GrantToken, Option<&'a ClientId>, Naming),
+    Grant(&'a GrantToken, Option<&'a ClientId>, Naming<'a>),
     /// The same access token, unless the clients contradict each other.
-    Access(&'a AccessToken, Option<&'a ClientId>, Naming),
+    Access(&'a AccessToken, Option<&'a ClientId>, Naming<'a>),
 }
 
 /// Whether a row that has a user name may be recognised by its tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Naming {
+pub(crate) enum Naming<'a> {
     /// Any row: the token that is being saved has no user name.
     Any,
-    /// Only rows without a user name: the token that is being saved has one, and a row with
-    /// another name is another login.
-    Unnamed,
+    /// Only rows without a user name or with this one, which the token that is being saved has: a
+    /// row with another name is another login.
+    As(&'a UserName),
+}
+
+impl Naming<'_> {
+    fn admits(self, row: &OAuthToken) -> bool {
+        match (self, &row.user_name) {
+            (Self::As(name), Some(stored)) => name == stored,
+            (Self::Any, _) | (_, None) => true,
+        }
+    }
 }
 
 impl Identity<'_> {
     pub(crate) fn matches(&self, row: &OAuthToken) -> bool {
-        let named = |naming: Naming| naming == Naming::Any || row.user_name.is_none();
         let client = row.client_id.as_ref();
         match *self {
             Self::User(name, id) => row.user_name.as_ref() == Some(name) && client == id,
             Self::Refresh(token, id, naming) => {
-                row.refresh_token.as_ref() == Some(token) && client == id && named(naming)
+                row.refresh_token.as_ref() == Some(token) && client == id && naming.admits(row)
             }
             Self::Grant(token, id, naming) => {
-                row.grant_token.as_ref() == Some(token) && client == id && named(naming)
+                row.grant_token.as_ref() == Some(token) && client == id && naming.admits(row)
             }
             Self::Access(token, id, naming) => {
                 row.access_token.as_ref() == Some(token)
                     && (client.is_none() || id.is_none() || client == id)
-                    && named(naming)
+                    && naming.admits(row)
             }
         }
     }
@@ -213,10 +240,7 @@ impl Identity<'_> {
 /// first identity that matches anything is the one. Empty when the token identifies nothing.
 pub(crate) fn identities(token: &OAuthToken) -> Vec<Identity<'_>> {
     let client = token.client_id.as_ref();
-    let naming = match token.user_name {
-        Some(_) => Naming::Unnamed,
-        None => Naming::Any,
-    };
+    let naming = token.user_name.as_ref().map_or(Naming::Any, Naming::As);
     let user = token.user_name.as_ref();
     let refresh = token.refresh_token.as_ref();
     let grant = token.grant_token.as_ref();
@@ -232,11 +256,17 @@ pub(crate) fn identities(token: &OAuthToken) -> Vec<Identity<'_>> {
     .collect()
 }
 
-/// Returns whether `row` is a nameless record of the very login that `merged` is.
+/// Returns whether `row` is a nameless record of the very login that `merged` is: whether what it is
+/// known by, its strongest token, is one of `merged`.
+///
+/// Such a row is deleted when `merged` is saved, and fills what `merged` leaves blank. Its client is
+/// the one of `merged` or none, so it cannot change what `merged` is known by.
 pub(crate) fn is_same_login_unnamed(row: &OAuthToken, merged: &OAuthToken) -> bool {
-    merged.refresh_token.as_ref().is_some_and(|token| {
-        Identity::Refresh(token, merged.client_id.as_ref(), Naming::Unnamed).matches(row)
-    })
+    row.user_name.is_none()
+        && (row.client_id.is_none() || row.client_id == merged.client_id)
+        && identities(row)
+            .first()
+            .is_some_and(|identity| identity.matches(merged))
 }
 
 /// Refuses to write the token of one user or client over the record of another.
@@ -316,3 +346,6 @@ pub(crate) fn nothing_to_store() -> Error {
 fn id_of(row: &OAuthToken) -> TokenId {
     row.id.expect("every row of a table has an id")
 }
+
+#[cfg(test)]
+mod tests;

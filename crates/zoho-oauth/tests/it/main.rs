@@ -2,4 +2,8 @@
 
 mod auth;
 mod auth_store;
+mod accounts;
+mod file_store;
+#[cfg(feature = "sqlite")]
+mod sqlite_store;
 mod support;

@@ -149,12 +149,12 @@ fn dispatch(call: &Call<'_>, data: &mut OrgData, segments: &[&str]) -> Result {
         ["settings", "fields", id] => settings::field(call, data, id),
         ["settings", "related_lists"] => settings::related_lists(call, data),
         ["coql"] => query::coql::answer(call, data),
-        [
+        []
+        | [
             "settings" | "users" | "org" | "coql" | "files" | "upload" | "",
             ..,
         ] => Err(ApiError::no_such_path()),
         [name, rest @ ..] => records(call, data, name, rest),
-        [] => Err(ApiError::no_such_path()),
     }
 }
 

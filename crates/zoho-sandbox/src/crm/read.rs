@@ -330,9 +330,9 @@ pub(super) fn related(
         .records(target)
         .filter(|record| record.get(list.through).is_some_and(|to| to["id"] == *id))
         .collect();
-    list_answer(&found, page_number, per_page, |record| {
+    Ok(list_answer(&found, page_number, per_page, |record| {
         pick(record, target, &names)
-    })
+    }))
 }
 
 /// A page of what was found, with the short `info`; 204 when the page is empty.
@@ -341,13 +341,13 @@ pub(super) fn list_answer<T>(
     page_number: usize,
     per_page: usize,
     show: impl Fn(&T) -> Value,
-) -> Result {
+) -> Reply {
     let start = (page_number - 1) * per_page;
     let data: Vec<Value> = found.iter().skip(start).take(per_page).map(show).collect();
     if data.is_empty() {
-        return Ok(Reply::nothing());
+        return Reply::nothing();
     }
-    Ok(Reply::ok(json!({
+    Reply::ok(json!({
         "info": {
             "per_page": per_page,
             "count": data.len(),
@@ -355,7 +355,7 @@ pub(super) fn list_answer<T>(
             "more_records": found.len() > start + data.len(),
         },
         "data": data,
-    })))
+    }))
 }
 
 /// `GET /{module}/deleted`. Everything deleted here stays in the recycle bin.
@@ -371,16 +371,16 @@ pub(super) fn deleted(call: &Call<'_>, data: &OrgData, module: &Module) -> Resul
         Some("permanent") => Vec::new(),
         Some(_) => return Err(ApiError::invalid_param("type")),
     };
-    list_answer(&all, page_number, per_page, |gone| {
+    Ok(list_answer(&all, page_number, per_page, |gone| {
         json!({
             "id": gone.id.to_string(),
             "display_name": gone.display_name,
             "type": "recycle",
-            "deleted_by": gone.deleted_by,
+            "deleted_by": gone.by,
             "created_by": { "name": gone.created_by["name"], "id": gone.created_by["id"] },
-            "deleted_time": iso(gone.deleted_ms),
+            "deleted_time": iso(gone.at_ms),
         })
-    })
+    }))
 }
 
 /// `GET /{module}/actions/count`.

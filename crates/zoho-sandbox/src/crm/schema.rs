@@ -54,6 +54,10 @@ impl Kind {
 
 /// A field of a module.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent, as they are in the metadata"
+)]
 pub(crate) struct Field {
     pub(crate) api_name: &'static str,
     pub(crate) label: &'static str,

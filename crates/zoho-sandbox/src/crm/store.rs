@@ -66,9 +66,9 @@ pub(crate) struct Deleted {
     pub(crate) module: &'static str,
     pub(crate) id: u64,
     pub(crate) display_name: String,
-    pub(crate) deleted_by: Value,
+    pub(crate) by: Value,
     pub(crate) created_by: Value,
-    pub(crate) deleted_ms: u64,
+    pub(crate) at_ms: u64,
 }
 
 /// Where a list goes on.
@@ -214,9 +214,9 @@ impl OrgData {
             module: module.api_name,
             id,
             display_name: text(&record, module.name_field).to_owned(),
-            deleted_by: user.short_reference(),
+            by: user.short_reference(),
             created_by: record.get("Created_By").cloned().unwrap_or_default(),
-            deleted_ms: now,
+            at_ms: now,
         });
         true
     }

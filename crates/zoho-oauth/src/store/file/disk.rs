@@ -34,6 +34,10 @@ pub(super) struct TokenFile {
     folder: LockFolder,
     require_private: bool,
     warned: AtomicBool,
+    patience: Duration,
+    /// How often the file was found damaged.
+    #[cfg(test)]
+    disappointments: std::sync::atomic::AtomicUsize,
 }
 
 /// What the file holds at one moment.
@@ -61,6 +65,9 @@ impl TokenFile {
             path,
             require_private,
             warned: AtomicBool::new(false),
+            patience: READ_PATIENCE,
+            #[cfg(test)]
+            disappointments: std::sync::atomic::AtomicUsize::default(),
         };
         // Before anything is made beside it: a wrong path must leave no trace.
         let owner = file.read(|current| current.map(|current| current.metadata))?;
@@ -140,17 +147,21 @@ impl TokenFile {
     /// Our writers replace the file, so it is always whole. The official SDKs cut it off and write
     /// it anew: what looks damaged is looked at again for a while before it is called so.
     pub(super) fn read<T>(&self, work: impl FnOnce(Option<Current<'_>>) -> T) -> Result<T> {
-        let patience = Instant::now() + READ_PATIENCE;
+        let end = Instant::now() + self.patience;
         loop {
             let Some((bytes, metadata)) = self.load()? else {
                 return Ok(work(None));
             };
             match csv::parse(&bytes) {
                 Ok(document) => return Ok(work(Some(Current { document, metadata }))),
-                Err(damage) if Instant::now() >= patience => {
+                Err(damage) if Instant::now() >= end => {
                     return Err(damage.into_error(&self.path));
                 }
-                Err(_) => std::thread::sleep(READ_PAUSE),
+                Err(_) => {
+                    #[cfg(test)]
+                    self.disappointments.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(READ_PAUSE);
+                }
             }
         }
     }
@@ -194,7 +205,8 @@ impl TokenFile {
     fn check_privacy(&self, metadata: &Metadata) -> Result<()> {
         use std::os::unix::fs::MetadataExt;
         let mode = metadata.mode() & 0o777;
-        if mode & 0o077 == 0 {
+        let of_others = mode & 0o077;
+        if of_others == 0 {
             return Ok(());
         }
         let path = self.path.display();
@@ -326,4 +338,96 @@ fn resolve(path: &Path) -> Result<PathBuf> {
         "the symbolic links at `{}` go in a circle",
         path.display()
     )))
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    fn open(path: &Path) -> TokenFile {
+        TokenFile::open(path, false, Instant::now()).unwrap()
+    }
+
+    #[test]
+    fn a_reader_waits_for_an_official_sdk_that_is_rewriting_the_file() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("tokens");
+        let mut file = open(&path);
+        file.patience = Duration::from_mins(5);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| file.read(|current| current.is_some()));
+            while file.disappointments.load(Ordering::Relaxed) == 0 && !reader.is_finished() {
+                std::thread::yield_now();
+            }
+            let mut in_place = File::options().write(true).open(&path).unwrap();
+            for byte in &whole {
+                in_place.write_all(&[*byte]).unwrap();
+            }
+            assert!(reader.join().unwrap().unwrap());
+        });
+    }
+
+    #[test]
+    fn an_open_file_is_warned_about_once() {
+        #[derive(Clone, Default)]
+        struct Log(Arc<Mutex<Vec<u8>>>);
+        impl Write for Log {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .finish();
+
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("tokens");
+        open(&path);
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            let file = open(&path);
+            file.read(|_| ()).unwrap();
+        });
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.matches("WARN").count(), 1, "{log}");
+        assert!(
+            log.contains("mode 644") && log.contains("chmod 600"),
+            "{log}"
+        );
+    }
+
+    #[test]
+    fn every_way_to_a_file_is_the_same_path() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().canonicalize().unwrap();
+        std::fs::create_dir(folder.join("sub")).unwrap();
+        symlink("sub/../tokens", folder.join("one")).unwrap();
+        symlink(folder.join("one"), folder.join("sub/two")).unwrap();
+        let tokens = folder.join("tokens");
+        for way in ["tokens", "sub/../tokens", "one", "sub/two"] {
+            assert_eq!(resolve(&folder.join(way)).unwrap(), tokens, "{way}");
+        }
+        symlink("b", folder.join("a")).unwrap();
+        symlink("a", folder.join("b")).unwrap();
+        for (way, code) in [
+            ("a", ErrorCode::InvalidInput),
+            ("sub/..", ErrorCode::InvalidInput),
+            ("none/tokens", ErrorCode::StoreUnavailable),
+        ] {
+            let error = resolve(&folder.join(way)).unwrap_err();
+            assert_eq!(error.code(), code, "{way}");
+        }
+    }
 }

@@ -135,7 +135,7 @@ mod tests {
     /// Two keys that share a lock.
     fn neighbours() -> (CoordinationKey, CoordinationKey) {
         let stripe = LockFolder::stripe_name(&key(1));
-        let other = (2..)
+        let other = (2..10_000)
             .map(key)
             .find(|key| LockFolder::stripe_name(key) == stripe);
         (key(1), other.unwrap())

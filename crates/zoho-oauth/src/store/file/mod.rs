@@ -237,10 +237,13 @@ impl TokenStore for FileStore {
 
     async fn delete_token(&self, id: TokenId) -> Result<bool> {
         self.writing(move |table| {
-            Ok(match table.delete(id) {
-                true => Change::Made(true),
-                false => Change::None(false),
-            })
+            let was_there = table.delete(id);
+            let change = if was_there {
+                Change::Made
+            } else {
+                Change::None
+            };
+            Ok(change(was_there))
         })
         .await
     }
@@ -295,7 +298,8 @@ fn searched(query: &TokenQuery) -> &str {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

@@ -146,7 +146,8 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 

@@ -54,10 +54,15 @@ pub(in super::super) fn answer(call: &Call<'_>, data: &OrgData, module: &'static
     };
     let (page_number, per_page) = page(params)?;
     let names: Option<Vec<&str>> = params.get("fields").map(|list| list.split(',').collect());
-    list_answer(&found, page_number, per_page, |record| match &names {
-        Some(names) => pick(record, module, names),
-        None => whole(record, module),
-    })
+    Ok(list_answer(
+        &found,
+        page_number,
+        per_page,
+        |record| match &names {
+            Some(names) => pick(record, module, names),
+            None => whole(record, module),
+        },
+    ))
 }
 
 /// Reads criteria such as `((Last_Name:equals:Zed)and(Email:starts_with:a))`.

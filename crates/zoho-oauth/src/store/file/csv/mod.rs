@@ -1,17 +1,18 @@
 //! The official token file as text: ten columns under one header line, comma separated.
 //!
-//! Pure: bytes in, rows out, and back. The reader is our own rather than the `csv` crate's because
-//! that one lets pass what is damage here (a quote that never ends, text behind a closing quote)
-//! and leaves copies of the secrets in buffers that nobody wipes. The tests hold the two together.
+//! Pure: bytes in, rows out, and back. `reader` takes the text apart; `damage` says what is wrong.
+
+mod damage;
+mod reader;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use self::damage::{Damage, What};
+use self::reader::{Reader, Record};
 use crate::clock::Timestamp;
-use crate::error::{Error, ErrorCode};
 use crate::secret::{AccessToken, ClientSecret, GrantToken, RefreshToken};
 use crate::token::{ClientId, OAuthToken, TokenId, UserName};
 
@@ -100,64 +101,6 @@ impl Row<'_> {
     }
 }
 
-/// Why a file cannot be understood. Says where, and never quotes the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Damage {
-    pub(super) line: usize,
-    pub(super) what: What,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
-    Empty,
-    Foreign,
-    Nul,
-    NotUtf8,
-    HeaderColumns { found: usize },
-    HeaderNames,
-    Columns { found: usize, due: usize },
-    OpenQuote,
-    AfterQuote,
-    Id,
-    DuplicateId,
-    ExpiryTime,
-}
-
-impl Damage {
-    pub(super) fn into_error(self, path: &Path) -> Error {
-        let code = match self.what {
-            What::Foreign => ErrorCode::StoreForeign,
-            _ => ErrorCode::StoreDamaged,
-        };
-        let Self { line, what } = self;
-        Error::new(code, format!("line {line} of `{}` {what}", path.display()))
-    }
-}
-
-impl fmt::Display for What {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str(
-                "is missing: the file is empty, which is what a crash leaves of a file that was \
-                 being rewritten in place (delete it if it never held a token)",
-            ),
-            Self::Foreign => f.write_str("is not the header of a token file"),
-            Self::Nul => f.write_str("holds a NUL character"),
-            Self::NotUtf8 => f.write_str("is not UTF-8"),
-            Self::HeaderColumns { found } => {
-                write!(f, "names {found} columns; a token file has ten, or nine")
-            }
-            Self::HeaderNames => f.write_str("names a column twice"),
-            Self::Columns { found, due } => write!(f, "has {found} columns instead of {due}"),
-            Self::OpenQuote => f.write_str("opens a quote that never ends"),
-            Self::AfterQuote => f.write_str("has text behind a closing quote"),
-            Self::Id => f.write_str("has an id that is not a number from 1 to 9999999999"),
-            Self::DuplicateId => f.write_str("has the id of an earlier line"),
-            Self::ExpiryTime => f.write_str("has an expiry time that is not a number"),
-        }
-    }
-}
-
 /// Reads a file of any of the official SDKs.
 pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, Damage> {
     let text = checked_text(bytes)?;
@@ -184,12 +127,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, Damage> {
 /// The text after a byte order mark, once it is sure that this is a token file in UTF-8.
 fn checked_text(bytes: &[u8]) -> Result<&str, Damage> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    let line_of = |offset: usize| 1 + bytes[..offset].iter().filter(|&&b| b == b'\n').count();
     let damage = |offset: usize, what| {
-        Err(Damage {
-            line: line_of(offset),
-            what,
-        })
+        let line = bytes[..offset].split(|&byte| byte == b'\n').count();
+        Err(Damage { line, what })
     };
     if bytes.is_empty() {
         return damage(0, What::Empty);
@@ -245,9 +185,8 @@ fn row<'a>(record: Record<'a>, columns: &[usize]) -> Result<Row<'a>, Damage> {
     if found != due && !has_extra_domain {
         return Err(damage(What::Columns { found, due }));
     }
-    let id = match record.fields[ID].parse() {
-        Ok(id) => id,
-        Err(_) => return Err(damage(What::Id)),
+    let Ok(id) = record.fields[ID].parse() else {
+        return Err(damage(What::Id));
     };
     let line = record.line;
     let mut fields: [Cow<'a, str>; 10] = Default::default();
@@ -289,130 +228,13 @@ fn refuse_duplicates(rows: &[Row<'_>]) -> Result<(), Damage> {
     }
 }
 
-/// One line of the file, or several where a quoted value has line ends.
-struct Record<'a> {
-    /// Where it begins, from 1.
-    line: usize,
-    fields: Vec<Cow<'a, str>>,
-}
-
-impl Record<'_> {
-    const fn damage(&self, what: What) -> Damage {
-        Damage {
-            line: self.line,
-            what,
-        }
-    }
-}
-
-/// What stands behind a field.
-#[derive(PartialEq, Eq)]
-enum Next {
-    Field,
-    Record,
-}
-
-/// Takes comma-separated text apart.
-struct Reader<'a> {
-    rest: &'a str,
-    line: usize,
-}
-
-impl<'a> Reader<'a> {
-    const fn new(text: &'a str) -> Self {
-        Self {
-            rest: text,
-            line: 1,
-        }
-    }
-
-    /// Returns the next record; empty lines are none.
-    fn record(&mut self) -> Result<Option<Record<'a>>, Damage> {
-        while self.rest.starts_with(['\r', '\n']) {
-            self.skip(1);
-        }
-        if self.rest.is_empty() {
-            return Ok(None);
-        }
-        let line = self.line;
-        let mut fields = Vec::with_capacity(COLUMNS.len());
-        loop {
-            let (field, next) = if self.rest.starts_with('"') {
-                self.quoted(line)?
-            } else {
-                self.bare()
-            };
-            fields.push(field);
-            if next == Next::Record {
-                return Ok(Some(Record { line, fields }));
-            }
-        }
-    }
-
-    /// Takes a field without quotes: all text up to a comma or the end of the line.
-    fn bare(&mut self) -> (Cow<'a, str>, Next) {
-        let bytes = self.rest.as_bytes();
-        let is_end = |byte: &u8| matches!(byte, b',' | b'\r' | b'\n');
-        let end = bytes.iter().position(is_end).unwrap_or(bytes.len());
-        let (field, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        // Node and TypeScript take the carriage return of a CRLF line for a part of the last
-        // value, and write it back where another column follows when they add the tenth.
-        if self.rest.starts_with("\r,") {
-            self.skip(1);
-        }
-        (Cow::Borrowed(field), self.separator())
-    }
-
-    /// Takes a field in quotes, in which two quotes stand for one.
-    fn quoted(&mut self, line: usize) -> Result<(Cow<'a, str>, Next), Damage> {
-        self.skip(1);
-        let mut field = Cow::Borrowed("");
-        loop {
-            let Some(quote) = self.rest.find('"') else {
-                let what = What::OpenQuote;
-                return Err(Damage { line, what });
-            };
-            field += self.skip(quote);
-            self.skip(1);
-            if !self.rest.starts_with('"') {
-                break;
-            }
-            field += self.skip(1);
-        }
-        if !self.rest.is_empty() && !self.rest.starts_with([',', '\r', '\n']) {
-            let what = What::AfterQuote;
-            return Err(Damage { line, what });
-        }
-        Ok((field, self.separator()))
-    }
-
-    /// Takes a comma; a line end stays for the next record to skip.
-    fn separator(&mut self) -> Next {
-        if self.rest.starts_with(',') {
-            self.skip(1);
-            Next::Field
-        } else {
-            Next::Record
-        }
-    }
-
-    /// Takes `count` bytes, counting lines.
-    fn skip(&mut self, count: usize) -> &'a str {
-        let (taken, rest) = self.rest.split_at(count);
-        self.line += taken.bytes().filter(|&byte| byte == b'\n').count();
-        self.rest = rest;
-        taken
-    }
-}
-
 /// Writes the rows as Zoho's Python SDK would: ten columns, quotes only where they are needed, a
 /// line end after the last line too.
 pub(super) fn write(rows: &[OAuthToken], line_end: LineEnd) -> Zeroizing<String> {
     let size: usize = rows
         .iter()
         .flat_map(fields)
-        .map(|field| 2 * field.len() + 4)
+        .map(|field| field.len() + field.matches('"').count() + 4)
         .sum();
     // Large enough from the start: growing would leave copies behind.
     let mut out = Zeroizing::new(String::with_capacity(size + 128));
@@ -431,7 +253,8 @@ pub(super) fn write(rows: &[OAuthToken], line_end: LineEnd) -> Zeroizing<String>
 }
 
 fn push_field(out: &mut String, field: &str) {
-    if !field.contains([',', '"', '\r', '\n']) {
+    let is_special = |byte| matches!(byte, b',' | b'"' | b'\r' | b'\n');
+    if !field.bytes().any(is_special) {
         out.push_str(field);
         return;
     }
@@ -468,5 +291,4 @@ fn fields(token: &OAuthToken) -> [Cow<'_, str>; 10] {
 }
 
 #[cfg(test)]
-#[path = "csv_tests.rs"]
 mod tests;

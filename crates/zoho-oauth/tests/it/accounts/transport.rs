@@ -1,0 +1,233 @@
+//! The way to the server: proxies, certificates, and options that make no sense.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use zoho_oauth::{AccountsClient, ErrorCode, HttpOptions};
+
+use super::{ACCESS, RawServer, alone_in_a_process, block_on, center, http, refresh, whole};
+
+const TOKENS: &str = r#"{"access_token":"1000.4ccess.t0ken"}"#;
+const PASSWORD: &str = "pr0xy-p4ssword";
+
+/// The same server as a proxy that wants a password.
+fn with_password(url: &str) -> String {
+    url.replace("http://", &format!("http://me:{PASSWORD}@"))
+}
+
+#[tokio::test]
+async fn other_machines_are_reached_through_the_proxy() {
+    let proxy = RawServer::json(TOKENS).await;
+    let options = HttpOptions::new().proxy(with_password(&proxy.url));
+    let accounts = AccountsClient::new(&options).unwrap();
+    let far = center("http://accounts.example");
+    let tokens = refresh(&accounts, &far).await.unwrap();
+    assert_eq!(tokens.access_token.expose_secret(), ACCESS);
+    let request = proxy.requests().remove(0);
+    assert!(request.starts_with("POST http://accounts.example/oauth/v2/token HTTP/1.1\r\n"));
+    // "me:pr0xy-p4ssword" in base64.
+    let authorization = "proxy-authorization: basic bwu6chiwehktcdrzc3dvcmq=";
+    assert!(request.to_ascii_lowercase().contains(authorization));
+}
+
+#[tokio::test]
+async fn this_machine_is_reached_past_the_proxy() {
+    let proxy = RawServer::json("{}").await;
+    let server = RawServer::json(TOKENS).await;
+    let accounts = AccountsClient::new(&HttpOptions::new().proxy(&proxy.url)).unwrap();
+    assert!(refresh(&accounts, &server.center()).await.is_ok());
+    let by_name = server.url.replace("127.0.0.1", "localhost");
+    assert!(refresh(&accounts, &center(&by_name)).await.is_ok());
+    assert!(proxy.requests().is_empty());
+}
+
+#[tokio::test]
+async fn the_password_of_a_proxy_that_fails_is_in_no_error() {
+    let nowhere = RawServer::json("").await;
+    let refusing = RawServer::answering(http(
+        "407 Proxy Authentication Required",
+        "text/html",
+        "<html>who are you</html>",
+    ))
+    .await;
+    let closed = nowhere.url.clone();
+    drop(nowhere);
+    for proxy in [&closed, &refusing.url] {
+        let options = HttpOptions::new().proxy(with_password(proxy));
+        assert!(!format!("{options:?}").contains(PASSWORD));
+        let accounts = AccountsClient::new(&options).unwrap();
+        assert!(!format!("{accounts:?}").contains(PASSWORD));
+        for far in ["http://accounts.example", "https://accounts.example"] {
+            let error = refresh(&accounts, &center(far)).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::Network, "{far} {error:?}");
+            for secret in [PASSWORD, "bWU6cHIweHktcDRzc3dvcmQ="] {
+                assert!(!whole(&error).contains(secret), "{}", whole(&error));
+            }
+        }
+    }
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused_by_name() {
+    let zero = std::time::Duration::ZERO;
+    for (options, said) in [
+        (HttpOptions::new().connect_timeout(zero), "connect time-out"),
+        (HttpOptions::new().read_timeout(zero), "read time-out"),
+        (HttpOptions::new().timeout(zero), "time-out"),
+        (
+            HttpOptions::new().proxy(format!("me:{PASSWORD}@proxy")),
+            "proxy",
+        ),
+        (
+            HttpOptions::new().proxy(format!("socks5://me:{PASSWORD}@proxy")),
+            "proxy",
+        ),
+        (
+            HttpOptions::new().proxy(format!("http://me:{PASSWORD}@proxy:99999")),
+            "proxy",
+        ),
+        (HttpOptions::new().user_agent("a\nb"), "user agent"),
+        (
+            HttpOptions::new().root_certificates("no certificate"),
+            "root certificates",
+        ),
+        (
+            HttpOptions::new().root_certificates(
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            ),
+            "root certificates",
+        ),
+    ] {
+        let error = AccountsClient::new(&options).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidInput, "{said}");
+        assert!(error.message().contains(said), "{error}");
+        assert!(!whole(&error).contains(PASSWORD), "{}", whole(&error));
+    }
+}
+
+#[tokio::test]
+async fn the_application_is_named_before_us() {
+    let server = RawServer::json(TOKENS).await;
+    let options = HttpOptions::new().user_agent("portal/1.0");
+    let accounts = AccountsClient::new(&options).unwrap();
+    refresh(&accounts, &server.center()).await.unwrap();
+    let request = server.requests().remove(0);
+    assert!(
+        request.contains("user-agent: portal/1.0 zohocrm-rust/0."),
+        "{request}"
+    );
+}
+
+/// One TLS connection on a thread of its own; its result is the protocol that was agreed on.
+struct TlsServer {
+    url: String,
+    root_pem: String,
+    thread: std::thread::JoinHandle<std::io::Result<Option<Vec<u8>>>>,
+}
+
+impl TlsServer {
+    fn start(protocols: &[&[u8]]) -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let thread = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept()?;
+            let mut tls = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            while tls.is_handshaking() {
+                tls.complete_io(&mut socket)?;
+            }
+            let agreed = tls.alpn_protocol().map(<[u8]>::to_vec);
+            if agreed.is_none() {
+                let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+                let mut request = Vec::new();
+                let mut buffer = [0; 4096];
+                while !request.ends_with(b"refresh_token=1000.r3fresh.t0ken") {
+                    let count = stream.read(&mut buffer)?;
+                    request.extend_from_slice(&buffer[..count]);
+                }
+                stream.write_all(&http("200 OK", "application/json", TOKENS))?;
+                tls.send_close_notify();
+                tls.complete_io(&mut socket)?;
+            }
+            Ok(agreed)
+        });
+        Self {
+            url: format!("https://localhost:{port}"),
+            root_pem: made.cert.pem(),
+            thread,
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_extra_certificate_authority_is_trusted() {
+    let server = TlsServer::start(&[]);
+    let options = HttpOptions::new().root_certificates(&server.root_pem);
+    let accounts = AccountsClient::new(&options).unwrap();
+    let tokens = refresh(&accounts, &center(&server.url)).await.unwrap();
+    assert_eq!(tokens.access_token.expose_secret(), ACCESS);
+    server.thread.join().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_of_nobody_known_is_refused() {
+    let server = TlsServer::start(&[]);
+    let accounts = AccountsClient::new(&HttpOptions::new()).unwrap();
+    let error = refresh(&accounts, &center(&server.url)).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Network);
+    assert!(whole(&error).contains("UnknownIssuer"), "{}", whole(&error));
+    assert!(server.thread.join().unwrap().is_err());
+}
+
+#[tokio::test]
+async fn http_2_is_offered() {
+    let server = TlsServer::start(&[b"h2"]);
+    let options = HttpOptions::new().root_certificates(&server.root_pem);
+    let accounts = AccountsClient::new(&options).unwrap();
+    let error = refresh(&accounts, &center(&server.url)).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Network);
+    let agreed = server.thread.join().unwrap().unwrap();
+    assert_eq!(agreed.as_deref(), Some(&b"h2"[..]));
+}
+
+/// In a process of its own, since the system's certificates are found through its environment.
+#[test]
+fn without_certificate_authorities_plain_http_works_and_tls_says_why_not() {
+    const NAME: &str = "accounts::transport::without_certificate_authorities_plain_http_works_and_tls_says_why_not";
+    let nowhere = [
+        ("SSL_CERT_FILE", "/nowhere/at/all"),
+        ("SSL_CERT_DIR", "/nowhere/at/all"),
+    ];
+    if alone_in_a_process(NAME, &nowhere) {
+        block_on(without_certificate_authorities());
+    }
+}
+
+async fn without_certificate_authorities() {
+    let accounts = AccountsClient::new(&HttpOptions::new()).unwrap();
+    let plain = RawServer::json(TOKENS).await;
+    assert!(refresh(&accounts, &plain.center()).await.is_ok());
+    let server = TlsServer::start(&[]);
+    let error = refresh(&accounts, &center(&server.url)).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Network);
+    assert!(
+        whole(&error).contains("No CA certificates"),
+        "{}",
+        whole(&error)
+    );
+    // A named authority is enough, with no other in the system.
+    let server = TlsServer::start(&[]);
+    let options = HttpOptions::new().root_certificates(&server.root_pem);
+    let accounts = AccountsClient::new(&options).unwrap();
+    assert!(refresh(&accounts, &center(&server.url)).await.is_ok());
+}

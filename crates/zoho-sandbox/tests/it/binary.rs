@@ -1,0 +1,159 @@
+//! The program: its first line, its options, its end.
+
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::support::http;
+
+fn program(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zoho-sandbox"));
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Starts the program and reads its first line.
+async fn started(args: &[&str]) -> (Child, String) {
+    let mut child = program(args).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = tokio::time::timeout(Duration::from_secs(30), lines.next_line());
+    (child, line.await.unwrap().unwrap().unwrap_or_default())
+}
+
+async fn terminated(mut child: Child) -> Option<i32> {
+    let pid = child.id().unwrap().to_string();
+    let sent = Command::new("kill")
+        .args(["-TERM", &pid])
+        .status()
+        .await
+        .unwrap();
+    assert!(sent.success());
+    let ended = tokio::time::timeout(Duration::from_secs(30), child.wait());
+    ended.await.unwrap().unwrap().code()
+}
+
+#[tokio::test]
+async fn the_first_line_is_json_with_these_keys_when_the_program_is_ready() {
+    let args = [
+        "--json",
+        "--listen",
+        "127.0.0.1:0",
+        "--client-id",
+        "1000.ABC",
+        "--client-secret",
+        "shh",
+        "--redirect-uri",
+        "https://app.example.com/cb",
+    ];
+    let (child, line) = started(&args).await;
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    let mut keys: Vec<&String> = ready.as_object().unwrap().keys().collect();
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "accounts_url",
+            "api_url",
+            "client_id",
+            "client_secret",
+            "control_url",
+            "redirect_uri"
+        ]
+    );
+    assert_eq!(ready["client_id"], "1000.ABC");
+    assert_eq!(ready["client_secret"], "shh");
+    assert_eq!(ready["redirect_uri"], "https://app.example.com/cb");
+    let counts = format!("{}/counts", ready["control_url"].as_str().unwrap());
+    assert_eq!(http().get(counts).send().await.unwrap().status(), 200);
+    assert_eq!(terminated(child).await, Some(0), "SIGTERM ends it cleanly");
+}
+
+#[tokio::test]
+async fn the_banner_says_what_to_do_next() {
+    let (child, line) = started(&["--listen", "127.0.0.1:0"]).await;
+    assert!(line.starts_with("Zoho sandbox"), "{line}");
+    assert_eq!(terminated(child).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_configuration_file_adds_and_options_go_before_it() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(
+        br#"
+        listen = "127.0.0.1:0"
+        demo = false
+        [client]
+        id = "1000.FROMFILE"
+        secret = "file-secret"
+        redirect_uris = ["https://app.example.com/cb"]
+        [rules]
+        code_limit = 0
+        [[clients]]
+        id = "1000.SELF"
+        secret = "s"
+        kind = "self"
+        [[data_centers]]
+        name = "in"
+        [[organisations]]
+        name = "Test Org"
+        center = "in"
+        [[people]]
+        email = "kim@example.com"
+        organisation = "Test Org"
+        "#,
+    )
+    .unwrap();
+    let path = file.path().to_str().unwrap();
+    let (child, line) = started(&["--json", "--config", path, "--client-id", "1000.OPTION"]).await;
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(ready["client_id"], "1000.OPTION");
+    assert_eq!(ready["client_secret"], "file-secret");
+    let people = format!("{}/people", ready["control_url"].as_str().unwrap());
+    let people: Value = http()
+        .get(people)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(people[0]["email"], "kim@example.com");
+    assert_eq!(people[0]["center"], "in");
+    assert_eq!(people.as_array().unwrap().len(), 1);
+    assert_eq!(terminated(child).await, Some(0));
+}
+
+#[tokio::test]
+async fn mistakes_are_named_and_the_status_is_not_zero() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"[client]\nid = \"1000.A\"\nsecret = \"file-secret\"\nredirect_url = \"x\"\n")
+        .unwrap();
+    let path = file.path().to_str().unwrap();
+    for (args, text) in [
+        (vec!["--nonsense"], "--nonsense"),
+        (vec!["--mint-limit", "many"], "many"),
+        (vec!["--listen", "nowhere"], "cannot listen on `nowhere`"),
+        (
+            vec!["--redirect-uri", "nonsense"],
+            "`nonsense` is not an http or https URL",
+        ),
+        (vec!["--config", "/does/not/exist"], "/does/not/exist"),
+        (vec!["--config", path], "redirect_url"),
+    ] {
+        let output = program(&args).output().await.unwrap();
+        assert!(!output.status.success(), "{args:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains(text), "{args:?}: {error}");
+        assert!(!error.contains("file-secret"), "{error}");
+    }
+}

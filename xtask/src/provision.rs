@@ -1,0 +1,407 @@
+//! Brings what the tests need from outside the Rust toolchain, once.
+//!
+//! What is there already is used as it is: a program on `PATH`, or where its variable says. What
+//! is missing comes from Debian's packages when we are root on such a system; elsewhere the
+//! message names the package. Python packages go into an environment of our own below `target/`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::environment::{chosen_program, find_program};
+use crate::failure::{Failure, Result};
+use crate::process;
+use crate::report;
+
+/// Something that a part of the test needs.
+#[derive(Debug)]
+pub(crate) struct Need {
+    /// The name that `--without` takes.
+    pub(crate) name: &'static str,
+    /// The part of the test that needs it.
+    pub(crate) part: &'static str,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Programs(&'static [Program]),
+    Python(PythonPackages),
+}
+
+/// A program of a Debian package.
+#[derive(Debug)]
+struct Program {
+    /// The names it goes by on other systems too; the first one found is taken.
+    names: &'static [&'static str],
+    debian: &'static str,
+    /// The variable that tells the tests where it is, and us where a person has it.
+    variable: Option<&'static str>,
+}
+
+/// Packages from PyPI, listed with their versions in `requirements`.
+#[derive(Debug)]
+struct PythonPackages {
+    requirements: &'static str,
+    /// What is wanted of the environment: a program in its `bin`.
+    program: &'static str,
+    /// Whether the program will do as well when it is found on `PATH`.
+    on_path: bool,
+    variable: &'static str,
+}
+
+/// Where the tests find `chromedriver`.
+const CHROMEDRIVER: &str = "ZOHO_TEST_CHROMEDRIVER";
+/// Where the tests find a Python that has Zoho's official SDK.
+const PYTHON: &str = "ZOHO_TEST_PYTHON";
+/// Where the dependency check finds cargo-deny.
+pub(crate) const CARGO_DENY: &str = "ZOHO_TEST_CARGO_DENY";
+
+/// Everything that the tests need. A database server is one more entry here.
+pub(crate) const NEEDS: &[Need] = &[
+    Need {
+        name: "browser",
+        part: "tests",
+        source: Source::Programs(&[
+            Program {
+                names: &[
+                    "chromium",
+                    "chromium-browser",
+                    "google-chrome",
+                    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+                ],
+                debian: "chromium",
+                variable: None,
+            },
+            Program {
+                names: &["chromedriver"],
+                debian: "chromium-driver",
+                variable: Some(CHROMEDRIVER),
+            },
+        ]),
+    },
+    Need {
+        name: "python",
+        part: "tests",
+        source: Source::Python(PythonPackages {
+            requirements: "python.txt",
+            program: "python",
+            on_path: false,
+            variable: PYTHON,
+        }),
+    },
+    Need {
+        name: "deps",
+        part: "deps",
+        source: Source::Python(PythonPackages {
+            requirements: "deps.txt",
+            program: "cargo-deny",
+            on_path: true,
+            variable: CARGO_DENY,
+        }),
+    },
+];
+
+/// Variables for the tests, each with the path of a program.
+pub(crate) type Provided = Vec<(&'static str, PathBuf)>;
+
+/// Brings what `needs` lists and tells where it is.
+///
+/// `root` is the workspace, `scratch` the folder that our own environment goes into.
+pub(crate) fn provide(needs: &[&Need], root: &Path, scratch: &Path) -> Result<Provided> {
+    install(&missing(needs), scratch)?;
+    let mut provided = Provided::new();
+    for need in needs {
+        match &need.source {
+            Source::Programs(programs) => {
+                for program in *programs {
+                    let path = program.find().ok_or_else(|| program.still_missing())?;
+                    provided.extend(program.variable.map(|variable| (variable, path)));
+                }
+            }
+            Source::Python(packages) => {
+                provided.push((packages.variable, packages.provide(root, scratch)?));
+            }
+        }
+    }
+    Ok(provided)
+}
+
+impl Program {
+    fn find(&self) -> Option<PathBuf> {
+        let chosen = self
+            .variable
+            .and_then(chosen_program)
+            .filter(|path| path.is_file());
+        chosen.or_else(|| self.names.iter().find_map(|name| find_program(name)))
+    }
+
+    fn still_missing(&self) -> Failure {
+        Failure::new(format!(
+            "`{}` is not on PATH although its package `{}` is installed",
+            self.names.join("` or `"),
+            self.debian
+        ))
+    }
+}
+
+/// A Debian package that has to be installed, and the need that asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Missing {
+    package: &'static str,
+    need: &'static str,
+}
+
+fn missing(needs: &[&Need]) -> Vec<Missing> {
+    let mut missing = Vec::new();
+    for need in needs {
+        let packages: Vec<&'static str> = match &need.source {
+            Source::Programs(programs) => programs
+                .iter()
+                .filter(|p| p.find().is_none())
+                .map(|p| p.debian)
+                .collect(),
+            Source::Python(packages) if packages.found_on_path().is_some() => Vec::new(),
+            Source::Python(_) => missing_for_python(),
+        };
+        missing.extend(packages.into_iter().map(|package| Missing {
+            package,
+            need: need.name,
+        }));
+    }
+    missing
+}
+
+/// Debian ships Python's own module for environments in a package of its own.
+fn missing_for_python() -> Vec<&'static str> {
+    let Some(python) = find_program("python3") else {
+        return vec!["python3", "python3-venv"];
+    };
+    if process::succeeds(Command::new(python).args(["-c", "import venv, ensurepip"])) {
+        Vec::new()
+    } else {
+        vec!["python3-venv"]
+    }
+}
+
+fn install(missing: &[Missing], scratch: &Path) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut packages: Vec<_> = missing.iter().map(|missing| missing.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    if !(is_root() && find_program("apt-get").is_some()) {
+        return Err(cannot_install(missing, &packages));
+    }
+    report::talk(format_args!(
+        "installing {} (Debian packages)",
+        packages.join(", ")
+    ));
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["-o", "DPkg::Lock::Timeout=300"]);
+        command
+    };
+    // An old list may still do: whether it does, the install will tell.
+    let updated = process::run_logged(apt().arg("update"), &scratch.join("apt-update.log"));
+    let installed = process::run_logged(
+        apt()
+            .args(["install", "-y", "--no-install-recommends"])
+            .args(&packages),
+        &scratch.join("apt-install.log"),
+    );
+    match (installed, updated) {
+        (Err(install), Err(update)) if install.exit_status() == 1 => {
+            report::failure(&update);
+            Err(install)
+        }
+        (installed, _) => installed,
+    }
+}
+
+fn cannot_install(missing: &[Missing], packages: &[&str]) -> Failure {
+    let mut names: Vec<_> = missing.iter().map(|missing| missing.need).collect();
+    names.dedup();
+    let wanted: Vec<_> = missing
+        .iter()
+        .map(|missing| format!("`{}` (for {})", missing.package, missing.need))
+        .collect();
+    let without: Vec<_> = names
+        .iter()
+        .map(|name| format!("--without {name}"))
+        .collect();
+    Failure::new(format!(
+        "the tests need what these Debian packages hold, and it is not on PATH: {}",
+        wanted.join(", ")
+    ))
+    .with_hint(format!(
+        "install it (on Debian: `sudo apt-get install {}`), or go without: `cargo xtask test {}`",
+        packages.join(" "),
+        without.join(" ")
+    ))
+}
+
+impl PythonPackages {
+    fn found_on_path(&self) -> Option<PathBuf> {
+        if self.on_path {
+            find_program(self.program)
+        } else {
+            None
+        }
+    }
+
+    /// The path of the program, after its packages were installed if they were not yet.
+    fn provide(&self, root: &Path, scratch: &Path) -> Result<PathBuf> {
+        if let Some(program) = self.found_on_path() {
+            return Ok(program);
+        }
+        let list = root.join("xtask/requirements").join(self.requirements);
+        let wanted = fs::read_to_string(&list)
+            .map_err(|error| Failure::io(format_args!("read `{}`", list.display()), &error))?;
+        let home = scratch.join("venv");
+        let stamp = home.join(self.requirements);
+        let (python, program) = (
+            in_environment(&home, "python"),
+            in_environment(&home, self.program),
+        );
+        if !process::succeeds(Command::new(&python).args(["-c", ""])) {
+            create_environment(&home, scratch)?;
+        }
+        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted)
+            && program.is_file()
+        {
+            return Ok(program);
+        }
+        report::talk(format_args!(
+            "installing `{}` (Python packages)",
+            self.requirements
+        ));
+        process::run_logged(
+            Command::new(python)
+                .args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--disable-pip-version-check",
+                    "--no-input",
+                ])
+                .arg("--requirement")
+                .arg(&list),
+            &scratch.join(format!("pip-{}.log", self.program)),
+        )?;
+        // Written last: an install that was cut off is done again.
+        fs::write(&stamp, wanted)
+            .map_err(|error| Failure::io(format_args!("write `{}`", stamp.display()), &error))?;
+        Ok(program)
+    }
+}
+
+/// A Python that was updated or moved leaves an environment that no longer starts: begin anew.
+fn create_environment(home: &Path, scratch: &Path) -> Result<()> {
+    if home.exists() {
+        fs::remove_dir_all(home)
+            .map_err(|error| Failure::io(format_args!("remove `{}`", home.display()), &error))?;
+    }
+    process::run_logged(
+        Command::new("python3").args(["-m", "venv"]).arg(home),
+        &scratch.join("venv.log"),
+    )
+}
+
+fn in_environment(home: &Path, program: &str) -> PathBuf {
+    if cfg!(windows) {
+        home.join("Scripts").join(program).with_extension("exe")
+    } else {
+        home.join("bin").join(program)
+    }
+}
+
+#[cfg(unix)]
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[cfg(not(unix))]
+fn is_root() -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_installed_is_named_with_its_package_and_the_way_without() {
+        let missing = [
+            Missing {
+                package: "chromium",
+                need: "browser",
+            },
+            Missing {
+                package: "chromium-driver",
+                need: "browser",
+            },
+            Missing {
+                package: "python3-venv",
+                need: "python",
+            },
+        ];
+        let told =
+            cannot_install(&missing, &["chromium", "chromium-driver", "python3-venv"]).to_string();
+        assert!(told.contains("`chromium-driver` (for browser)"), "{told}");
+        assert!(
+            told.contains("apt-get install chromium chromium-driver python3-venv`"),
+            "{told}"
+        );
+        assert!(
+            told.ends_with("`cargo xtask test --without browser --without python`"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_program_is_found_by_the_first_of_its_names_that_is_there() {
+        let program = Program {
+            names: &["surely-not-there-1", "sh"],
+            debian: "dash",
+            variable: None,
+        };
+        assert!(program.find().unwrap().ends_with("sh"));
+        let absent = Program {
+            names: &["surely-not-there-1"],
+            debian: "x",
+            variable: None,
+        };
+        assert_eq!(absent.find(), None);
+        let need = Need {
+            name: "shell",
+            part: "tests",
+            source: Source::Programs(&[Program {
+                names: &["surely-not-there-1"],
+                debian: "x",
+                variable: None,
+            }]),
+        };
+        assert_eq!(
+            missing(&[&need]),
+            [Missing {
+                package: "x",
+                need: "shell"
+            }]
+        );
+    }
+
+    #[test]
+    fn every_need_belongs_to_a_part_of_the_test() {
+        for need in NEEDS {
+            assert!(
+                crate::test::PARTS.iter().any(|part| part.name == need.part),
+                "{}",
+                need.name
+            );
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! `cargo xtask test`: the parts of the whole test, in their order.
+//!
+//! A part that fails does not stop the next: a person sees everything that is wrong at once. The
+//! tests come last, so that the run ends with what their runner says.
+
+use std::time::Instant;
+
+use clap::Args;
+
+use crate::counts::{Counts, Runner};
+use crate::environment;
+use crate::failure::{Failure, Result};
+use crate::process;
+use crate::provision::{self, NEEDS, Need, Provided};
+use crate::report::{self, Line, Outcome};
+use crate::workspace::Workspace;
+
+/// What the tests are told was switched off, separated by commas.
+const WITHOUT: &str = "ZOHO_TEST_WITHOUT";
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Leave out a part, or a thing that the tests need; may be given several times
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    without: Vec<String>,
+
+    /// Run this part alone; may be given several times
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+/// A part of the whole test.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    what: &'static str,
+    run: fn(&mut Run) -> Result<bool>,
+}
+
+/// The parts in the order in which they run.
+pub(crate) const PARTS: &[Part] = &[
+    Part {
+        name: "format",
+        what: "sources are formatted",
+        run: format,
+    },
+    Part {
+        name: "lints",
+        what: "clippy, warnings are errors",
+        run: lints,
+    },
+    Part {
+        name: "features",
+        what: "each feature alone, and none",
+        run: features,
+    },
+    Part {
+        name: "docs",
+        what: "documentation, warnings are errors",
+        run: docs,
+    },
+    Part {
+        name: "deps",
+        what: "licences, banned crates and sources of dependencies",
+        run: dependencies,
+    },
+    Part {
+        name: "doctests",
+        what: "examples in the documentation",
+        run: doc_tests,
+    },
+    Part {
+        name: "tests",
+        what: "unit, integration and conformance tests",
+        run: tests,
+    },
+];
+
+/// What the parts share.
+#[derive(Debug)]
+struct Run {
+    workspace: Workspace,
+    provided: Provided,
+    /// The value of [`WITHOUT`].
+    without: String,
+    counts: Counts,
+}
+
+/// Runs what `options` asks for; answers whether all of it passed.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let plan = Plan::new(options, environment::ci())?;
+    let workspace = Workspace::load()?;
+    let needs = plan.needs();
+    let started = Instant::now();
+    let provided = provision::provide(&needs, &workspace.root, &workspace.scratch())?;
+    let mut lines = vec![Line {
+        name: "provision",
+        outcome: Outcome::Passed,
+        took: started.elapsed(),
+        note: "",
+    }];
+    let mut run = Run {
+        workspace,
+        provided,
+        without: plan.without.join(","),
+        counts: Counts::default(),
+    };
+    for part in PARTS {
+        lines.push(if plan.runs(part) {
+            one_part(part, &mut run)?
+        } else {
+            plan.not_run(part.name)
+        });
+    }
+    let needs_left_out = NEEDS
+        .iter()
+        .filter(|need| need.name != need.part && plan.leaves_out(need.name));
+    lines.extend(needs_left_out.map(|need| plan.not_run(need.name)));
+    report::summary(&lines, run.counts);
+    Ok(lines.iter().all(|line| line.outcome != Outcome::Failed))
+}
+
+fn one_part(part: &Part, run: &mut Run) -> Result<Line> {
+    report::begin(part.name, part.what);
+    let started = Instant::now();
+    let outcome = if (part.run)(run)? {
+        Outcome::Passed
+    } else {
+        Outcome::Failed
+    };
+    let line = Line {
+        name: part.name,
+        outcome,
+        took: started.elapsed(),
+        note: "",
+    };
+    report::end(&line);
+    Ok(line)
+}
+
+/// Which parts run, and with what.
+#[derive(Debug)]
+struct Plan<'a> {
+    without: Vec<&'a str>,
+    only: Vec<&'a str>,
+}
+
+impl<'a> Plan<'a> {
+    /// Checks the names that a person typed. Continuous integration runs everything or nothing.
+    fn new(options: &'a Options, ci: bool) -> Result<Self> {
+        let parts = || PARTS.iter().map(|part| part.name);
+        let needs = NEEDS
+            .iter()
+            .map(|need| need.name)
+            .filter(|name| !parts().any(|part| part == *name));
+        let names: Vec<_> = parts().chain(needs).collect();
+        known("--without", &options.without, &names)?;
+        known("--only", &options.only, &parts().collect::<Vec<_>>())?;
+        if ci && !(options.without.is_empty() && options.only.is_empty()) {
+            return Err(Failure::new(
+                "`--without` and `--only` are not for continuous integration",
+            )
+            .with_hint("unset `CI` to try a part of the test by hand"));
+        }
+        Ok(Self {
+            without: options.without.iter().map(String::as_str).collect(),
+            only: options.only.iter().map(String::as_str).collect(),
+        })
+    }
+
+    fn leaves_out(&self, name: &str) -> bool {
+        self.without.contains(&name)
+    }
+
+    fn runs(&self, part: &Part) -> bool {
+        !self.leaves_out(part.name) && (self.only.is_empty() || self.only.contains(&part.name))
+    }
+
+    /// What the parts that run need, less what was switched off.
+    fn needs(&self) -> Vec<&'static Need> {
+        let runs = |name| {
+            PARTS
+                .iter()
+                .any(|part| part.name == name && self.runs(part))
+        };
+        NEEDS
+            .iter()
+            .filter(|need| runs(need.part) && !self.leaves_out(need.name))
+            .collect()
+    }
+
+    fn not_run(&self, name: &'static str) -> Line {
+        let note = if self.leaves_out(name) {
+            "switched off by --without"
+        } else {
+            "not asked for by --only"
+        };
+        Line {
+            name,
+            outcome: Outcome::NotRun,
+            took: std::time::Duration::ZERO,
+            note,
+        }
+    }
+}
+
+fn known(option: &str, given: &[String], names: &[&str]) -> Result<()> {
+    match given.iter().find(|name| !names.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(Failure::new(format!("`{option} {name}`: no such part"))
+            .with_hint(format!("the parts are {}", names.join(", ")))),
+    }
+}
+
+impl Run {
+    fn cargo(&self, arguments: &[&str]) -> std::process::Command {
+        let mut command = process::cargo(&self.workspace.root);
+        command.args(arguments);
+        command
+    }
+
+    /// Runs a test runner and counts what it reports.
+    fn count(&mut self, runner: Runner, arguments: &[&str]) -> Result<bool> {
+        let mut command = self.cargo(arguments);
+        command.envs(self.provided.iter().map(|(name, path)| (name, path)));
+        command.env(WITHOUT, &self.without);
+        let mut counts = Counts::default();
+        let passed = process::run_watched(&mut command, |line| counts.read_line(runner, line))?;
+        self.counts += counts;
+        Ok(passed)
+    }
+}
+
+fn format(run: &mut Run) -> Result<bool> {
+    process::run_as_talk(&mut run.cargo(&["fmt", "--all", "--check"]))
+}
+
+fn lints(run: &mut Run) -> Result<bool> {
+    clippy(run, &["--workspace", "--all-targets", "--all-features"])
+}
+
+/// Clippy rather than a mere check: code that one feature leaves unused is found as well.
+fn features(run: &mut Run) -> Result<bool> {
+    let oauth = run.workspace.package("zoho-oauth")?;
+    let features: Vec<_> = oauth.single_features().map(str::to_owned).collect();
+    let mut passed = true;
+    for (package, features) in [("zoho-oauth", features), ("zoho-sandbox", Vec::new())] {
+        let none = ["--package", package, "--lib", "--no-default-features"];
+        passed &= clippy(run, &none)?;
+        for feature in &features {
+            passed &= clippy(run, &[&none[..], &["--features", feature]].concat())?;
+        }
+    }
+    // All features at once are what the lints saw.
+    Ok(passed)
+}
+
+fn clippy(run: &Run, which: &[&str]) -> Result<bool> {
+    let mut command = run.cargo(&["clippy", "--quiet"]);
+    command.args(which);
+    report::talk(format_args!("    cargo clippy {}", which.join(" ")));
+    process::run_as_talk(command.args(["--", "--deny", "warnings"]))
+}
+
+fn docs(run: &mut Run) -> Result<bool> {
+    let mut command = run.cargo(&[
+        "doc",
+        "--quiet",
+        "--workspace",
+        "--no-deps",
+        "--all-features",
+    ]);
+    process::run_as_talk(command.env("RUSTDOCFLAGS", "--deny warnings"))
+}
+
+fn dependencies(run: &mut Run) -> Result<bool> {
+    let deny = run
+        .provided
+        .iter()
+        .find(|(name, _)| *name == provision::CARGO_DENY);
+    let (_, deny) = deny.ok_or_else(|| Failure::new("cargo-deny was not provided"))?;
+    let mut command = std::process::Command::new(deny);
+    command
+        .current_dir(&run.workspace.root)
+        .args(["check", "licenses", "bans", "sources"]);
+    process::run_as_talk(&mut command)
+}
+
+fn doc_tests(run: &mut Run) -> Result<bool> {
+    run.count(
+        Runner::Cargo,
+        &[
+            "test",
+            "--doc",
+            "--workspace",
+            "--all-features",
+            "--no-fail-fast",
+        ],
+    )
+}
+
+/// Without nextest the same tests run, one binary after the other. Benchmarks are left out.
+fn tests(run: &mut Run) -> Result<bool> {
+    if environment::find_program("cargo-nextest").is_some() {
+        return run.count(
+            Runner::Nextest,
+            &[
+                "nextest",
+                "run",
+                "--workspace",
+                "--all-features",
+                "--no-fail-fast",
+            ],
+        );
+    }
+    report::talk("cargo-nextest is not on PATH: the tests run with `cargo test`");
+    let which = ["--lib", "--bins", "--tests", "--examples"];
+    let arguments = ["test", "--workspace", "--all-features", "--no-fail-fast"];
+    run.count(Runner::Cargo, &[&arguments[..], &which[..]].concat())
+}
+
+#[cfg(test)]
+mod tests_of_the_plan {
+    use super::*;
+
+    fn options(without: &[&str], only: &[&str]) -> Options {
+        let own = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        Options {
+            without: own(without),
+            only: own(only),
+        }
+    }
+
+    fn names(options: &Options) -> (Vec<&'static str>, Vec<&'static str>) {
+        let plan = Plan::new(options, false).unwrap();
+        let parts = PARTS
+            .iter()
+            .filter(|part| plan.runs(part))
+            .map(|part| part.name)
+            .collect();
+        (parts, plan.needs().iter().map(|need| need.name).collect())
+    }
+
+    #[test]
+    fn everything_runs_when_nothing_is_said() {
+        let (parts, needs) = names(&options(&[], &[]));
+        assert_eq!(
+            parts,
+            [
+                "format", "lints", "features", "docs", "deps", "doctests", "tests"
+            ]
+        );
+        assert_eq!(needs, ["browser", "python", "deps"]);
+    }
+
+    #[test]
+    fn a_part_left_out_does_not_bring_what_it_needs() {
+        let (parts, needs) = names(&options(&["deps", "browser"], &[]));
+        assert_eq!(
+            parts,
+            ["format", "lints", "features", "docs", "doctests", "tests"]
+        );
+        assert_eq!(needs, ["python"]);
+        assert_eq!(names(&options(&[], &["format"])), (vec!["format"], vec![]));
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_lists_the_known() {
+        let told = Plan::new(&options(&["brwser"], &[]), false)
+            .unwrap_err()
+            .to_string();
+        assert!(told.contains("`--without brwser`: no such part"), "{told}");
+        assert!(
+            told.ends_with("deps, doctests, tests, browser, python"),
+            "{told}"
+        );
+        assert!(
+            Plan::new(&options(&[], &["browser"]), false).is_err(),
+            "a need is no part"
+        );
+    }
+
+    #[test]
+    fn continuous_integration_leaves_nothing_out() {
+        assert!(Plan::new(&options(&["browser"], &[]), true).is_err());
+        assert!(Plan::new(&options(&[], &["tests"]), true).is_err());
+        assert!(Plan::new(&options(&[], &[]), true).is_ok());
+    }
+}

@@ -1,0 +1,7 @@
+//! The program as a person runs it, with a script in cargo's place.
+
+#![cfg(unix)]
+
+mod interrupt;
+mod run;
+mod support;
