@@ -28,6 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let lead = Record::new()
         .with("Last_Name", "Quill")
+        .with("Company", "Lantern Works")
         .with("Email", "quill@example.com");
     for result in leads.create([lead]).send().await? {
         println!("created {}", result?.id());

@@ -84,8 +84,9 @@ impl ApiError {
             ("NO_PERMISSION" | "AUTHORIZATION_FAILED", _) => ErrorCode::PermissionDenied,
             ("TOO_MANY_REQUESTS" | "RATE_LIMIT_EXCEEDED", _) => ErrorCode::TooManyRequests,
             ("ALREADY_MODIFIED", _) => ErrorCode::ModifiedMeanwhile,
+            // As its accounts server does: a refusal under the status of a success.
+            (_, None | Some(200..=299)) => ErrorCode::Refused,
             (_, Some(status)) => by_status(status),
-            (_, None) => ErrorCode::Refused,
         }
     }
 

@@ -31,6 +31,10 @@ pub struct ZohoCrmBuilder {
 }
 
 /// Where the session comes from.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one, and it is moved once"
+)]
 enum Origin {
     Login {
         credential: Credential,

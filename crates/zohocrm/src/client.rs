@@ -275,3 +275,33 @@ impl fmt::Debug for ZohoCrm {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use zoho_oauth::{AccessToken, ListStore};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_beyond_the_limit_wait_for_all_handles_together() {
+        let token = AccessToken::new("1000.a.b").unwrap();
+        let credential = Credential::access(token.clone());
+        let crm = ZohoCrm::builder(DataCenter::us(), credential, ListStore::new())
+            .find_user(false)
+            .max_concurrent_calls(2.try_into().unwrap())
+            .build()
+            .await
+            .unwrap();
+        let other = crm.switch_user(Credential::access(token)).await.unwrap();
+        let first = crm.permit().await;
+        let second = other.permit().await;
+        assert!(first.is_some() && second.is_some());
+        assert!(
+            other.permit().now_or_never().is_none(),
+            "a third call went ahead"
+        );
+        drop(first);
+        assert!(other.permit().now_or_never().is_some());
+    }
+}

@@ -77,7 +77,7 @@ impl<T> Page<T> {
     }
 }
 
-impl<T: DeserializeOwned> Page<T> {
+impl<T: DeserializeOwned + Send> Page<T> {
     /// Fetches the page after this one; `None` after the last.
     ///
     /// All parameters stay as they were. With the token of the CRM a list goes on up to 100,000
@@ -85,10 +85,13 @@ impl<T: DeserializeOwned> Page<T> {
     ///
     /// # Errors
     /// `pages_ended` when the CRM has more but leads no further; otherwise as for the first page.
-    pub async fn next(&self) -> Result<Option<Self>> {
-        match self.next_call()? {
-            Some(call) => Self::fetch(&self.crm, call).await.map(Some),
-            None => Ok(None),
+    pub fn next(&self) -> impl Future<Output = Result<Option<Self>>> + Send + use<T> {
+        let (crm, call) = (self.crm.clone(), self.next_call());
+        async move {
+            match call? {
+                Some(call) => Self::fetch(&crm, call).await.map(Some),
+                None => Ok(None),
+            }
         }
     }
 
@@ -102,7 +105,9 @@ impl<T: DeserializeOwned> Page<T> {
             None => Ok(None),
         }
     }
+}
 
+impl<T: DeserializeOwned> Page<T> {
     /// Fetches the page that `call` asks for. An answer without a body is an empty page.
     pub(crate) async fn fetch(crm: &ZohoCrm, call: Call) -> Result<Self> {
         let listing: Option<Listing<T>> = http::fetch(crm, &call).await?;
@@ -153,15 +158,6 @@ impl<T> IntoIterator for Page<T> {
 
     fn into_iter(self) -> Self::IntoIter {
         self.items.into_iter()
-    }
-}
-
-impl<'a, T> IntoIterator for &'a Page<T> {
-    type Item = &'a T;
-    type IntoIter = std::slice::Iter<'a, T>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.items.iter()
     }
 }
 

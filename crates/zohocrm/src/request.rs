@@ -31,6 +31,10 @@ impl Request {
     }
 
     /// Adds a query parameter; it is encoded here. The same name may come twice.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "texts and numbers are written as they are, without `&`"
+    )]
     pub fn query(mut self, name: impl Into<String>, value: impl ToString) -> Self {
         self.call.query.push((name.into(), value.to_string()));
         self

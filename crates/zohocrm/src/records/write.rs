@@ -212,8 +212,8 @@ fn check_ids(data: &[Box<RawValue>]) -> Result<()> {
         _id: RecordId,
     }
 
-    let lacking = |json: &Box<RawValue>| serde_json::from_str::<Id>(json.get()).is_err();
-    match data.iter().position(lacking) {
+    let has_id = |json: &str| serde_json::from_str::<Id>(json).is_ok();
+    match data.iter().position(|record| !has_id(record.get())) {
         None => Ok(()),
         Some(position) => Err(Error::invalid_input(format!(
             "record {position} (counted from 0) of an update has no `id`"

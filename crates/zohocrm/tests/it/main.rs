@@ -1,5 +1,9 @@
 //! The client against the sandbox, which shares no type with it, and against a stub where the
 //! bytes on the wire matter.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of tests that fails, fails the test"
+)]
 
 mod failures;
 mod login;

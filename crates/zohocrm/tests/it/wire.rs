@@ -1,5 +1,7 @@
 //! What goes over the wire, byte by byte, and where to: against a stub that answers as told.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use wiremock::matchers::{body_json, header, method, path, query_param};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
@@ -103,6 +105,34 @@ async fn a_page_that_has_more_but_leads_no_further_is_an_error() {
     let error = all.next().await.unwrap().unwrap_err();
     assert_eq!(error.code(), ErrorCode::PagesEnded);
     assert!(all.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_refusal_under_the_status_of_a_success_is_seen() {
+    let server = MockServer::start().await;
+    let body = json!({ "code": "LICENSE_EXPIRED", "message": "m", "status": "error" });
+    let refusal = ResponseTemplate::new(200).set_body_json(body);
+    Mock::given(method("GET"))
+        .respond_with(refusal)
+        .mount(&server)
+        .await;
+    let error = client(&server).await.org().get().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Refused);
+    assert_eq!(error.api().unwrap().code(), "LICENSE_EXPIRED");
+}
+
+#[tokio::test]
+async fn who_is_told_to_come_back_in_an_hour_does_not_come_back_before() {
+    let server = MockServer::start().await;
+    let busy = ResponseTemplate::new(429).insert_header("Retry-After", "3600");
+    Mock::given(method("GET"))
+        .respond_with(busy)
+        .expect(1)
+        .mount(&server)
+        .await;
+    let error = client(&server).await.org().get().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::TooManyRequests);
+    assert_eq!(error.retry_after(), Some(Duration::from_hours(1)));
 }
 
 #[tokio::test]
