@@ -1,1 +1,107 @@
-//! Placeholder of the first commit.
+//! A client for the Zoho CRM API, version 8, that logs in once and never asks for a token again.
+//!
+//! Tokens are the business of [`zoho-oauth`](oauth): where they are stored, when they are
+//! refreshed, and that this happens once for all tasks and processes. This crate asks it for an
+//! access token before every call, and calls.
+//!
+//! # An example
+//! In Zoho's place stands `zoho-sandbox`, the emulator that this crate is tested against.
+//!
+//! ```
+//! use zohocrm::oauth::{Credential, DataCenter, GrantToken, ListStore, OAuthClient};
+//! use zohocrm::{Record, ZohoCrm};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let sandbox = zoho_sandbox::Sandbox::builder().start().await?;
+//! # let scopes = "ZohoCRM.modules.ALL,ZohoCRM.users.READ,ZohoCRM.org.READ";
+//! # let (id, secret) = (sandbox.client_id(), sandbox.client_secret());
+//! # let code = sandbox.grant_code(&sandbox.people()[0], scopes);
+//! # let center = DataCenter::builder("sandbox", sandbox.accounts_url())
+//! #     .api_domain(sandbox.api_url())
+//! #     .build()?;
+//! // Against Zoho: `let center = DataCenter::eu();`
+//! let login = Credential::grant(OAuthClient::new(id, secret)?, GrantToken::new(code)?);
+//! let crm = ZohoCrm::builder(center, login, ListStore::new()).build().await?;
+//!
+//! let leads = crm.records("Leads");
+//! let lead = Record::new().with("Last_Name", "Quill").with("Company", "Lantern Works");
+//! for result in leads.create([lead]).trigger(["workflow"]).send().await? {
+//!     println!("created {}", result?.id());
+//! }
+//!
+//! let mut all = leads.list().fields(["Last_Name", "Company"]).stream();
+//! while let Some(lead) = all.next().await {
+//!     println!("{}", lead?.text("Last_Name").unwrap_or_default());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where things are
+//! - [`ZohoCrm`]: one user of one organisation. [`switch_user`](ZohoCrm::switch_user) makes
+//!   another handle; any number of them work side by side.
+//! - [`records`]: get, list, search, create, update, upsert, delete. A [`Record`] keeps what it
+//!   does not understand; `send_as` reads into types of your own.
+//! - [`ZohoCrm::coql`], [`users`](ZohoCrm::users), [`org`](ZohoCrm::org),
+//!   [`modules`](ZohoCrm::modules), [`fields`](ZohoCrm::fields).
+//! - [`ZohoCrm::request`]: everything else that the CRM knows, as raw requests.
+//! - [`Error`]: a [kind](ErrorKind) to decide by, a stable [code](ErrorCode), what the CRM said.
+//!
+//! # What is kept
+//! - **A refused token is replaced once.** After HTTP 401 `INVALID_TOKEN` another one is asked
+//!   for and the call repeated; a second refusal is an error. A missing scope is an error at once.
+//! - **Reads are repeated, writes are not.** [`RetryPolicy`] covers lost connections, HTTP 429
+//!   and 5xx. A write whose answer was lost ends in [`ErrorCode::OutcomeUnknown`], since nobody
+//!   but you can tell whether repeating it would make a second record.
+//! - **No list ends in silence** while the CRM says that there is more.
+//! - **The token goes to the API of its data center** and nowhere else: no redirects, no plain
+//!   http beyond this machine, no path that leaves `/crm/`. Who asked for a sandbox does not
+//!   reach production: see [`ApiDomain`].
+//! - **Logs** (through `tracing`) have method, path, status, duration and the id of the stored
+//!   token; never tokens, query strings, names or records. See `examples/log_to_file.rs`.
+//!
+//! Needs a tokio runtime.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod api_error;
+mod builder;
+mod call;
+mod client;
+mod coql;
+mod error;
+mod find_user;
+mod http;
+mod org;
+mod page;
+mod record;
+pub mod records;
+mod request;
+mod resource;
+mod settings;
+mod users;
+mod value;
+
+pub use zoho_oauth as oauth;
+
+pub use api_error::ApiError;
+pub use builder::ZohoCrmBuilder;
+pub use call::Method;
+pub use client::{ApiDomain, Target, ZohoCrm};
+pub use coql::{Coql, Rows};
+pub use error::{Error, ErrorCode, ErrorKind, Result};
+pub use http::RetryPolicy;
+pub use org::{Org, Organization};
+pub use page::{Page, PageInfo, Pages};
+pub use record::Record;
+pub use records::{Records, WriteResult, Written};
+pub use request::{Request, Response};
+pub use resource::Named;
+pub use settings::{Field, Fields, Module, Modules};
+pub use users::{ListUsers, User, UserType, Users};
+pub use value::RecordId;
+
+/// The code of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,362 @@
+//! What can go wrong, and what to do about it.
+//!
+//! One opaque [`Error`] with a [`kind`](Error::kind) for decisions, a stable [`code`](Error::code)
+//! for people and dashboards, and what the CRM said ([`Error::api`]) or the token side said
+//! ([`Error::oauth`]) underneath. No error text carries a token, a query string or a record.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api_error::ApiError;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An argument or a setting is wrong: correct it. Nothing was sent.
+    InvalidInput,
+    /// There is no access token, or none that the CRM takes. [`Error::oauth`] tells why there is
+    /// none; often a person must log in again.
+    Token,
+    /// This user, or this token, may not do that.
+    Permission,
+    /// There is nothing at that address.
+    NotFound,
+    /// The CRM understood the request and refused it; [`Error::api`] says which field or why.
+    Refused,
+    /// The record was changed by somebody else in the meantime.
+    Conflict,
+    /// The CRM asks to wait: try again after [`Error::retry_after`], or in a while.
+    RateLimited,
+    /// The network or the server at its other end failed.
+    Network,
+    /// The server answered what this client does not understand.
+    Protocol,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $kind:ident, $transient:literal, $remedy:literal;)*) => {
+        /// The stable name of an error: [`as_str`](Self::as_str) never changes its meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorCode {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl ErrorCode {
+            /// Every code of this version.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// Returns the stable text of the code, lower case with underscores.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// Returns the kind that all errors with this code have.
+            pub const fn kind(self) -> ErrorKind {
+                match self { $(Self::$name => ErrorKind::$kind,)* }
+            }
+
+            /// Returns whether the same call may succeed later with nothing changed by anybody.
+            ///
+            /// For [`NoToken`](Self::NoToken) it depends on the cause: ask
+            /// [`Error::is_transient`].
+            pub const fn is_transient(self) -> bool {
+                match self { $(Self::$name => $transient,)* }
+            }
+
+            /// Returns what to do next, in a sentence.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// An argument or a setting is wrong.
+    InvalidInput = "invalid_input", InvalidInput, false,
+        "Correct the value and call again.";
+    /// More than 100 records in one write.
+    TooManyRecords = "too_many_records", InvalidInput, false,
+        "Send at most 100 records in one call.";
+    /// More than 50 names in `fields`.
+    TooManyFields = "too_many_fields", InvalidInput, false,
+        "Ask for at most 50 fields in one call.";
+
+    /// No access token could be had; [`Error::oauth`] tells why.
+    NoToken = "no_token", Token, false,
+        "See the cause.";
+    /// The CRM refused the access token, and a new one too.
+    TokenRefused = "token_refused", Token, false,
+        "Check that the user is active in this organisation, and that the API domain is the one of the token's environment.";
+
+    /// The token lacks the scope of this call (`OAUTH_SCOPE_MISMATCH`).
+    ScopeMismatch = "scope_mismatch", Permission, false,
+        "Log in again, and ask for the scope that this call needs.";
+    /// The user's profile or role does not allow it.
+    PermissionDenied = "permission_denied", Permission, false,
+        "Ask an administrator of the organisation for the permission that the CRM names.";
+
+    /// There is nothing at that address.
+    NotFound = "not_found", NotFound, false,
+        "Check the module, the id and the path.";
+    /// The CRM refused the request; its own code and message say why.
+    Refused = "refused", Refused, false,
+        "Correct what the CRM names and call again.";
+    /// The list goes on, but the CRM leads no further: 100,000 records are the end of paging.
+    PagesEnded = "pages_ended", Refused, false,
+        "Narrow the request, or use a bulk read job for more than 100,000 records.";
+    /// The record was changed after the moment that the request named.
+    ModifiedMeanwhile = "modified_meanwhile", Conflict, false,
+        "Read the record again, and decide anew.";
+
+    /// Too many calls at a time or in a row (HTTP 429).
+    TooManyRequests = "too_many_requests", RateLimited, true,
+        "Wait and try again; make fewer calls at once.";
+
+    /// The connection failed.
+    Network = "network", Network, true,
+        "Check the connection and the proxy, and try again.";
+    /// The server did not answer in time.
+    Timeout = "timeout", Network, true,
+        "Try again; raise the time-out if the server is known to be slow.";
+    /// The server failed (HTTP 5xx, or a page where JSON was due).
+    ServerError = "server_error", Network, true,
+        "Try again later; if it lasts, look at Zoho's status page.";
+    /// A write was sent and its answer was lost: it may have been carried out or not.
+    OutcomeUnknown = "outcome_unknown", Network, false,
+        "Look whether the change is there before you send it again.";
+
+    /// The answer is longer than the limit of this client.
+    AnswerTooLarge = "answer_too_large", Protocol, false,
+        "Ask for fewer records or fields, or raise the limit with `max_answer_bytes`.";
+    /// The server answered what this client does not understand.
+    UnexpectedAnswer = "unexpected_answer", Protocol, false,
+        "Check that the address is Zoho's and that your types fit the fields; otherwise please report it.";
+}
+
+/// What went wrong. See the [module documentation](self).
+///
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    code: ErrorCode,
+    message: String,
+    http_status: Option<u16>,
+    retry_after: Option<Duration>,
+    api: Option<ApiError>,
+    oauth: Option<zoho_oauth::Error>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync + 'static>>,
+}
+
+impl Error {
+    /// Makes an error of `code`; `message` says what happened to what, without a full stop.
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            code,
+            message: message.into(),
+            http_status: None,
+            retry_after: None,
+            api: None,
+            oauth: None,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidInput, message)
+    }
+
+    /// No access token for `call`, because of `cause`.
+    pub(crate) fn no_token(call: &dyn fmt::Display, cause: zoho_oauth::Error) -> Self {
+        Self::new(
+            ErrorCode::NoToken,
+            format!("there is no access token for `{call}`"),
+        )
+        .with(|inner| inner.oauth = Some(cause))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    pub(crate) fn caused_by(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.with(|inner| inner.source = Some(Arc::new(source)))
+    }
+
+    pub(crate) fn with_status(self, status: u16) -> Self {
+        self.with(|inner| inner.http_status = Some(status))
+    }
+
+    pub(crate) fn with_retry_after(self, wait: Option<Duration>) -> Self {
+        self.with(|inner| inner.retry_after = wait)
+    }
+
+    pub(crate) fn with_api(self, api: ApiError) -> Self {
+        self.with(|inner| inner.api = Some(api))
+    }
+
+    /// Returns what the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.code.kind()
+    }
+
+    /// Returns the stable code.
+    pub fn code(&self) -> ErrorCode {
+        self.0.code
+    }
+
+    /// Returns whether the same call may succeed later with nothing changed by anybody.
+    ///
+    /// Never `true` for a write that may have been carried out: that is
+    /// [`ErrorCode::OutcomeUnknown`].
+    pub fn is_transient(&self) -> bool {
+        match &self.0.oauth {
+            Some(cause) => cause.is_transient(),
+            None => self.0.code.is_transient(),
+        }
+    }
+
+    /// Returns what happened, without the advice that `Display` adds.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Returns what to do next, in a sentence.
+    pub fn remedy(&self) -> &'static str {
+        match &self.0.oauth {
+            Some(cause) => cause.remedy(),
+            None => self.0.code.remedy(),
+        }
+    }
+
+    /// Returns the HTTP status of the answer, if there was one.
+    pub fn http_status(&self) -> Option<u16> {
+        self.0.http_status
+    }
+
+    /// Returns what the CRM said: its code, its message and the details.
+    pub fn api(&self) -> Option<&ApiError> {
+        self.0.api.as_ref()
+    }
+
+    /// Returns why there is no access token.
+    pub fn oauth(&self) -> Option<&zoho_oauth::Error> {
+        self.0.oauth.as_ref()
+    }
+
+    /// Returns how long to wait before trying again, as far as a server said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let cause = self.0.oauth.as_ref();
+        self.0
+            .retry_after
+            .or_else(|| cause.and_then(zoho_oauth::Error::retry_after))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { code, message, .. } = &*self.0;
+        write!(f, "{message} [{}]. {}", code.as_str(), self.remedy())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        let mut out = f.debug_struct("Error");
+        out.field("code", &inner.code.as_str())
+            .field("message", &inner.message);
+        if let Some(status) = inner.http_status {
+            out.field("http_status", &status);
+        }
+        if let Some(api) = &inner.api {
+            out.field("api", api);
+        }
+        if let Some(oauth) = &inner.oauth {
+            out.field("oauth", oauth);
+        }
+        if let Some(source) = &inner.source {
+            out.field("source", source);
+        }
+        out.finish_non_exhaustive()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        if let Some(oauth) = &self.0.oauth {
+            return Some(oauth);
+        }
+        let source = self.0.source.as_deref();
+        source.map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<zoho_oauth::Error> for Error {
+    /// An error of the token side outside of a call: while logging in or building.
+    fn from(cause: zoho_oauth::Error) -> Self {
+        if cause.kind() == zoho_oauth::ErrorKind::InvalidInput {
+            return Self::invalid_input(cause.message());
+        }
+        Self::new(ErrorCode::NoToken, "there is no access token for this user")
+            .with(|inner| inner.oauth = Some(cause))
+    }
+}
+
+impl From<ApiError> for Error {
+    /// The refusal of one item of a write, as an error of the whole.
+    fn from(api: ApiError) -> Self {
+        let message = format!("the CRM refused a record: {api}");
+        Self::new(api.error_code(None), message).with_api(api)
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_have_a_remedy() {
+        let texts: HashSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(texts.len(), ErrorCode::ALL.len());
+        for code in ErrorCode::ALL {
+            assert!(code.remedy().ends_with('.'), "{}", code.as_str());
+        }
+    }
+
+    #[test]
+    fn a_missing_token_takes_remedy_and_transience_from_its_cause() {
+        let cause = zoho_oauth::Error::new(zoho_oauth::ErrorCode::Throttled, "too often");
+        let error = Error::no_token(&"GET /crm/v8/Leads", cause);
+        assert!(error.is_transient());
+        assert_eq!(error.remedy(), zoho_oauth::ErrorCode::Throttled.remedy());
+        assert_eq!(error.kind(), ErrorKind::Token);
+        assert!(error.source().unwrap().to_string().contains("too often"));
+        assert!(!error.to_string().contains("too often"), "printed twice");
+    }
+
+    #[test]
+    fn a_lost_write_is_never_called_transient() {
+        assert!(!ErrorCode::OutcomeUnknown.is_transient());
+    }
+}

@@ -1,0 +1,267 @@
+//! What goes over the wire, byte by byte, and where to: against a stub that answers as told.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wiremock::matchers::{body_json, header, method, path, query_param};
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
+use zohocrm::oauth::{AccessToken, Credential, DataCenter, Environment, ListStore};
+use zohocrm::{ApiDomain, ErrorCode, Record, Target, ZohoCrm, ZohoCrmBuilder};
+
+const TOKEN: &str = "1000.aaaa.bbbb";
+
+fn builder(target: impl Into<Target>, api_domain: &str) -> ZohoCrmBuilder {
+    let token = AccessToken::new(TOKEN).unwrap();
+    let credential = Credential::access(token).api_domain(api_domain);
+    ZohoCrm::builder(target, credential, ListStore::new()).find_user(false)
+}
+
+async fn client(server: &MockServer) -> ZohoCrm {
+    let center = DataCenter::builder("stub", server.uri()).api_domain(server.uri());
+    let center = center.build().unwrap();
+    builder(center, &server.uri()).build().await.unwrap()
+}
+
+fn done(id: &str) -> Value {
+    json!({ "code": "SUCCESS", "status": "success", "message": "done", "details": { "id": id } })
+}
+
+fn answer(items: &[Value]) -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_json(json!({ "data": items }))
+}
+
+#[tokio::test]
+async fn writes_look_as_the_official_sdks_send_them() {
+    let server = MockServer::start().await;
+    let mock = |verb: &str, place: &str, body: Value| {
+        Mock::given(method(verb))
+            .and(path(place))
+            .and(header("Authorization", format!("Zoho-oauthtoken {TOKEN}")))
+            .and(header("Content-Type", "application/json"))
+            .and(body_json(body))
+            .respond_with(answer(&[done("77")]))
+            .expect(1)
+    };
+    let zed = json!({ "Last_Name": "Zed" });
+    let create = json!({ "data": [zed], "trigger": ["workflow"], "lar_id": "5" });
+    let update = json!({ "data": [{ "id": "77", "Company": "B" }], "trigger": [] });
+    let upsert = json!({ "data": [zed], "duplicate_check_fields": ["Email"] });
+    mock("POST", "/crm/v8/Leads", create).mount(&server).await;
+    mock("PUT", "/crm/v8/Leads", update).mount(&server).await;
+    mock("POST", "/crm/v8/Leads/upsert", upsert)
+        .mount(&server)
+        .await;
+    Mock::given(method("DELETE"))
+        .and(path("/crm/v8/Leads"))
+        .and(query_param("ids", "1,2"))
+        .and(query_param("wf_trigger", "false"))
+        .respond_with(answer(&[done("1"), done("2")]))
+        .expect(1)
+        .mount(&server)
+        .await;
+
+    let crm = client(&server).await;
+    let leads = crm.records("Leads");
+    let zed = Record::new().with("Last_Name", "Zed");
+    let create = leads
+        .create([&zed])
+        .trigger(["workflow"])
+        .assignment_rule(5_u64);
+    create.send().await.unwrap().remove(0).unwrap();
+    let change = Record::with_id(77_u64).with("Company", "B");
+    let update = leads.update([change]).trigger(Vec::<String>::new());
+    update.send().await.unwrap().remove(0).unwrap();
+    let upsert = leads.upsert([&zed]).duplicate_check_fields(["Email"]);
+    upsert.send().await.unwrap().remove(0).unwrap();
+    let gone = leads
+        .delete(["1", "2"])
+        .run_workflows(false)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(gone.len(), 2);
+}
+
+#[tokio::test]
+async fn a_page_that_has_more_but_leads_no_further_is_an_error() {
+    let server = MockServer::start().await;
+    let list = |token: Value| {
+        let info = json!({ "more_records": true, "next_page_token": token });
+        ResponseTemplate::new(200).set_body_json(json!({ "data": [{ "id": "1" }], "info": info }))
+    };
+    Mock::given(query_param("page_token", "last"))
+        .respond_with(list(Value::Null))
+        .with_priority(1)
+        .mount(&server)
+        .await;
+    Mock::given(method("GET"))
+        .respond_with(list("last".into()))
+        .mount(&server)
+        .await;
+    let crm = client(&server).await;
+    let mut all = crm.records("Leads").list().fields(["id"]).stream();
+    assert!(all.next().await.unwrap().is_ok());
+    assert!(all.next().await.unwrap().is_ok());
+    let error = all.next().await.unwrap().unwrap_err();
+    assert_eq!(error.code(), ErrorCode::PagesEnded);
+    assert!(all.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_refusal_under_the_status_of_a_success_is_seen() {
+    let server = MockServer::start().await;
+    let body = json!({ "code": "LICENSE_EXPIRED", "message": "m", "status": "error" });
+    let refusal = ResponseTemplate::new(200).set_body_json(body);
+    Mock::given(method("GET"))
+        .respond_with(refusal)
+        .mount(&server)
+        .await;
+    let error = client(&server).await.org().get().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Refused);
+    assert_eq!(error.api().unwrap().code(), "LICENSE_EXPIRED");
+}
+
+#[tokio::test]
+async fn who_is_told_to_come_back_in_an_hour_does_not_come_back_before() {
+    let server = MockServer::start().await;
+    let busy = ResponseTemplate::new(429).insert_header("Retry-After", "3600");
+    Mock::given(method("GET"))
+        .respond_with(busy)
+        .expect(1)
+        .mount(&server)
+        .await;
+    let error = client(&server).await.org().get().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::TooManyRequests);
+    assert_eq!(error.retry_after(), Some(Duration::from_hours(1)));
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed_since_they_would_carry_the_token_away() {
+    let elsewhere = MockServer::start().await;
+    let server = MockServer::start().await;
+    let away = ResponseTemplate::new(302).insert_header("Location", elsewhere.uri());
+    Mock::given(method("GET"))
+        .respond_with(away)
+        .mount(&server)
+        .await;
+    let error = client(&server).await.org().get().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::UnexpectedAnswer);
+    assert_eq!(error.http_status(), Some(302));
+    assert!(elsewhere.received_requests().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_repeats_the_token_in_its_error_does_not_get_it_into_ours() {
+    let server = MockServer::start().await;
+    let echo = |request: &Request| {
+        let sent = request.headers["Authorization"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let body = json!({ "code": sent, "message": sent, "status": "error", "details": { "you_sent": sent } });
+        ResponseTemplate::new(400).set_body_json(body)
+    };
+    Mock::given(method("GET"))
+        .respond_with(echo)
+        .mount(&server)
+        .await;
+    let error = client(&server).await.org().get().await.unwrap_err();
+    let shown = format!("{error} {error:?} {:?}", error.api());
+    assert!(shown.contains("[redacted]"), "{shown}");
+    assert!(!shown.contains(TOKEN), "{shown}");
+}
+
+#[tokio::test]
+async fn an_authentication_failure_asks_for_another_token_unless_told_not_to() {
+    for (refresh, expected) in [(true, ErrorCode::NoToken), (false, ErrorCode::TokenRefused)] {
+        let server = MockServer::start().await;
+        let body = json!({ "code": "AUTHENTICATION_FAILURE", "message": "m", "status": "error" });
+        let refusal = ResponseTemplate::new(401).set_body_json(body);
+        Mock::given(method("GET"))
+            .respond_with(refusal)
+            .expect(1)
+            .mount(&server)
+            .await;
+        let center = DataCenter::builder("stub", server.uri()).api_domain(server.uri());
+        let crm = builder(center.build().unwrap(), &server.uri())
+            .refresh_on_authentication_failure(refresh)
+            .build()
+            .await
+            .unwrap();
+        // The bare access token cannot be refreshed, which shows that another one was wanted.
+        let error = crm.org().get().await.unwrap_err();
+        assert_eq!(error.code(), expected, "{error:?}");
+    }
+}
+
+/// A data center with a production and a sandbox API, each a stub that counts.
+async fn both() -> (MockServer, MockServer, DataCenter) {
+    let (production, sandbox) = (MockServer::start().await, MockServer::start().await);
+    for server in [&production, &sandbox] {
+        let org = ResponseTemplate::new(200).set_body_json(json!({ "org": [{ "id": "1" }] }));
+        Mock::given(path("/crm/v8/org"))
+            .respond_with(org)
+            .mount(server)
+            .await;
+    }
+    let center = DataCenter::builder("stub", production.uri())
+        .api_domain(production.uri())
+        .sandbox_domain(sandbox.uri())
+        .build()
+        .unwrap();
+    (production, sandbox, center)
+}
+
+async fn received(server: &MockServer) -> usize {
+    server.received_requests().await.unwrap().len()
+}
+
+#[tokio::test]
+async fn who_asks_for_a_sandbox_never_reaches_production() {
+    let (production, sandbox, center) = both().await;
+    let target = (center, Environment::Sandbox);
+    for domain in [production.uri(), sandbox.uri()] {
+        let crm = builder(target.clone(), &domain).build().await.unwrap();
+        crm.org().get().await.unwrap().unwrap();
+    }
+    assert_eq!(
+        (received(&production).await, received(&sandbox).await),
+        (0, 2)
+    );
+    // Unless the application trusts the token more, as the official SDKs do.
+    let crm = builder(target, &production.uri()).api_domain(ApiDomain::OfToken);
+    crm.build().await.unwrap().org().get().await.unwrap();
+    assert_eq!(
+        (received(&production).await, received(&sandbox).await),
+        (1, 2)
+    );
+}
+
+#[tokio::test]
+async fn a_token_of_a_sandbox_stays_there_also_when_production_is_the_default() {
+    let (production, sandbox, center) = both().await;
+    let crm = builder(center, &sandbox.uri()).build().await.unwrap();
+    crm.org().get().await.unwrap().unwrap();
+    assert_eq!(
+        (received(&production).await, received(&sandbox).await),
+        (0, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_token_is_not_sent_in_the_open_because_a_record_says_so() {
+    let server = MockServer::start().await;
+    let center = DataCenter::builder("stub", server.uri()).api_domain(server.uri());
+    let center = center.build().unwrap();
+    for domain in [
+        "http://crm.example",
+        "ftp://crm.example",
+        "https://a:b@crm.example",
+        "crm",
+    ] {
+        let crm = builder(center.clone(), domain).build().await.unwrap();
+        let error = crm.org().get().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidInput, "{domain}: {error}");
+        assert!(!error.to_string().contains("a:b"));
+    }
+}
