@@ -28,6 +28,8 @@ pub use coordination::{Coordination, CoordinationKey, Guarantee, Memo, Permit, V
 #[cfg(feature = "file")]
 pub use file::FileStore;
 pub use list::ListStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStore;
 pub use table::TokenTable;
 
 /// A place where tokens live. Six methods; anyone can implement it.

@@ -198,11 +198,11 @@ async fn everybody_who_waits_gets_the_same_error() {
 }
 
 /// Polls `work` at most `times` times, letting everything else run in between, and drops it.
-async fn poll_and_drop(work: impl Future, times: usize) -> bool {
+async fn poll_and_drop(work: impl Future + Send, times: usize) -> bool {
     let mut work = pin!(work);
     for _ in 0..times {
-        let mut context = Context::from_waker(Waker::noop());
-        if work.as_mut().poll(&mut context).is_ready() {
+        let ready = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if ready.is_ready() {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use zoho_oauth::{
     Authenticator, Credential, DataCenter, ErrorCode, ErrorKind, Event, GrantToken, Guarantee,
-    ListStore, OAuthClient, RefreshToken, TokenQuery, TokenStore,
+    ListStore, OAuthClient, RefreshToken, Session, TokenQuery, TokenStore,
 };
 use zoho_sandbox::{Client, Endpoint, Fault, Organisation, Person, Sandbox};
 
@@ -438,7 +438,7 @@ async fn users_of_two_data_centers_work_side_by_side() {
             assert_eq!(new.api_domain(), old.api_domain());
         }
     }
-    let domains: Vec<_> = join_all(sessions.iter().map(|s| s.access_token())).await;
+    let domains: Vec<_> = join_all(sessions.iter().map(Session::access_token)).await;
     assert_eq!(
         domains[0].as_ref().unwrap().api_domain(),
         Some(sandbox.api_url())

@@ -1,9 +1,11 @@
 //! The integration tests of this crate, one binary: its modules are its parts.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod accounts;
 mod auth;
 mod auth_store;
-mod accounts;
 mod file_store;
-#[cfg(feature = "sqlite")]
+
+mod processes;
 mod sqlite_store;
 mod support;

@@ -6,6 +6,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use fantoccini::elements::Element;
 use fantoccini::wd::Capabilities;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -99,14 +100,30 @@ impl Browser {
         self.driver.kill().await.unwrap();
     }
 
+    /// The element, once it is there: a click answers before the next page does.
+    async fn element(&self, css: &str) -> Element {
+        let wait = self.client.wait().at_most(Duration::from_secs(30));
+        wait.for_element(Locator::Css(css)).await.unwrap()
+    }
+
     async fn click(&self, css: &str) {
-        let element = self.client.find(Locator::Css(css)).await.unwrap();
-        element.click().await.unwrap();
+        self.element(css).await.click().await.unwrap();
     }
 
     async fn text(&self, css: &str) -> String {
-        let element = self.client.find(Locator::Css(css)).await.unwrap();
-        element.text().await.unwrap()
+        self.element(css).await.text().await.unwrap()
+    }
+
+    /// The address, once it begins like this.
+    async fn arrived(&self, start: &str) -> String {
+        for _ in 0..600 {
+            let url = self.client.current_url().await.unwrap();
+            if url.as_str().starts_with(start) {
+                return url.into();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the browser did not get to {start}");
     }
 
     async fn picture(&self, name: &str) {
@@ -157,6 +174,7 @@ async fn sign_in_and_decide(javascript: bool, decision: &str) -> Option<String> 
     assert_eq!(browser.text("h1").await, "Who is signing in?");
     browser.picture("sign-in").await;
     browser.click(&format!("button[value='{MIRA}']")).await;
+    browser.element(".scopes").await;
     let question = browser.text("h1").await;
     assert!(
         question.starts_with("Northlight Student Portal asks"),
@@ -165,9 +183,8 @@ async fn sign_in_and_decide(javascript: bool, decision: &str) -> Option<String> 
     assert!(browser.text(".scopes").await.contains("ZohoCRM.coql.READ"));
     browser.picture("consent").await;
     browser.click(&format!("button[value='{decision}']")).await;
-    let arrived = browser.client.current_url().await.unwrap().to_string();
+    let arrived = browser.arrived(sandbox.redirect_uri()).await;
     browser.stop().await;
-    assert!(arrived.starts_with(sandbox.redirect_uri()), "{arrived}");
     assert!(arrived.contains("state=st-1"), "{arrived}");
     Some(arrived)
 }

@@ -1,12 +1,10 @@
 //! What the program says. Standard output is for the banner or the JSON line, standard error
 //! for trouble.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this module is the program's voice"
-)]
+#![expect(clippy::print_stderr, reason = "this module is the program's voice")]
 
 use std::error::Error;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 use serde::Serialize;
 use zoho_sandbox::Sandbox;
@@ -33,31 +31,46 @@ pub(crate) fn json(sandbox: &Sandbox) {
         control_url: sandbox.control_url(),
     };
     let line = serde_json::to_string(&ready).expect("six strings can be written as JSON");
-    println!("{line}");
+    say(&format!("{line}\n"));
 }
 
 /// What a person needs to go on. The demo client's secret is in it on purpose.
 pub(crate) fn banner(sandbox: &Sandbox) {
-    let accounts = sandbox.accounts_url();
     let control = sandbox.control_url();
-    println!("Zoho sandbox: accounts server and CRM, all invented, nothing leaves this machine\n");
-    println!("  accounts server  {accounts}");
-    println!("  API              {}", sandbox.api_url());
-    println!("  control          {control}");
-    println!("  client ID        {}", sandbox.client_id());
-    println!("  client secret    {}", sandbox.client_secret());
-    println!("  redirect URI     {}", sandbox.redirect_uri());
     let people = sandbox.people();
+    let mut text = format!(
+        "Zoho sandbox: accounts server and CRM, all invented, nothing leaves this machine\n\
+         \n  accounts server  {}\
+         \n  API              {}\
+         \n  control          {control}\
+         \n  client ID        {}\
+         \n  client secret    {}\
+         \n  redirect URI     {}\
+         \n  people           {}\n",
+        sandbox.accounts_url(),
+        sandbox.api_url(),
+        sandbox.client_id(),
+        sandbox.client_secret(),
+        sandbox.redirect_uri(),
+        people.join("\n                   "),
+    );
     if let Some(first) = people.first() {
-        println!("  people           {}", people.join(", "));
-        println!(
-            "\nNext: get a grant code, as from the API console, and exchange it in your application"
-        );
-        println!(
-            "  curl {control}/codes -d '{{\"email\": \"{first}\", \"scopes\": \"ZohoCRM.modules.ALL\"}}'"
+        let _ = write!(
+            text,
+            "\nNext: get a grant code, as from the API console, and exchange it in your application\
+             \n  curl {control}/codes -d '{{\"email\": \"{first}\", \"scopes\": \"ZohoCRM.modules.ALL\"}}'\n",
         );
     }
-    println!("\nCtrl-C ends it.");
+    text += "\nCtrl-C ends it.\n";
+    say(&text);
+}
+
+/// Writes to standard output. Whoever closed it does not want to hear more, and the sandbox
+/// goes on without.
+fn say(text: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = output.write_all(text.as_bytes());
+    let _ = output.flush();
 }
 
 /// A mistake on the command line or in the configuration file.

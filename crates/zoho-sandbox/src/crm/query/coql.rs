@@ -3,6 +3,7 @@
 //! Served: columns of the module and, through lookups, of the modules they point to; `and`, `or`
 //! and parentheses; `=`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`, `like`, `not like`,
 //! `between`, `not between`, `is null`, `is not null`; `order by`, `limit`, `offset`.
+//! The `where` clause is mandatory, as in the documented form of a query.
 //! Not served: aggregates, `group by`, aliases. They are refused, never misread.
 
 use axum::http::Method;
