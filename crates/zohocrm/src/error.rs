@@ -1,8 +1,4 @@
-//! What can go wrong, and what to do about it.
-//!
-//! One opaque [`Error`] with a [`kind`](Error::kind) for decisions, a stable [`code`](Error::code)
-//! for people and dashboards, and what the CRM said ([`Error::api`]) or the token side said
-//! ([`Error::oauth`]) underneath. No error text carries a token, a query string or a record.
+//! What can go wrong, and what to do about it: one opaque [`Error`].
 
 use std::convert::Infallible;
 use std::fmt;
@@ -141,9 +137,11 @@ codes! {
         "Check that the address is Zoho's and that your types fit the fields; otherwise please report it.";
 }
 
-/// What went wrong. See the [module documentation](self).
+/// What went wrong: a [`kind`](Self::kind) to decide by, a stable [`code`](Self::code) for people
+/// and dashboards, and what the CRM ([`api`](Self::api)) or the token side
+/// ([`oauth`](Self::oauth)) said underneath.
 ///
-/// Cheap to clone.
+/// No text of it carries a token, a query string or a record. Cheap to clone.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
