@@ -7,5 +7,6 @@ mod auth_store;
 mod file_store;
 
 mod processes;
+mod redaction;
 mod sqlite_store;
 mod support;

@@ -25,7 +25,7 @@ pub(crate) fn client(sandbox: &Sandbox) -> OAuthClient {
 }
 
 pub(crate) fn center(sandbox: &Sandbox) -> DataCenter {
-    DataCenter::builder("sandbox", sandbox.accounts_url())
+    DataCenter::builder("us", sandbox.accounts_url())
         .api_domain(sandbox.api_url())
         .build()
         .unwrap()
