@@ -40,7 +40,10 @@ pub(crate) fn run_as_talk(command: &mut Command) -> Result<bool> {
 }
 
 /// Runs `command`, passes its output on line by line, and shows each line to `look`.
-pub(crate) fn run_watched(command: &mut Command, mut look: impl FnMut(&str)) -> Result<bool> {
+pub(crate) fn run_watched(
+    command: &mut Command,
+    mut look: impl FnMut(&str) + Send,
+) -> Result<bool> {
     if io::stderr().is_terminal() && !environment::no_color() {
         // The child sees a pipe and would print without colours.
         command.env("CARGO_TERM_COLOR", "always");
@@ -53,15 +56,21 @@ pub(crate) fn run_watched(command: &mut Command, mut look: impl FnMut(&str)) -> 
     if let Some(stderr) = child.stderr.take() {
         pass_lines(stderr, Stream::Err, sender);
     }
-    for (stream, line) in lines {
-        // A closed terminal is no reason to lose count of the tests.
-        let _ = match stream {
-            Stream::Out => io::stdout().write_all(&line),
-            Stream::Err => io::stderr().write_all(&line),
-        };
-        look(&String::from_utf8_lossy(&line));
-    }
-    group::wait(child)
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for (stream, line) in lines {
+                // A closed terminal is no reason to lose count of the tests.
+                let _ = match stream {
+                    Stream::Out => io::stdout().write_all(&line),
+                    Stream::Err => io::stderr().write_all(&line),
+                };
+                look(&String::from_utf8_lossy(&line));
+            }
+        });
+        // Not after the last line: what outlives an interrupted child holds its streams open, and
+        // is ended here.
+        group::wait(child)
+    })
 }
 
 /// Runs `command` with its output in the file `log`; a failure names the file and shows its end.

@@ -139,8 +139,7 @@ impl Program {
     fn still_missing(&self) -> Failure {
         Failure::new(format!(
             "`{}` is not on PATH although its package `{}` is installed",
-            self.names.join("` or `"),
-            self.debian
+            self.names[0], self.debian
         ))
     }
 }

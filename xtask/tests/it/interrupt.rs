@@ -10,13 +10,17 @@ use crate::support::Stage;
 /// Ctrl-C reaches the programs that we started, and those that ignore it are killed.
 #[test]
 fn an_interrupted_run_leaves_nothing_running() {
-    for signal in [Signal::INT, Signal::TERM] {
+    for (signal, part) in [
+        (Signal::INT, "format"),
+        (Signal::TERM, "format"),
+        (Signal::INT, "doctests"),
+    ] {
         let stage = Stage::new(
             "(trap '' INT TERM; echo ready >&2; while :; do sleep 1000; done) &
             wait",
         );
         let mut child = stage
-            .xtask(&["test", "--only", "format"])
+            .xtask(&["test", "--only", part])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
