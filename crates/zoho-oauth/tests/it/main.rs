@@ -1,3 +1,5 @@
 //! The integration tests of this crate, one binary: its modules are its parts.
 
+mod kit;
+mod stores;
 mod support;
