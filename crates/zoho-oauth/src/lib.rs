@@ -20,5 +20,7 @@ pub use data_center::{DataCenter, DataCenterBuilder, DataCenters, Environment};
 pub use error::{Error, ErrorCode, ErrorKind, Result};
 pub use query::{Criterion, TokenQuery};
 pub use secret::{AccessToken, ClientSecret, CodeVerifier, Fingerprint, GrantToken, RefreshToken};
+#[cfg(feature = "file")]
+pub use store::FileStore;
 pub use store::{ListStore, TokenStore, TokenTable};
 pub use token::{ClientId, OAuthToken, TokenId, UserName};

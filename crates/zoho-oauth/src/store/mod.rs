@@ -25,6 +25,8 @@ use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
 
 pub use coordination::{Coordination, CoordinationKey, Guarantee, Memo, Permit, Verdict};
+#[cfg(feature = "file")]
+pub use file::FileStore;
 pub use list::ListStore;
 pub use table::TokenTable;
 

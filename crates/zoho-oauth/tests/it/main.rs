@@ -2,4 +2,5 @@
 
 mod kit;
 mod stores;
+mod file_store;
 mod support;

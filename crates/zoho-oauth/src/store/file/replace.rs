@@ -1,0 +1,247 @@
+//! Files that change from one whole content to the next, whatever happens in between.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Write};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use super::super::host_lock::{LockFolder, give_to_owner};
+use crate::error::{Error, ErrorCode, Result};
+
+const TEMPORARY: &str = ".tmp";
+
+/// Makes the file at `target`, which must not exist, with `content`, readable by its owner alone.
+///
+/// Like [`replace`] in everything else.
+pub(super) fn create(
+    folder: &LockFolder,
+    lock: &str,
+    target: &Path,
+    content: &[u8],
+) -> io::Result<()> {
+    let temporary = prepare(folder, lock, content, None)?;
+    temporary.persist_noclobber(target)?;
+    sync_parent(target)
+}
+
+/// Puts a file with `content` in the place of `target`, durably: after a crash there is the old
+/// file or the new one, whole. On an error the old one is there, and nothing else is left.
+///
+/// The new content is written into `folder`, where nobody else can look, and renamed. The caller
+/// holds the lock named `lock`; [`sweep`] under the same lock removes what killed writers left.
+///
+/// With `like`, the file keeps that one's mode, owner and group. Where the group cannot be kept,
+/// which only root always can, its rights go.
+pub(super) fn replace(
+    folder: &LockFolder,
+    lock: &str,
+    target: &Path,
+    content: &[u8],
+    like: Option<&Metadata>,
+) -> io::Result<()> {
+    let temporary = prepare(folder, lock, content, like)?;
+    temporary.persist(target)?;
+    sync_parent(target)
+}
+
+fn prepare(
+    folder: &LockFolder,
+    lock: &str,
+    content: &[u8],
+    like: Option<&Metadata>,
+) -> io::Result<NamedTempFile> {
+    // The crate makes it with mode 0600, and removes it when it is dropped.
+    let mut temporary = tempfile::Builder::new()
+        .prefix(&format!("{lock}."))
+        .suffix(TEMPORARY)
+        .tempfile_in(folder.path())?;
+    temporary.write_all(content)?;
+    match like {
+        Some(like) => take_rights(temporary.as_file(), like)?,
+        None => {
+            give_to_owner(temporary.as_file(), &std::fs::metadata(folder.path())?);
+        }
+    }
+    temporary.as_file().sync_all()?;
+    Ok(temporary)
+}
+
+#[cfg(unix)]
+fn take_rights(file: &File, like: &Metadata) -> io::Result<()> {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let kept = give_to_owner(file, like);
+    let mode = like.mode() & if kept { 0o777 } else { 0o700 };
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn take_rights(_: &File, _: &Metadata) -> io::Result<()> {
+    Ok(())
+}
+
+/// Removes the temporary files of writers that died while they held the lock named `lock`, which
+/// the caller holds now.
+pub(super) fn sweep(folder: &LockFolder, lock: &str) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder.path())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(|name| {
+            name.strip_prefix(lock)
+                .is_some_and(|rest| rest.starts_with('.') && rest.ends_with(TEMPORARY))
+        });
+        if ours {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a rename in the folder of `path` durable.
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Some(parent) = path.parent() {
+        return match File::open(parent)?.sync_all() {
+            // Some file systems know no such thing as a folder that is not on disk yet.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                ) =>
+            {
+                Ok(())
+            }
+            synced => synced,
+        };
+    }
+    let _ = path;
+    Ok(())
+}
+
+/// Says what could not be done to which path, with the code that the caller can act on.
+pub(super) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
+    use io::ErrorKind;
+    let code = match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => ErrorCode::StorePermission,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            ErrorCode::StoreFull
+        }
+        _ => ErrorCode::StoreUnavailable,
+    };
+    Error::new(code, format!("cannot {what} `{}`", path.display())).caused_by(error)
+}
+
+/// [`failed`] as something to hand to `map_err`.
+pub(super) fn while_trying(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |error| failed(what, path, error)
+}
+
+/// Reads a whole file; `None` if there is none.
+pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path, error)),
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let name = |entry: io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        let mut names: Vec<_> = entries
+            .map(|entry| name(entry).into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_new_file_is_private_and_a_replaced_one_keeps_its_mode() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = LockFolder::open(place.path().join("side")).unwrap();
+        let target = place.path().join("file");
+        create(&folder, "write", &target, b"one").unwrap();
+        assert_eq!(mode(&target), 0o600);
+
+        std::fs::set_permissions(&target, PermissionsExt::from_mode(0o640)).unwrap();
+        let like = std::fs::metadata(&target).unwrap();
+        replace(&folder, "write", &target, b"two", Some(&like)).unwrap();
+        assert_eq!(mode(&target), 0o640);
+        assert_eq!(std::fs::read(&target).unwrap(), b"two");
+        assert_eq!(names(folder.path()), [""; 0]);
+    }
+
+    #[test]
+    fn creating_does_not_replace() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = LockFolder::open(place.path().join("side")).unwrap();
+        let target = place.path().join("file");
+        std::fs::write(&target, "theirs").unwrap();
+        let error = create(&folder, "write", &target, b"ours").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&target).unwrap(), b"theirs");
+        assert_eq!(names(folder.path()), [""; 0]);
+    }
+
+    #[test]
+    fn what_killed_writers_left_is_removed_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = LockFolder::open(place.path()).unwrap();
+        for name in [
+            "write.a1B2.tmp",
+            "write.lock",
+            "write.tmp.bak",
+            "writer.x.tmp",
+            "refresh-07.c3.tmp",
+        ] {
+            std::fs::write(place.path().join(name), "").unwrap();
+        }
+        sweep(&folder, "write").unwrap();
+        let left = [
+            "refresh-07.c3.tmp",
+            "write.lock",
+            "write.tmp.bak",
+            "writer.x.tmp",
+        ];
+        assert_eq!(names(place.path()), left);
+    }
+
+    #[test]
+    fn each_failure_has_the_code_that_the_caller_can_act_on() {
+        use io::ErrorKind;
+        for (kind, code) in [
+            (ErrorKind::PermissionDenied, ErrorCode::StorePermission),
+            (ErrorKind::ReadOnlyFilesystem, ErrorCode::StorePermission),
+            (ErrorKind::StorageFull, ErrorCode::StoreFull),
+            (ErrorKind::QuotaExceeded, ErrorCode::StoreFull),
+            (ErrorKind::FileTooLarge, ErrorCode::StoreFull),
+            (ErrorKind::ResourceBusy, ErrorCode::StoreUnavailable),
+        ] {
+            let error = failed("write", Path::new("/data/tokens"), kind.into());
+            assert_eq!(error.code(), code, "{kind:?}");
+            assert_eq!(error.message(), "cannot write `/data/tokens`");
+        }
+    }
+
+    /// The kernel's own ENOSPC, which `/dev/full` gives to every write.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_device_is_called_full() {
+        let mut full = File::options().write(true).open("/dev/full").unwrap();
+        let error = full.write_all(b"x").unwrap_err();
+        let error = failed("write", Path::new("/dev/full"), error);
+        assert_eq!(error.code(), ErrorCode::StoreFull);
+    }
+}
