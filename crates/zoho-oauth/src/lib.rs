@@ -22,5 +22,7 @@ pub use query::{Criterion, TokenQuery};
 pub use secret::{AccessToken, ClientSecret, CodeVerifier, Fingerprint, GrantToken, RefreshToken};
 #[cfg(feature = "file")]
 pub use store::FileStore;
+#[cfg(feature = "sqlite")]
+pub use store::sqlite::SqliteStore;
 pub use store::{ListStore, TokenStore, TokenTable};
 pub use token::{ClientId, OAuthToken, TokenId, UserName};

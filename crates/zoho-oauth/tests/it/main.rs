@@ -3,4 +3,6 @@
 mod kit;
 mod stores;
 mod file_store;
+#[cfg(feature = "sqlite")]
+mod sqlite_store;
 mod support;

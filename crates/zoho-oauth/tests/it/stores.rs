@@ -11,6 +11,44 @@ mod list {
     token_store_conformance!(basic, open);
 }
 
+#[cfg(feature = "file")]
+mod file {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{FileStore, Result, token_store_conformance};
+
+    async fn open(place: Place) -> Result<FileStore> {
+        FileStore::open(place.path().join("tokens.txt")).await
+    }
+
+    token_store_conformance!(basic, open);
+    token_store_conformance!(durable, open);
+}
+
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{Result, SqliteStore, token_store_conformance};
+
+    async fn open(place: Place) -> Result<SqliteStore> {
+        SqliteStore::open(place.path().join("zohooauth.db"))
+    }
+
+    token_store_conformance!(basic, open);
+    token_store_conformance!(durable, open);
+}
+
+#[cfg(feature = "sqlite")]
+mod sqlite_memory {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{Result, SqliteStore, token_store_conformance};
+
+    async fn open(_place: Place) -> Result<SqliteStore> {
+        SqliteStore::in_memory()
+    }
+
+    token_store_conformance!(basic, open);
+}
+
 /// The example that shows how to write a store.
 #[path = "../../examples/own_store.rs"]
 #[expect(

@@ -1,1 +1,316 @@
-//! SQLite.
+//! [`SqliteStore`]: tokens in a SQLite file, or in a database in memory that all tasks share.
+//!
+//! # Layout
+//! One row per login in the official table, `oauthtoken` unless named otherwise, with the ten
+//! official columns: `id varchar(10) NOT NULL PRIMARY KEY`, `user_name`, `client_id`,
+//! `client_secret`, `refresh_token`, `access_token`, `grant_token`, `expiry_time varchar(20)`
+//! (milliseconds since 1970, as text), `redirect_url` and `api_domain`. SQLite does not enforce
+//! the widths, so nothing is ever cut off. A missing value is NULL. What else is needed lies
+//! beside the table, under names that begin with `zoho_oauth_`: five indexes, so that every
+//! look-up goes straight to its row; `zoho_oauth_highest_id`, and a trigger that keeps it, so that
+//! no id is given twice, whoever deletes; and `zoho_oauth_memo`, what processes tell each other.
+//!
+//! A new file is readable by its owner alone (mode 0600), and SQLite gives its `-wal` and `-shm`
+//! files the same mode. An existing file that others can read is reported with a warning, or
+//! refused with [`require_private`](SqliteStoreBuilder::require_private). Deleted values are
+//! overwritten in the file (`secure_delete`), though not in the write-ahead log before it is
+//! reused, nor by the disk.
+//!
+//! # Atomicity
+//! Each write is a transaction. Writes that come together are committed together, each in a
+//! savepoint of its own, so that one that fails takes back nothing but itself; all are answered
+//! after the commit. In a file the database uses a write-ahead log with `synchronous = FULL`: when
+//! a write answers `Ok`, it is on disk. Once a write is queued, dropping its future neither stops
+//! nor halves it.
+//!
+//! # Locking
+//! One thread writes. Look-ups run where they are called, on a connection that is free at the
+//! moment: they take microseconds and never wait. If all connections are busy, or the database is
+//! locked, the look-up moves to a second thread, as do `get_tokens` and other long reads. Other
+//! processes may use the same file. A write waits for their lock, 5 seconds unless
+//! [set otherwise](SqliteStoreBuilder::busy_timeout), and then fails with `store_locked`.
+//!
+//! For a file, [`coordination`](TokenStore::coordination) reaches all processes of this machine.
+//! Its locks are those of the kernel on small files in the folder `<file>.state`, which nobody
+//! should delete while a process uses the store.
+//!
+//! # Compatibility
+//! A `zohooauth.db` that was made by Zoho's sample for SQLite (number 192 of its Kaizen series) is
+//! opened as it is, and stays readable and writable for the sample and for every other program
+//! with SQLite 3.9 or later; it is switched to the write-ahead log and gets the side tables. NULL
+//! and `''` are both none, and ids are compared as numbers. A file that is no SQLite database, and
+//! a table under our name that lacks one of the ten columns, are `store_foreign` and left
+//! untouched. A damaged database is `store_damaged`, as is a row whose id or expiry cannot be
+//! read: the error names table and rowid, and the other rows stay usable, except for
+//! `get_tokens`, which would have to leave it out. An empty file is an empty database.
+//!
+//! # Limits
+//! SQLite's own: a value may have a billion bytes. Look-ups, saves and deletes cost the same at a
+//! hundred rows and at a million; for large tables there is
+//! [`get_tokens_page`](SqliteStore::get_tokens_page). Not for network file systems, whose locks
+//! cannot be relied on. A store in memory works in one process and coordinates nothing else.
+
+mod coordination;
+mod db;
+mod fault;
+mod open;
+mod row;
+mod save;
+mod schema;
+mod sql;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::coordination::HostCoordination;
+use self::db::Db;
+use self::worker::{ReadThread, WriteThread};
+use super::{Coordination, TokenStore};
+use crate::error::{ErrorCode, Result};
+use crate::query::TokenQuery;
+use crate::token::{OAuthToken, TokenId};
+
+/// Keeps tokens in a SQLite database. See the [module documentation](self).
+///
+/// Clones share the database. When the last one is dropped, the writes that are queued are
+/// finished, and the connections are closed, which empties the write-ahead log into the file.
+#[derive(Clone)]
+pub struct SqliteStore {
+    core: Arc<Core>,
+    host: Option<HostCoordination>,
+}
+
+/// What the clones of a store share. The threads come first, so that they end first.
+struct Core {
+    writer: WriteThread,
+    reader: ReadThread,
+    /// The connections for reads on the spot, which never wait. In memory, the only one there is.
+    here: Vec<Arc<Mutex<Db>>>,
+    place: Arc<fault::Place>,
+}
+
+impl SqliteStore {
+    /// The file name that the official sample uses.
+    pub const DEFAULT_FILE_NAME: &'static str = "zohooauth.db";
+
+    /// The table name of the official stores.
+    pub const DEFAULT_TABLE: &'static str = "oauthtoken";
+
+    /// Opens the database at `path`, and makes it if it is missing.
+    ///
+    /// Blocks: some milliseconds, or as long as it takes to build the indexes of a large table
+    /// that has none yet. Open a store once, at the start.
+    ///
+    /// # Errors
+    /// `store_foreign` when there is something else, `store_damaged`, `store_permission`,
+    /// `store_locked` when another process does not let go of it in time, and
+    /// `store_unavailable`, also when the folder is missing.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open(path)
+    }
+
+    /// Opens a new, empty database in memory. It is gone when the last clone is dropped.
+    ///
+    /// # Errors
+    /// `store_unavailable` when there is no memory or no thread for it.
+    pub fn in_memory() -> Result<Self> {
+        Self::builder().in_memory()
+    }
+
+    /// Returns the settings of a store, to be changed before it is opened.
+    pub fn builder() -> SqliteStoreBuilder {
+        SqliteStoreBuilder {
+            table: Self::DEFAULT_TABLE.to_owned(),
+            busy_timeout: Duration::from_secs(5),
+            require_private: false,
+        }
+    }
+
+    /// Returns where the database is; `None` in memory.
+    pub fn path(&self) -> Option<&Path> {
+        self.core.place.path()
+    }
+
+    /// Returns up to `limit` records with ids above `after`, in the order of their ids.
+    ///
+    /// Start with `None`, go on with the id of the last record of a page, and stop at a page that
+    /// is not full. Each page is read for itself: records that are saved meanwhile may show up.
+    ///
+    /// # Errors
+    /// What keeps the store from working.
+    pub async fn get_tokens_page(
+        &self,
+        after: Option<TokenId>,
+        limit: usize,
+    ) -> Result<Vec<OAuthToken>> {
+        let read = move |db: &Db| db.page(after, limit);
+        self.core.reader.run(read).await
+    }
+}
+
+/// Settings of a [`SqliteStore`].
+#[derive(Clone, Debug)]
+pub struct SqliteStoreBuilder {
+    table: String,
+    busy_timeout: Duration,
+    require_private: bool,
+}
+
+impl SqliteStoreBuilder {
+    /// Names the table: up to 63 ASCII letters, digits and `_`. Default `oauthtoken`.
+    ///
+    /// One database may hold several token tables.
+    #[must_use]
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.table = name.into();
+        self
+    }
+
+    /// Sets how long a write waits for other processes. Default 5 seconds.
+    #[must_use]
+    pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
+        self.busy_timeout = timeout;
+        self
+    }
+
+    /// Refuses to open a file that anybody but its owner can read, instead of warning.
+    #[must_use]
+    pub const fn require_private(mut self, require: bool) -> Self {
+        self.require_private = require;
+        self
+    }
+
+    /// Opens the database at `path`, and makes it if it is missing.
+    ///
+    /// # Errors
+    /// `invalid_input` when the table's name cannot be one, and as [`SqliteStore::open`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore> {
+        let table = sql::checked_table_name(&self.table)?;
+        let path = open::private_file(path.as_ref(), self.require_private)?;
+        let writer = open::writer(&path, table, self.busy_timeout)?;
+        let patient = open::reader(&writer, self.busy_timeout)?;
+        // As many as can run at once.
+        let count = std::thread::available_parallelism().map_or(4, |count| count.get().min(16));
+        let here = (0..count)
+            .map(|_| open::reader(&writer, Duration::ZERO).map(shared))
+            .collect::<Result<_>>()?;
+        let mut folder = path.into_os_string();
+        folder.push(".state");
+        let core = Arc::new(Core::start(shared(writer), shared(patient), here)?);
+        Ok(SqliteStore {
+            host: Some(HostCoordination::new(core.clone(), folder.into())),
+            core,
+        })
+    }
+
+    /// Opens a new, empty database in memory.
+    ///
+    /// # Errors
+    /// `invalid_input` when the table's name cannot be one, and as [`SqliteStore::in_memory`].
+    pub fn in_memory(self) -> Result<SqliteStore> {
+        let db = shared(open::in_memory(sql::checked_table_name(&self.table)?)?);
+        let core = Core::start(db.clone(), db.clone(), vec![db])?;
+        Ok(SqliteStore {
+            core: Arc::new(core),
+            host: None,
+        })
+    }
+}
+
+fn shared(db: Db) -> Arc<Mutex<Db>> {
+    Arc::new(Mutex::new(db))
+}
+
+impl Core {
+    fn start(
+        writer: Arc<Mutex<Db>>,
+        reader: Arc<Mutex<Db>>,
+        here: Vec<Arc<Mutex<Db>>>,
+    ) -> Result<Self> {
+        let place = worker::lock(&writer).place.clone();
+        Ok(Self {
+            writer: WriteThread::spawn(writer)?,
+            reader: ReadThread::spawn(reader)?,
+            here,
+            place,
+        })
+    }
+
+    /// Reads on the spot, if that can be done without waiting for anything.
+    fn read_here<T>(&self, read: impl FnOnce(&Db) -> Result<T>) -> Option<Result<T>> {
+        let db = self.here.iter().find_map(|db| match db.try_lock() {
+            Ok(db) => Some(db),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        })?;
+        match read(&db) {
+            Err(error) if error.code() == ErrorCode::StoreLocked => None,
+            done => Some(done),
+        }
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.fmt(f)
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.place.path())
+            .field("table", &self.place.table())
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TokenStore for SqliteStore {
+    async fn find_token(&self, query: &TokenQuery) -> Result<Option<OAuthToken>> {
+        if let Some(found) = self.core.read_here(|db| db.find(query)) {
+            return found;
+        }
+        let query = query.clone();
+        self.core.reader.run(move |db| db.find(&query)).await
+    }
+
+    /// Inserts or updates, atomically and durably, and returns the id the record has from now on.
+    ///
+    /// # Cancellation
+    /// From the first poll on the save is done, whether the future is kept or dropped.
+    async fn save_token(&self, token: &OAuthToken) -> Result<TokenId> {
+        let token = token.checked()?;
+        self.core.writer.run(move |db| save::save(db, &token)).await
+    }
+
+    async fn delete_token(&self, id: TokenId) -> Result<bool> {
+        self.core.writer.run(move |db| db.delete(id)).await
+    }
+
+    async fn get_tokens(&self) -> Result<Vec<OAuthToken>> {
+        self.core.reader.run(Db::all).await
+    }
+
+    async fn delete_tokens(&self) -> Result<usize> {
+        self.core.writer.run(Db::clear).await
+    }
+
+    async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
+        if let Some(found) = self.core.read_here(|db| db.by_id(id)) {
+            return found;
+        }
+        self.core.reader.run(move |db| db.by_id(id)).await
+    }
+
+    fn coordination(&self) -> Option<&dyn Coordination> {
+        self.host.as_ref().map(|host| host as &dyn Coordination)
+    }
+}

@@ -1,0 +1,97 @@
+//! Agreement between the processes of one machine: kernel locks beside the file, memos inside it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+
+use super::Core;
+use super::fault::os_fault;
+use crate::error::{Error, ErrorCode, Result};
+use crate::store::host_lock::{HeldLock, LockFolder};
+use crate::store::{Coordination, CoordinationKey, Guarantee, Memo, Permit};
+
+/// What a store in a file offers.
+#[derive(Clone, Debug)]
+pub(super) struct HostCoordination {
+    core: Arc<Core>,
+    /// `<database file>.state`, made when it is first needed.
+    path: PathBuf,
+    folder: Arc<OnceLock<LockFolder>>,
+}
+
+impl HostCoordination {
+    pub(super) fn new(core: Arc<Core>, path: PathBuf) -> Self {
+        Self {
+            core,
+            path,
+            folder: Arc::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Coordination for HostCoordination {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Host
+    }
+
+    async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>> {
+        let (path, folder) = (self.path.clone(), self.folder.clone());
+        let name = LockFolder::stripe_name(key);
+        let locked = self.core.reader.run(move |_| {
+            let locked = match folder.get() {
+                Some(folder) => folder.try_lock(&name),
+                None => LockFolder::open(&path)
+                    .and_then(|opened| folder.get_or_init(|| opened).try_lock(&name)),
+            };
+            locked.map_err(|error| os_fault(&path, error))
+        });
+        Ok(locked.await?.map(|lock| {
+            Box::new(HostPermit {
+                core: self.core.clone(),
+                key: key.clone(),
+                _lock: lock,
+            }) as Box<dyn Permit>
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct HostPermit {
+    core: Arc<Core>,
+    key: CoordinationKey,
+    _lock: HeldLock,
+}
+
+#[async_trait]
+impl Permit for HostPermit {
+    async fn memo(&self) -> Result<Memo> {
+        let key = self.key.clone();
+        let text = self
+            .core
+            .reader
+            .run(move |db| db.memo(key.as_str()))
+            .await?;
+        let Some(text) = text else {
+            return Ok(Memo::default());
+        };
+        // A memo is advice, and what it advises is found out again. Damage must not end logins.
+        Ok(serde_json::from_str(&text).unwrap_or_else(|_| {
+            tracing::warn!(key = self.key.as_str(), "a memo cannot be read: forgotten");
+            Memo::default()
+        }))
+    }
+
+    async fn set_memo(&self, memo: &Memo) -> Result<()> {
+        let text = (!memo.is_empty())
+            .then(|| serde_json::to_string(memo))
+            .transpose()
+            .map_err(|error| {
+                Error::new(ErrorCode::Internal, "a memo cannot be written").caused_by(error)
+            })?;
+        let key = self.key.clone();
+        let write = move |db: &super::db::Db| db.set_memo(key.as_str(), text.as_deref());
+        self.core.writer.run(write).await
+    }
+}

@@ -1,0 +1,161 @@
+//! Opening connections: private files, and the settings that every connection needs.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::db::Db;
+use super::fault::{Place, fault, not_a_file, os_fault};
+use super::schema;
+use super::sql::Statements;
+use crate::error::{Error, ErrorCode, Result};
+
+/// How long to pause between two tries to switch the journal mode.
+const MODE_PAUSE: Duration = Duration::from_millis(5);
+
+/// No `CREATE`: the file was made, with the right mode, before. No `URI`: a path is a path.
+fn flags() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+/// Opens the connection that writes, and makes the database what we need.
+pub(super) fn writer(path: &Path, table: &str, busy_timeout: Duration) -> Result<Db> {
+    let failed = |error: rusqlite::Error| fault(Some(path), &error);
+    let mut connection = Connection::open_with_flags(path, flags()).map_err(failed)?;
+    connection.busy_timeout(busy_timeout).map_err(failed)?;
+    // Look before anything is changed: somebody else's database stays in its own journal mode.
+    schema::inspect(&connection, table, Some(path))?;
+    use_write_ahead_log(&connection, busy_timeout).map_err(failed)?;
+    connection.execute_batch(SETTINGS).map_err(failed)?;
+    let table = schema::prepare(&mut connection, table, Some(path))?;
+    let place = Place::new(Some(path.to_owned()), table);
+    let statements = Statements::new(place.table());
+    Ok(Db::new(connection, Arc::new(statements), Arc::new(place)))
+}
+
+/// Opens a connection that only reads, beside that of `writer`.
+pub(super) fn reader(writer: &Db, busy_timeout: Duration) -> Result<Db> {
+    let failed = |error: rusqlite::Error| writer.place.fault(&error);
+    let path = writer.place.path().expect("a database in a file");
+    let connection = Connection::open_with_flags(path, flags()).map_err(failed)?;
+    connection.busy_timeout(busy_timeout).map_err(failed)?;
+    connection
+        .execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF")
+        .map_err(failed)?;
+    let (statements, place) = (writer.statements.clone(), writer.place.clone());
+    Ok(Db::new(connection, statements, place))
+}
+
+/// Opens a database of its own in memory.
+pub(super) fn in_memory(table: &str) -> Result<Db> {
+    let failed = |error: rusqlite::Error| fault(None, &error);
+    let mut connection = Connection::open_in_memory_with_flags(flags()).map_err(failed)?;
+    connection.execute_batch(SETTINGS).map_err(failed)?;
+    let table = schema::prepare(&mut connection, table, None)?;
+    let place = Place::new(None, table);
+    let statements = Statements::new(place.table());
+    Ok(Db::new(connection, Arc::new(statements), Arc::new(place)))
+}
+
+/// `FULL`: in the write-ahead log only this syncs each commit; `fullfsync` does the same where
+/// the operating system's own sync stops at the drive's cache (macOS). `secure_delete` overwrites
+/// what is deleted, since it opens doors. `trusted_schema`: nobody's trigger or view gets to call
+/// more than plain functions.
+const SETTINGS: &str = "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; \
+    PRAGMA secure_delete = ON; PRAGMA trusted_schema = OFF";
+
+/// Switches the database to the write-ahead log, which it then keeps.
+///
+/// SQLite does not always wait for its busy timeout here: two processes that switch at once could
+/// wait for each other, so one is refused at once. We try again until the time is up.
+fn use_write_ahead_log(connection: &Connection, busy_timeout: Duration) -> rusqlite::Result<()> {
+    let started = Instant::now();
+    loop {
+        let mode = connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+        match mode {
+            Err(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                    && started.elapsed() < busy_timeout =>
+            {
+                thread::sleep(MODE_PAUSE);
+            }
+            Err(error) => return Err(error),
+            Ok(mode) => {
+                if !mode.eq_ignore_ascii_case("wal") {
+                    tracing::warn!(
+                        mode,
+                        "this database cannot use a write-ahead log: readers and writers wait for each other"
+                    );
+                }
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Makes the file if it is missing, private from its first moment, and returns its real path.
+///
+/// The real path, so that processes that came by different links meet at the same locks.
+///
+/// # Errors
+/// `store_permission`, `store_foreign` when there is something that is no file, and
+/// `store_permission` when others may read it and `require_private` is set.
+pub(super) fn private_file(path: &Path, require_private: bool) -> Result<PathBuf> {
+    /// Closing a file that we open here would drop the locks that SQLite holds on it in this
+    /// process. So a file that exists is never opened, and nobody gets between look and creation.
+    static CREATING: Mutex<()> = Mutex::new(());
+
+    let _creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+    // Not `:memory:` nor anything else that SQLite reads a meaning into.
+    let path = &std::path::absolute(path).map_err(|error| os_fault(path, error))?;
+    match path.metadata() {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            options.open(path).map_err(|error| os_fault(path, error))?;
+        }
+        Err(error) => return Err(os_fault(path, error)),
+    }
+    let real = path.canonicalize().map_err(|error| os_fault(path, error))?;
+    let metadata = real.metadata().map_err(|error| os_fault(path, error))?;
+    if !metadata.is_file() {
+        return Err(not_a_file(path));
+    }
+    check_privacy(&real, &metadata, require_private)?;
+    Ok(real)
+}
+
+#[cfg(unix)]
+fn check_privacy(path: &Path, metadata: &std::fs::Metadata, require_private: bool) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    if require_private {
+        let message = format!("others can open `{}` (mode {mode:o})", path.display());
+        return Err(Error::new(ErrorCode::StorePermission, message));
+    }
+    tracing::warn!(
+        path = %path.display(),
+        mode = format_args!("{mode:o}"),
+        "others can open this token store: `chmod 600` it"
+    );
+    Ok(())
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature everywhere")]
+fn check_privacy(_: &Path, _: &std::fs::Metadata, _: bool) -> Result<()> {
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! The official table, and what lies beside it.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::fault::fault;
+use super::sql::{COLUMNS, ID, Key};
+use crate::error::{Error, ErrorCode, Result};
+use crate::token::TokenId;
+
+/// The table of the official stores: ten columns, all text.
+fn official_table(table: &str) -> String {
+    format!(
+        "CREATE TABLE \"{table}\" (id varchar(10) NOT NULL PRIMARY KEY, user_name varchar(255), \
+        client_id varchar(255), client_secret varchar(255), refresh_token varchar(255), \
+        access_token varchar(255), grant_token varchar(255), expiry_time varchar(20), \
+        redirect_url varchar(255), api_domain varchar(255))"
+    )
+}
+
+/// Side tables, shared by all token tables of one database.
+const SIDE_TABLES: [(&str, &str); 2] = [
+    (
+        "zoho_oauth_highest_id",
+        "CREATE TABLE IF NOT EXISTS zoho_oauth_highest_id \
+        (token_table TEXT NOT NULL PRIMARY KEY, highest_id INTEGER NOT NULL)",
+    ),
+    (
+        "zoho_oauth_memo",
+        "CREATE TABLE IF NOT EXISTS zoho_oauth_memo \
+        (token_table TEXT NOT NULL, key TEXT NOT NULL, memo TEXT NOT NULL, \
+        PRIMARY KEY (token_table, key)) WITHOUT ROWID",
+    ),
+];
+
+/// The indexes and the trigger of one token table: name and statement.
+///
+/// Indexes end with the id, so the first of several matches comes without sorting. The trigger
+/// remembers the highest id on behalf of whoever deletes, be it another program.
+fn companions(table: &str) -> Vec<(String, String)> {
+    let max = TokenId::MAX;
+    let index = |name: &str, columns: &str| {
+        let name = format!("zoho_oauth_{table}_{name}");
+        let sql = format!("CREATE INDEX IF NOT EXISTS \"{name}\" ON \"{table}\" ({columns})");
+        (name, sql)
+    };
+    let mut all = vec![index("id", ID)];
+    for key in Key::ALL {
+        let column = key.column();
+        all.push(index(column, &format!("{column} COLLATE BINARY, {ID}")));
+    }
+    let name = format!("zoho_oauth_{table}_deleted");
+    let sql = format!(
+        "CREATE TRIGGER IF NOT EXISTS \"{name}\" AFTER DELETE ON \"{table}\" BEGIN \
+        UPDATE zoho_oauth_highest_id SET highest_id = CAST(OLD.id AS INTEGER) \
+        WHERE token_table = '{table}' AND highest_id < CAST(OLD.id AS INTEGER) \
+        AND CAST(OLD.id AS INTEGER) <= {max}; \
+        DELETE FROM zoho_oauth_memo WHERE token_table = '{table}' AND key = 'id:' || OLD.id; \
+        END"
+    );
+    all.push((name, sql));
+    all
+}
+
+/// What there is under the name of a token table.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    /// A table that can hold our records, by its name as it was created.
+    Table(String),
+}
+
+/// Looks, without changing anything, whether `table` is missing or can hold our records.
+///
+/// # Errors
+/// `store_foreign` when it is something else, or the file is no database.
+pub(super) fn inspect(connection: &Connection, table: &str, path: Option<&Path>) -> Result<Found> {
+    inspect_table(connection, table, path).map_err(|error| match error {
+        Refusal::Ours(error) => error,
+        Refusal::Sqlite(error) => {
+            let fault = fault(path, &error);
+            match error.sqlite_error_code() {
+                // Nothing was ever read from it, so it is somebody else's file.
+                Some(rusqlite::ErrorCode::NotADatabase) => {
+                    let message = format!("{} is no SQLite database", name(path));
+                    Error::new(ErrorCode::StoreForeign, message)
+                }
+                _ => fault,
+            }
+        }
+    })
+}
+
+enum Refusal {
+    Ours(Error),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn inspect_table(
+    connection: &Connection,
+    table: &str,
+    path: Option<&Path>,
+) -> Result<Found, Refusal> {
+    let foreign = |what: String| {
+        let message = format!("table `{table}` of {} {what}", name(path));
+        Err(Refusal::Ours(Error::new(ErrorCode::StoreForeign, message)))
+    };
+    let found = connection
+        .query_row(
+            "SELECT name, type, wr FROM pragma_table_list \
+            WHERE schema = 'main' AND name = ?1 COLLATE NOCASE",
+            [table],
+            |row| {
+                let kind: String = row.get(1)?;
+                Ok((row.get(0)?, kind, row.get(2)?))
+            },
+        )
+        .optional()?;
+    let Some((real_name, kind, without_rowid)) = found else {
+        return Ok(Found::Nothing);
+    };
+    let real_name: String = real_name;
+    if kind != "table" || without_rowid {
+        return foreign(format!("is no ordinary table ({kind})"));
+    }
+    let mut statement = connection.prepare("SELECT lower(name) FROM pragma_table_info(?1)")?;
+    let columns = statement
+        .query_map([&real_name], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    let missing: Vec<&str> = COLUMNS
+        .into_iter()
+        .filter(|column| !columns.iter().any(|there| there == column))
+        .collect();
+    if !missing.is_empty() {
+        return foreign(format!("lacks the columns {}", missing.join(", ")));
+    }
+    Ok(Found::Table(real_name))
+}
+
+fn name(path: Option<&Path>) -> String {
+    path.map_or_else(
+        || "the database in memory".to_owned(),
+        |path| format!("`{}`", path.display()),
+    )
+}
+
+/// Makes what is missing, in one transaction, and returns the table's name as it was created.
+///
+/// A database that has everything is not written to, so a store opens while others write.
+///
+/// # Errors
+/// As [`inspect`], and what keeps SQLite from writing.
+pub(super) fn prepare(
+    connection: &mut Connection,
+    table: &str,
+    path: Option<&Path>,
+) -> Result<String> {
+    if let Found::Table(table) = inspect(connection, table, path)?
+        && is_complete(connection, &table).map_err(|error| fault(path, &error))?
+    {
+        return Ok(table);
+    }
+    let failed = |error: rusqlite::Error| fault(path, &error);
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(failed)?;
+    // Another process may have been faster, and with something else.
+    let table = match inspect(&transaction, table, path)? {
+        Found::Table(table) => table,
+        Found::Nothing => {
+            transaction
+                .execute_batch(&official_table(table))
+                .map_err(failed)?;
+            table.to_owned()
+        }
+    };
+    for (_, sql) in SIDE_TABLES {
+        transaction.execute_batch(sql).map_err(failed)?;
+    }
+    for (_, sql) in companions(&table) {
+        transaction.execute_batch(&sql).map_err(failed)?;
+    }
+    transaction
+        .execute(
+            "INSERT OR IGNORE INTO zoho_oauth_highest_id (token_table, highest_id) VALUES (?1, 0)",
+            [&table],
+        )
+        .map_err(failed)?;
+    transaction.commit().map_err(failed)?;
+    Ok(table)
+}
+
+fn is_complete(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
+    let companions = companions(table);
+    let sides = SIDE_TABLES.iter().map(|(name, _)| *name);
+    let names = companions
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .chain(sides);
+    let mut there = connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = ?1")?;
+    for name in names {
+        if !there.exists([name])? {
+            return Ok(false);
+        }
+    }
+    connection
+        .prepare("SELECT 1 FROM zoho_oauth_highest_id WHERE token_table = ?1")?
+        .exists(params![table])
+}

@@ -1,0 +1,618 @@
+//! `SqliteStore` through its public face, beside other users of the same file.
+
+mod sharing;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+use tempfile::TempDir;
+use zoho_oauth::{
+    AccessToken, ClientId, ClientSecret, ErrorCode, GrantToken, OAuthToken, RefreshToken,
+    SqliteStore, Timestamp, TokenId, TokenQuery, TokenStore, TokenTable, UserName,
+};
+
+/// The statement of Zoho's sample for SQLite.
+const SAMPLE_TABLE: &str = "CREATE TABLE oauthtoken (id varchar(10) NOT NULL PRIMARY KEY, \
+    user_name varchar(255), client_id varchar(255), client_secret varchar(255), \
+    refresh_token varchar(255), access_token varchar(255), grant_token varchar(255), \
+    expiry_time varchar(20), redirect_url varchar(255), api_domain varchar(255))";
+
+const SAMPLE_INSERT: &str = "INSERT INTO oauthtoken (id, user_name, client_id, client_secret, \
+    refresh_token, access_token, grant_token, expiry_time, redirect_url, api_domain) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+fn user(name: &str) -> UserName {
+    UserName::new(name).unwrap()
+}
+
+fn id(number: u64) -> TokenId {
+    TokenId::new(number).unwrap()
+}
+
+fn by_user(name: &str) -> TokenQuery {
+    TokenQuery::user_name(user(name))
+}
+
+/// A record with tokens that carry the user's name.
+fn token(name: &str) -> OAuthToken {
+    let mut token = OAuthToken::new();
+    token.user_name = Some(user(name));
+    token.client_id = Some(ClientId::new("1000.CLIENT").unwrap());
+    token.client_secret = Some(ClientSecret::new("secret").unwrap());
+    token.refresh_token = Some(RefreshToken::new(format!("1000.r.{name}")).unwrap());
+    token.access_token = Some(AccessToken::new(format!("1000.a.{name}")).unwrap());
+    token.expiry_time = Some(Timestamp::from_millis(1_795_372_876_984));
+    token.api_domain = Some("https://www.zohoapis.eu".into());
+    token
+}
+
+/// A folder with room for a database.
+fn place() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(SqliteStore::DEFAULT_FILE_NAME);
+    (folder, path)
+}
+
+/// A database as the sample leaves it, with rows for these ids.
+fn sample(path: &Path, ids: &[&str]) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    connection.execute_batch(SAMPLE_TABLE).unwrap();
+    for id in ids {
+        sample_insert(&connection, id);
+    }
+    connection
+}
+
+fn sample_insert(connection: &Connection, id: &str) {
+    let name = format!("user {id}");
+    let access = format!("a{id}");
+    // The sample writes what it does not know as NULL or as ''.
+    let row = rusqlite::params![
+        id,
+        name,
+        "c",
+        "s",
+        "r",
+        access,
+        None::<String>,
+        "1795372876984",
+        "",
+        "d"
+    ];
+    connection.execute(SAMPLE_INSERT, row).unwrap();
+}
+
+async fn ids(store: &SqliteStore) -> Vec<u64> {
+    let rows = store.get_tokens().await.unwrap();
+    rows.iter().map(|row| row.id.unwrap().get()).collect()
+}
+
+fn code<T: std::fmt::Debug>(result: zoho_oauth::Result<T>) -> ErrorCode {
+    result.unwrap_err().code()
+}
+
+// ---- the file
+
+#[tokio::test]
+async fn everything_is_there_after_reopening() {
+    let (_folder, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    let saved = store.save_token(&token("ann")).await.unwrap();
+    assert!(path.with_extension("db-wal").exists());
+    drop(store);
+    // Closing empties the write-ahead log into the file.
+    assert!(!path.with_extension("db-wal").exists());
+    let store = SqliteStore::open(&path).unwrap();
+    let found = store.find_token(&by_user("ann")).await.unwrap().unwrap();
+    let mut expected = token("ann");
+    expected.id = Some(saved);
+    assert_eq!(found, expected);
+    assert_eq!(store.find_token_by_id(saved).await.unwrap(), Some(expected));
+    assert_eq!(store.path(), Some(&*path.canonicalize().unwrap()));
+}
+
+#[tokio::test]
+async fn a_database_of_the_sample_is_used_as_it_is() {
+    let (_folder, path) = place();
+    let raw = sample(&path, &["9", "10", "99", "100"]);
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(ids(&store).await, [9, 10, 99, 100]);
+    let found = store
+        .find_token(&by_user("user 10"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(found.grant_token, None);
+    assert_eq!(found.redirect_url, None);
+    let expiry = Timestamp::from_millis(1_795_372_876_984);
+    assert_eq!(found.expiry_time, Some(expiry));
+    assert_eq!(store.save_token(&token("new")).await.unwrap(), id(101));
+
+    // The sample reads what we wrote, and we read what it writes.
+    let read =
+        "SELECT id, access_token, expiry_time, grant_token FROM oauthtoken WHERE user_name='new'";
+    let row: (String, String, String, Option<String>) = raw
+        .query_row(read, [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
+        .unwrap();
+    let expected = (
+        "101".into(),
+        "1000.a.new".into(),
+        "1795372876984".into(),
+        None,
+    );
+    assert_eq!(row, expected);
+    raw.execute("UPDATE oauthtoken SET access_token='b' WHERE id='101'", [])
+        .unwrap();
+    sample_insert(&raw, "102");
+    let found = store.find_token(&by_user("new")).await.unwrap().unwrap();
+    assert_eq!(found.access_token.unwrap().expose_secret(), "b");
+    assert_eq!(ids(&store).await, [9, 10, 99, 100, 101, 102]);
+
+    // Nothing but the ten columns in the official table.
+    let columns: i64 = raw
+        .query_row(
+            "SELECT count(*) FROM pragma_table_info('oauthtoken')",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(columns, 10);
+}
+
+#[tokio::test]
+async fn an_empty_table_and_an_empty_file_are_empty_stores() {
+    let (_folder, path) = place();
+    drop(sample(&path, &[]));
+    for _ in 0..2 {
+        let store = SqliteStore::open(&path).unwrap();
+        assert_eq!(ids(&store).await, [0; 0]);
+        assert_eq!(store.delete_tokens().await.unwrap(), 0);
+    }
+    let (_folder, path) = place();
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(ids(&SqliteStore::open(&path).unwrap()).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn no_id_is_given_twice_whoever_deletes() {
+    let (_folder, path) = place();
+    let raw = sample(&path, &["3"]);
+    let store = SqliteStore::open(&path).unwrap();
+    // Inserted and deleted by the sample, while we look the other way.
+    sample_insert(&raw, "41");
+    raw.execute("DELETE FROM oauthtoken WHERE id='41'", [])
+        .unwrap();
+    assert_eq!(store.save_token(&token("ann")).await.unwrap(), id(42));
+    assert!(store.delete_token(id(42)).await.unwrap());
+    assert!(!store.delete_token(id(42)).await.unwrap());
+    assert_eq!(store.save_token(&token("bob")).await.unwrap(), id(43));
+    assert_eq!(store.delete_tokens().await.unwrap(), 2);
+    drop(store);
+    let store = SqliteStore::open(&path).unwrap();
+    let mut late = token("bob");
+    late.id = Some(id(43));
+    assert_eq!(
+        code(store.save_token(&late).await),
+        ErrorCode::RecordDeleted
+    );
+    assert_eq!(store.save_token(&token("bob")).await.unwrap(), id(44));
+    // An id that is none of ours does not use up the numbers.
+    sample_insert(&raw, "99999999999999");
+    assert_eq!(store.save_token(&token("cy")).await.unwrap(), id(45));
+    raw.execute("DELETE FROM oauthtoken", []).unwrap();
+    assert_eq!(store.save_token(&token("dan")).await.unwrap(), id(46));
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_named_and_harms_no_other() {
+    for (column, value) in [
+        ("id", "one"),
+        ("id", "007"),
+        ("id", "0"),
+        ("expiry_time", "soon-1000.secret"),
+    ] {
+        let (_folder, path) = place();
+        let raw = sample(&path, &["1", "2"]);
+        let update = format!("UPDATE oauthtoken SET {column} = ?1 WHERE id = '2'");
+        raw.execute(&update, [value]).unwrap();
+        let store = SqliteStore::open(&path).unwrap();
+        for result in [
+            store.find_token(&by_user("user 2")).await.map(drop),
+            store.get_tokens().await.map(drop),
+            store.get_tokens_page(None, 10).await.map(drop),
+        ] {
+            let error = result.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::StoreDamaged);
+            for part in ["`oauthtoken`", "rowid 2", column, "zohooauth.db"] {
+                assert!(error.to_string().contains(part), "{error}");
+            }
+            assert!(!error.to_string().contains("secret"));
+        }
+        assert!(
+            store
+                .find_token(&by_user("user 1"))
+                .await
+                .unwrap()
+                .is_some()
+        );
+        assert!(store.save_token(&token("ann")).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn text_that_is_no_text_is_damage() {
+    let (_folder, path) = place();
+    let raw = sample(&path, &["1"]);
+    let store = SqliteStore::open(&path).unwrap();
+    for value in ["CAST(x'ff' AS TEXT)", "x'41'"] {
+        let update = format!("UPDATE oauthtoken SET client_secret = {value}");
+        raw.execute(&update, []).unwrap();
+        let found = store.find_token(&by_user("user 1")).await;
+        assert_eq!(code(found), ErrorCode::StoreDamaged, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn two_records_with_one_id_are_damage() {
+    let (_folder, path) = place();
+    let raw = Connection::open(&path).unwrap();
+    let table = SAMPLE_TABLE.replace(" NOT NULL PRIMARY KEY", "");
+    raw.execute_batch(&table).unwrap();
+    sample_insert(&raw, "5");
+    sample_insert(&raw, "5");
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(code(store.get_tokens().await), ErrorCode::StoreDamaged);
+}
+
+#[test]
+fn what_is_not_ours_is_refused_and_left_untouched() {
+    let (folder, path) = place();
+    let text = "id,user_name\n".repeat(400);
+    std::fs::write(&path, &text).unwrap();
+    assert_eq!(code(SqliteStore::open(&path)), ErrorCode::StoreForeign);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let lacking = SAMPLE_TABLE.replace(", api_domain varchar(255)", "");
+    let view = "CREATE TABLE x (id); CREATE VIEW oauthtoken AS SELECT * FROM x";
+    let without_rowid = format!("{SAMPLE_TABLE} WITHOUT ROWID");
+    for (sql, part) in [
+        (&*lacking, "`oauthtoken`"),
+        (&lacking, "api_domain"),
+        (view, "view"),
+        (&without_rowid, "no ordinary table"),
+    ] {
+        let (folder, path) = place();
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let error = SqliteStore::open(&path).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreForeign);
+        assert!(error.to_string().contains(part), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+    // Another table beside it is nobody's business.
+    let (_folder, path) = place();
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch("CREATE TABLE orders (id)").unwrap();
+    assert!(SqliteStore::open(&path).is_ok());
+}
+
+#[tokio::test]
+async fn a_truncated_database_is_damage() {
+    let (_folder, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    for number in 0..50 {
+        store
+            .save_token(&token(&format!("u{number}")))
+            .await
+            .unwrap();
+    }
+    drop(store);
+    let whole = std::fs::read(&path).unwrap();
+    for length in [whole.len() / 2, 5000, 600] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let opened = SqliteStore::open(&path);
+        assert_eq!(code(opened), ErrorCode::StoreDamaged, "{length}");
+        assert_eq!(std::fs::read(&path).unwrap(), whole[..length]);
+    }
+}
+
+#[test]
+fn a_folder_and_a_missing_folder_are_told_apart() {
+    let (folder, path) = place();
+    assert_eq!(
+        code(SqliteStore::open(folder.path())),
+        ErrorCode::StoreForeign
+    );
+    let nowhere = path.join("missing").join("t.db");
+    let error = SqliteStore::open(&nowhere).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    assert!(error.to_string().contains("missing"));
+    assert_eq!(
+        code(SqliteStore::builder().table("a\"; DROP").open(&path)),
+        ErrorCode::InvalidInput
+    );
+    assert!(!path.exists());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn files_are_private_from_the_start() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (folder, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    store.save_token(&token("ann")).await.unwrap();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    names.sort();
+    assert_eq!(
+        names,
+        ["zohooauth.db", "zohooauth.db-shm", "zohooauth.db-wal"]
+    );
+
+    drop(store);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let private = SqliteStore::builder().require_private(true);
+    let error = private.clone().open(&path).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StorePermission);
+    assert!(error.to_string().contains("644"), "{error}");
+    // Without asking for it, the file is used.
+    assert_eq!(ids(&SqliteStore::open(&path).unwrap()).await, [1]);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(private.open(&path).is_ok());
+}
+
+// ---- values
+
+#[tokio::test]
+async fn hostile_values_are_only_values() {
+    let (_folder, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    store.save_token(&token("victim")).await.unwrap();
+    let hostile = [
+        "' OR '1'='1",
+        "x'; DROP TABLE oauthtoken; --",
+        "a\"b`c\\",
+        "user_name",
+        "a,b\r\nc",
+        "%",
+        "_",
+        "\u{feff}ünï\u{202e}",
+        "Victim",
+        " victim",
+        "NULL",
+        "0",
+    ];
+    for name in hostile {
+        assert_eq!(store.find_token(&by_user(name)).await.unwrap(), None);
+        let mut saved = token(name);
+        saved.redirect_url = Some(name.into());
+        saved.id = Some(store.save_token(&saved).await.unwrap());
+        let found = store.find_token(&by_user(name)).await.unwrap();
+        assert_eq!(found.as_ref(), Some(&saved));
+        let access = TokenQuery::access_token(saved.access_token.clone().unwrap());
+        assert_eq!(
+            store.find_token(&access).await.unwrap().as_ref(),
+            Some(&saved)
+        );
+    }
+    assert_eq!(ids(&store).await.len(), hostile.len() + 1);
+    let huge = "x".repeat(1_000_000);
+    let mut big = token("victim");
+    big.access_token = Some(AccessToken::new(&*huge).unwrap());
+    store.save_token(&big).await.unwrap();
+    let found = store.find_token(&by_user("victim")).await.unwrap().unwrap();
+    assert_eq!(found.access_token.unwrap().expose_secret(), huge);
+    for text in ["a\0b", "\0"] {
+        let refused = store.save_token(&token(text)).await;
+        assert_eq!(code(refused), ErrorCode::InvalidInput);
+    }
+}
+
+#[tokio::test]
+async fn comparisons_are_exact_even_in_a_table_that_ignores_case() {
+    let (_folder, path) = place();
+    let raw = Connection::open(&path).unwrap();
+    let table = SAMPLE_TABLE.replace("varchar(255)", "varchar(255) COLLATE NOCASE");
+    raw.execute_batch(&table).unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    store.save_token(&token("Ann")).await.unwrap();
+    assert_eq!(store.find_token(&by_user("ann")).await.unwrap(), None);
+    assert_eq!(store.save_token(&token("ann")).await.unwrap(), id(2));
+    let found = store.find_token(&by_user("ann")).await.unwrap().unwrap();
+    assert_eq!(found.id, Some(id(2)));
+}
+
+#[tokio::test]
+async fn no_error_carries_a_secret_nor_do_its_causes() {
+    let (_folder, path) = place();
+    let raw = Connection::open(&path).unwrap();
+    let check = "access_token varchar(255) CHECK (length(access_token) < 5)";
+    let table = SAMPLE_TABLE.replace("access_token varchar(255)", check);
+    raw.execute_batch(&table).unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    let error = store.save_token(&token("TopSecret")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreForeign);
+    let mut texts = vec![error.to_string(), format!("{error:?}")];
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(error) = cause {
+        texts.push(format!("{error} {error:?}"));
+        cause = error.source();
+    }
+    assert!(texts.len() > 3, "there is a cause");
+    for text in texts {
+        assert!(
+            !text.contains("TopSecret") && !text.contains("access_token"),
+            "{text}"
+        );
+    }
+    assert!(!format!("{store:?}").contains("TopSecret"));
+}
+
+#[tokio::test]
+async fn pages_go_through_all_records_in_order() {
+    let store = SqliteStore::in_memory().unwrap();
+    for number in 0..25 {
+        store
+            .save_token(&token(&format!("u{number}")))
+            .await
+            .unwrap();
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.get_tokens_page(after, 10).await.unwrap();
+        after = page.last().and_then(|row| row.id).or(after);
+        seen.extend(page.iter().map(|row| row.id.unwrap().get()));
+        if page.len() < 10 {
+            break;
+        }
+    }
+    assert_eq!(seen, (1..=25).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn tables_of_one_database_are_apart() {
+    let (_folder, path) = place();
+    let one = SqliteStore::open(&path).unwrap();
+    let other = SqliteStore::builder().table("order").open(&path).unwrap();
+    let same = SqliteStore::builder()
+        .table("OAuthToken")
+        .open(&path)
+        .unwrap();
+    one.save_token(&token("ann")).await.unwrap();
+    assert_eq!(ids(&other).await, [0; 0]);
+    assert_eq!(ids(&same).await, [1]);
+    assert_eq!(other.save_token(&token("bob")).await.unwrap(), id(1));
+    assert!(same.delete_token(id(1)).await.unwrap());
+    assert_eq!(same.save_token(&token("ann")).await.unwrap(), id(2));
+    assert_eq!(other.save_token(&token("cy")).await.unwrap(), id(2));
+}
+
+// ---- the rule book
+
+#[derive(Clone, Debug)]
+enum Step {
+    Save(OAuthToken),
+    Find(TokenQuery),
+    FindById(u64),
+    Delete(u64),
+    Clear,
+}
+
+fn few(values: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
+    prop_oneof![2 => Just(""), 5 => proptest::sample::select(values)]
+}
+
+fn record() -> impl Strategy<Value = OAuthToken> {
+    let id = prop_oneof![3 => Just(0_u64), 3 => 1..12_u64, 1 => 9..120_u64];
+    let names = (few(&["u", "v", "U"]), few(&["c", "d"]));
+    let tokens = (
+        few(&["r", "s", "R"]),
+        few(&["a", "b", "A"]),
+        few(&["g", "h"]),
+    );
+    let rest = (few(&["x", "y"]), few(&["x", "y"]), few(&["1", "2"]));
+    (id, names, tokens, rest).prop_map(|(id, (user, client), (refresh, access, grant), rest)| {
+        let mut token = OAuthToken::new();
+        token.id = TokenId::new(id).ok();
+        token.user_name = UserName::new(user).ok();
+        token.client_id = ClientId::new(client).ok();
+        token.refresh_token = RefreshToken::new(refresh).ok();
+        token.access_token = AccessToken::new(access).ok();
+        token.grant_token = GrantToken::new(grant).ok();
+        token.client_secret = ClientSecret::new(rest.0).ok();
+        // Empty text in these two is legal, and means none.
+        token.api_domain = Some(rest.1.to_owned());
+        token.expiry_time = rest.2.parse().ok().map(Timestamp::from_millis);
+        token
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => record().prop_map(Step::Save),
+        3 => record().prop_filter_map("a criterion", |token| {
+            TokenQuery::from_parts(&token).map(Step::Find)
+        }),
+        1 => (1..20_u64).prop_map(Step::FindById),
+        2 => (1..20_u64).prop_map(Step::Delete),
+        1 => Just(Step::Clear),
+    ]
+}
+
+/// Does the same to both, and compares all that can be seen.
+async fn compare(store: &SqliteStore, steps: Vec<Step>) {
+    let mut table = TokenTable::new();
+    for step in steps {
+        match &step {
+            Step::Save(token) => {
+                let ours = store.save_token(token).await;
+                let expected = table.save(token);
+                let of = |error: &zoho_oauth::Error| (error.code(), error.message().to_owned());
+                assert_eq!(
+                    ours.as_ref().map_err(of),
+                    expected.as_ref().map_err(of),
+                    "{step:?}"
+                );
+            }
+            Step::Find(query) => {
+                let found = store.find_token(query).await.unwrap();
+                assert_eq!(found.as_ref(), table.find(query), "{step:?}");
+            }
+            Step::FindById(number) => {
+                let found = store.find_token_by_id(id(*number)).await.unwrap();
+                assert_eq!(found.as_ref(), table.find_by_id(id(*number)), "{step:?}");
+            }
+            Step::Delete(number) => {
+                let deleted = store.delete_token(id(*number)).await.unwrap();
+                assert_eq!(deleted, table.delete(id(*number)), "{step:?}");
+            }
+            Step::Clear => {
+                let count = store.delete_tokens().await.unwrap();
+                assert_eq!(count, table.clear(), "{step:?}");
+            }
+        }
+        assert_eq!(store.get_tokens().await.unwrap(), table.rows(), "{step:?}");
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(future)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rules_are_those_of_the_table(steps in proptest::collection::vec(step(), 1..80)) {
+        block_on(compare(&SqliteStore::in_memory().unwrap(), steps));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn in_a_file_too(steps in proptest::collection::vec(step(), 100..200)) {
+        let (_folder, path) = place();
+        block_on(compare(&SqliteStore::open(path).unwrap(), steps));
+    }
+}
+
+fn with_timeout(milliseconds: u64) -> zoho_oauth::store::sqlite::SqliteStoreBuilder {
+    SqliteStore::builder().busy_timeout(Duration::from_millis(milliseconds))
+}
