@@ -4,6 +4,8 @@
 mod accounts;
 mod auth;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod credential;
 mod data_center;
 mod error;

@@ -8,5 +8,9 @@ mod file_store;
 
 mod processes;
 mod redaction;
+mod kit;
+mod stores;
+mod file_store;
+#[cfg(feature = "sqlite")]
 mod sqlite_store;
 mod support;

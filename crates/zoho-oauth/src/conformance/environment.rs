@@ -1,0 +1,79 @@
+//! The environment variables that the kit reads, all of them here.
+//!
+//! For people:
+//! - `ZOHO_CONFORMANCE_KILLS`: how many rounds of SIGKILL the durable tier runs, for a quick look or
+//!   a long one. 1,000 without it; the output says so when it differs.
+//! - `ZOHO_CONFORMANCE_SEED`: the seed of a random sequence, to repeat what a failure printed.
+//!
+//! From the kit to its child processes: `ZOHO_CONFORMANCE_CHILD` (the part to play),
+//! `ZOHO_CONFORMANCE_PLACE`, `ZOHO_CONFORMANCE_NAME` and `ZOHO_CONFORMANCE_CHILD_SEED`. Don't set
+//! them.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the kit reads the environment"
+)]
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::factory::Place;
+
+const KILLS: &str = "ZOHO_CONFORMANCE_KILLS";
+const SEED: &str = "ZOHO_CONFORMANCE_SEED";
+const CHILD: &str = "ZOHO_CONFORMANCE_CHILD";
+const CHILD_PLACE: &str = "ZOHO_CONFORMANCE_PLACE";
+const CHILD_NAME: &str = "ZOHO_CONFORMANCE_NAME";
+const CHILD_SEED: &str = "ZOHO_CONFORMANCE_CHILD_SEED";
+
+/// How many rounds of SIGKILL are run unless the environment says otherwise.
+pub const DEFAULT_KILLS: usize = 1000;
+
+/// Returns how many rounds of SIGKILL are run.
+///
+/// # Panics
+/// When `ZOHO_CONFORMANCE_KILLS` is not a number of at least 1: nothing would be tested.
+pub fn kills() -> usize {
+    match env::var(KILLS) {
+        Ok(text) => match text.parse() {
+            Ok(kills) if kills > 0 => kills,
+            _ => panic!("`{KILLS}` is a number of at least 1, not `{text}`"),
+        },
+        Err(_) => DEFAULT_KILLS,
+    }
+}
+
+/// Returns the seed to repeat, if one is asked for.
+pub(super) fn seed() -> Option<u64> {
+    env::var(SEED).ok()?.parse().ok()
+}
+
+/// What a child process is asked to do.
+#[derive(Debug)]
+pub(super) struct ChildOrder {
+    pub(super) part: String,
+    pub(super) place: Place,
+    pub(super) seed: u64,
+}
+
+/// Returns whether this process was started by the kit.
+pub(super) fn is_child() -> bool {
+    env::var_os(CHILD).is_some()
+}
+
+pub(super) fn child_order() -> Option<ChildOrder> {
+    let path = PathBuf::from(env::var_os(CHILD_PLACE)?);
+    Some(ChildOrder {
+        part: env::var(CHILD).ok()?,
+        place: Place::existing(path, env::var(CHILD_NAME).ok()?),
+        seed: env::var(CHILD_SEED).ok()?.parse().ok()?,
+    })
+}
+
+pub(super) fn give_order(command: &mut Command, part: &str, place: &Place, seed: u64) {
+    command
+        .env(CHILD, part)
+        .env(CHILD_PLACE, place.path())
+        .env(CHILD_NAME, place.name())
+        .env(CHILD_SEED, seed.to_string());
+}

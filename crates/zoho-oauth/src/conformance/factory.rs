@@ -1,0 +1,126 @@
+//! Where stores under test live, and how they are opened.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::Violation;
+use crate::error::Result;
+use crate::store::TokenStore;
+
+/// A private, empty place for the tokens of one test: a folder and a name.
+///
+/// Clones are the same place; the folder is deleted with the last of them. In a child process the
+/// place is the one of its parent.
+#[derive(Clone, Debug)]
+pub struct Place {
+    path: PathBuf,
+    name: String,
+    _folder: Option<Arc<TempDir>>,
+}
+
+impl Place {
+    pub(super) fn fresh() -> std::result::Result<Self, Violation> {
+        let folder = tempfile::Builder::new()
+            .prefix("zoho-conformance-")
+            .tempdir()
+            .map_err(|error| Violation::new(format!("no temporary folder: {error}")))?;
+        let unique = fastrand::u64(..);
+        Ok(Self {
+            path: folder.path().to_owned(),
+            name: format!("conformance_{unique:016x}"),
+            _folder: Some(Arc::new(folder)),
+        })
+    }
+
+    /// The place that a parent process made.
+    pub(super) const fn existing(path: PathBuf, name: String) -> Self {
+        Self {
+            path,
+            name,
+            _folder: None,
+        }
+    }
+
+    /// Returns a folder that exists, is empty at first, and belongs to this test alone.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns a name that no other place has: lower-case letters, digits and underscores, at most
+    /// 30. Good for a schema, a table or the prefix of keys on a server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+type Opening = Pin<Box<dyn Future<Output = Result<Arc<dyn TokenStore>>> + Send>>;
+
+/// Opens the stores under test. Cheap to clone.
+#[derive(Clone)]
+pub struct StoreFactory {
+    open: Arc<dyn Fn(Place) -> Opening + Send + Sync>,
+    child_test: Option<&'static str>,
+}
+
+impl StoreFactory {
+    /// Takes the function that opens a store at a place. Opening a place again, while the store is
+    /// open or after it was dropped, must reach the same tokens if the store is to be durable.
+    pub fn new<F, O, S>(open: F) -> Self
+    where
+        F: Fn(Place) -> O + Send + Sync + 'static,
+        O: Future<Output = Result<S>> + Send + 'static,
+        S: TokenStore,
+    {
+        let open = move |place| -> Opening {
+            let opening = open(place);
+            Box::pin(async move { Ok(Arc::new(opening.await?) as Arc<dyn TokenStore>) })
+        };
+        Self {
+            open: Arc::new(open),
+            child_test: None,
+        }
+    }
+
+    /// Makes child processes run one test of this test binary instead of its `main`.
+    ///
+    /// The test is the one that `token_store_conformance!(child, open)` makes, in the same module:
+    /// `concat!(module_path!(), "::conformance_child")`.
+    #[must_use]
+    pub const fn with_child_test(mut self, path: &'static str) -> Self {
+        self.child_test = Some(path);
+        self
+    }
+
+    /// The arguments that make the program of this process run the child's part.
+    pub(super) fn child_arguments(&self) -> Vec<&'static str> {
+        // The test harness knows the path without the name of the crate.
+        let test = self.child_test.map(|path| {
+            let within = path.split_once("::").map(|(_, within)| within);
+            within.unwrap_or(path)
+        });
+        test.map_or_else(Vec::new, |test| {
+            vec!["--exact", test, "--nocapture", "--test-threads=1"]
+        })
+    }
+
+    pub(super) async fn open(
+        &self,
+        place: &Place,
+    ) -> std::result::Result<Arc<dyn TokenStore>, Violation> {
+        (self.open)(place.clone())
+            .await
+            .map_err(|error| Violation::error("the store cannot be opened", &error))
+    }
+}
+
+impl fmt::Debug for StoreFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreFactory")
+            .field("child_test", &self.child_test)
+            .finish_non_exhaustive()
+    }
+}

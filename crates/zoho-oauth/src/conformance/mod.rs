@@ -1,0 +1,218 @@
+//! The conformance kit: tells the author of any [`TokenStore`] whether it is right.
+//!
+//! A store is right when it does what [`TokenStore`] promises; the rule book is
+//! [`TokenTable`](crate::TokenTable). Each rule is one function and one test, and its name is the
+//! rule: a failure reads `my_store::two_clients_of_one_user_stay_apart`.
+//!
+//! # As tests
+//! Write a function that opens your store at a [`Place`], and call the macro once per tier:
+//!
+//! ```
+//! # use zoho_oauth::{ListStore, Result};
+//! # struct MyStore;
+//! # impl MyStore { fn open(_: std::path::PathBuf) -> Result<ListStore> { Ok(ListStore::new()) } }
+//! #[cfg(test)]
+//! mod my_store {
+//!     use zoho_oauth::{conformance::Place, token_store_conformance};
+//!
+//!     async fn open(place: Place) -> zoho_oauth::Result<super::MyStore> {
+//!         super::MyStore::open(place.path().join("tokens"))
+//!     }
+//!
+//!     token_store_conformance!(basic, open);
+//!     token_store_conformance!(durable, open); // if the tokens outlive the process
+//! }
+//! ```
+//!
+//! No test attribute of an async runtime is needed, and the tests run in parallel, under
+//! `cargo test` and under `cargo nextest`. `examples/own_store.rs` is a whole store with its tests.
+//!
+//! # Without a test harness
+//! [`check`] runs a tier and returns a [`Report`]. For the durable tier call [`child_main`] first
+//! in `main`.
+//!
+//! # Tiers
+//! - [`Tier::Basic`] ([`basic`]): the six methods against the rule book, hostile and long texts,
+//!   many tasks at once, random operations. It opens each place once.
+//! - [`Tier::Durable`] ([`durable`]): what was acknowledged is there after reopening, after SIGKILL
+//!   in the middle of writing, and when eight processes save at once. It opens a place again and
+//!   again, in several processes, and must find the same tokens each time. Unix only: elsewhere its
+//!   rules about processes fail and say so. A power cut is not tried: that a store flushes its
+//!   files to the disk cannot be seen from outside.
+//!
+//! The environment variables that the kit reads are listed in [`environment`].
+
+pub mod basic;
+pub mod durable;
+pub mod environment;
+mod factory;
+mod model;
+mod report;
+mod sample;
+mod subject;
+
+use std::pin::Pin;
+
+pub use durable::child_main;
+pub use factory::{Place, StoreFactory};
+pub use report::{Outcome, Report, Violation};
+
+#[cfg(doc)]
+use crate::store::TokenStore;
+
+/// What a rule answers: nothing, or how the store breaks it.
+pub type Verdict = std::result::Result<(), Violation>;
+
+/// How much a store promises, and so how much is asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Tier {
+    /// The six methods mean what they say. Every store.
+    Basic,
+    /// What was acknowledged survives the process. Every store that outlives it.
+    Durable,
+}
+
+impl Tier {
+    /// Returns the rules of this tier, without those of the tiers before it.
+    pub const fn rules(self) -> &'static [Rule] {
+        match self {
+            Self::Basic => basic::RULES,
+            Self::Durable => durable::RULES,
+        }
+    }
+
+    /// Returns the name of the tier, as the macro takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Basic => "basic",
+            Self::Durable => "durable",
+        }
+    }
+}
+
+/// One rule of a [`Tier`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Rule {
+    /// The rule in a few words, also the name of its function and its test.
+    pub name: &'static str,
+    run: fn(&StoreFactory) -> VerdictFuture<'_>,
+}
+
+type VerdictFuture<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+
+impl Rule {
+    /// Holds the stores that `factory` opens to this rule.
+    ///
+    /// # Errors
+    /// The way in which the rule is broken; a panic of the store counts.
+    pub async fn check(self, factory: &StoreFactory) -> Verdict {
+        let factory = factory.clone();
+        let run = tokio::spawn(async move { (self.run)(&factory).await });
+        run.await
+            .unwrap_or_else(|panic| Err(Violation::new(format!("a panic: {panic}"))))
+    }
+}
+
+/// Holds a store to all rules of one tier, one after the other.
+///
+/// Takes some seconds for [`Tier::Basic`] and about a minute for [`Tier::Durable`], which also needs
+/// [`child_main`]. Call it on a tokio runtime with time and I/O enabled.
+pub async fn check(tier: Tier, factory: StoreFactory) -> Report {
+    let mut report = Report::new(tier);
+    if environment::is_child() {
+        let why = "this process is a child of the kit: call `child_main` first in `main`";
+        report.add("the_child_has_a_main", Err(Violation::new(why)));
+        return report;
+    }
+    for rule in tier.rules() {
+        report.add(rule.name, rule.check(&factory).await);
+    }
+    report
+}
+
+/// Runs one rule as a test. For [`token_store_conformance!`](crate::token_store_conformance).
+///
+/// # Panics
+/// When the store breaks the rule.
+#[doc(hidden)]
+pub fn run_as_test(tier: Tier, name: &str, factory: &StoreFactory) {
+    let rule = tier.rules().iter().find(|rule| rule.name == name);
+    let rule = rule.expect("the macro names rules of this tier");
+    if let Err(violation) = runtime().block_on(rule.check(factory)) {
+        panic!("{violation}");
+    }
+}
+
+/// Does the part of a child process in a test. For [`token_store_conformance!`](crate::token_store_conformance).
+#[doc(hidden)]
+pub fn run_as_child(factory: StoreFactory) {
+    runtime().block_on(child_main(factory));
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .expect("a runtime for a test can be made")
+}
+
+/// Makes tests of a store, one per rule: see [`conformance`](crate::conformance).
+///
+/// - `token_store_conformance!(basic, open)` and `token_store_conformance!(durable, open)` make the
+///   tests of a tier. `open` is an `async fn(Place) -> zoho_oauth::Result<impl TokenStore>`.
+/// - `token_store_conformance!(child, open)` makes only the test `conformance_child`, which passes
+///   at once unless the kit runs it in a process of its own; `durable` includes it. For authors who
+///   call rules themselves: see [`StoreFactory::with_child_test`](crate::conformance::StoreFactory::with_child_test).
+#[macro_export]
+macro_rules! token_store_conformance {
+    (basic, $open:expr $(,)?) => {
+        $crate::__conformance_basic_rules! { __conformance_tests Basic ($open) }
+    };
+    (durable, $open:expr $(,)?) => {
+        $crate::__conformance_durable_rules! { __conformance_tests Durable ($open) }
+        $crate::token_store_conformance!(child, $open);
+    };
+    (child, $open:expr $(,)?) => {
+        #[test]
+        fn conformance_child() {
+            $crate::conformance::run_as_child($crate::conformance::StoreFactory::new($open));
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_tests {
+    ($tier:ident ($open:expr) $($rule:ident)*) => {
+        $(
+            #[test]
+            fn $rule() {
+                let factory = $crate::conformance::StoreFactory::new($open)
+                    .with_child_test(concat!(module_path!(), "::conformance_child"));
+                $crate::conformance::run_as_test(
+                    $crate::conformance::Tier::$tier,
+                    stringify!($rule),
+                    &factory,
+                );
+            }
+        )*
+    };
+}
+
+/// Makes the list of a tier's rules from their functions.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_list {
+    ($($rule:ident)*) => {
+        /// The rules of this tier, in the order in which they are checked.
+        pub const RULES: &[$crate::conformance::Rule] = &[$(
+            $crate::conformance::Rule {
+                name: stringify!($rule),
+                run: |factory| Box::pin($rule(factory)),
+            },
+        )*];
+    };
+}

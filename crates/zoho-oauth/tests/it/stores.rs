@@ -1,0 +1,65 @@
+//! Every store of this crate, held to the conformance kit.
+
+mod list {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{ListStore, Result, token_store_conformance};
+
+    async fn open(_place: Place) -> Result<ListStore> {
+        Ok(ListStore::new())
+    }
+
+    token_store_conformance!(basic, open);
+}
+
+#[cfg(feature = "file")]
+mod file {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{FileStore, Result, token_store_conformance};
+
+    async fn open(place: Place) -> Result<FileStore> {
+        FileStore::open(place.path().join("tokens.txt")).await
+    }
+
+    token_store_conformance!(basic, open);
+    token_store_conformance!(durable, open);
+}
+
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{Result, SqliteStore, token_store_conformance};
+
+    async fn open(place: Place) -> Result<SqliteStore> {
+        SqliteStore::open(place.path().join("zohooauth.db"))
+    }
+
+    token_store_conformance!(basic, open);
+    token_store_conformance!(durable, open);
+}
+
+#[cfg(feature = "sqlite")]
+mod sqlite_memory {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{Result, SqliteStore, token_store_conformance};
+
+    async fn open(_place: Place) -> Result<SqliteStore> {
+        SqliteStore::in_memory()
+    }
+
+    token_store_conformance!(basic, open);
+}
+
+/// The example that shows how to write a store.
+#[path = "../../examples/own_store.rs"]
+#[expect(
+    dead_code,
+    reason = "its `main` is not run here: these tests are what it prints"
+)]
+pub(crate) mod own_store;
+
+mod own_json {
+    use zoho_oauth::token_store_conformance;
+
+    token_store_conformance!(basic, super::own_store::open);
+    token_store_conformance!(durable, super::own_store::open);
+}
