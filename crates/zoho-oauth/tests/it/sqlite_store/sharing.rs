@@ -29,9 +29,9 @@ fn one_database_in_memory_serves_all_threads_and_runtimes() {
             })
         })
         .collect();
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     assert_eq!(block_on(ids(&store)), (1..=160).collect::<Vec<_>>());
     assert!(store.coordination().is_none());
     assert_eq!(store.path(), None);
