@@ -5,12 +5,9 @@ mod accounts;
 mod auth;
 mod auth_store;
 mod file_store;
-
+mod kit;
 mod processes;
 mod redaction;
-mod kit;
-mod stores;
-mod file_store;
-#[cfg(feature = "sqlite")]
 mod sqlite_store;
+mod stores;
 mod support;

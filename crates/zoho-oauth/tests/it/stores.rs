@@ -11,7 +11,6 @@ mod list {
     token_store_conformance!(basic, open);
 }
 
-#[cfg(feature = "file")]
 mod file {
     use zoho_oauth::conformance::Place;
     use zoho_oauth::{FileStore, Result, token_store_conformance};
@@ -24,7 +23,6 @@ mod file {
     token_store_conformance!(durable, open);
 }
 
-#[cfg(feature = "sqlite")]
 mod sqlite {
     use zoho_oauth::conformance::Place;
     use zoho_oauth::{Result, SqliteStore, token_store_conformance};
@@ -37,7 +35,6 @@ mod sqlite {
     token_store_conformance!(durable, open);
 }
 
-#[cfg(feature = "sqlite")]
 mod sqlite_memory {
     use zoho_oauth::conformance::Place;
     use zoho_oauth::{Result, SqliteStore, token_store_conformance};

@@ -106,7 +106,9 @@ impl Db {
                 number(id),
             ],
         )?;
+        // One that shares two tokens came twice.
         twins.sort_by_key(|twin| twin.id);
+        twins.dedup_by_key(|twin| twin.id);
         Ok(twins)
     }
 

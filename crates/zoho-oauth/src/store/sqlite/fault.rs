@@ -210,5 +210,19 @@ mod tests {
         let at = |path: &Path| cannot_open(Some(path), cause).code();
         assert_eq!(at(folder.path()), ErrorCode::StoreForeign);
         assert_eq!(at(&folder.path().join("none")), ErrorCode::StoreUnavailable);
+        let file = folder.path().join("t.db");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(at(&file), ErrorCode::StorePermission);
+        for (kind, code) in [
+            (io::ErrorKind::PermissionDenied, ErrorCode::StorePermission),
+            (
+                io::ErrorKind::ReadOnlyFilesystem,
+                ErrorCode::StorePermission,
+            ),
+            (io::ErrorKind::StorageFull, ErrorCode::StoreFull),
+            (io::ErrorKind::NotFound, ErrorCode::StoreUnavailable),
+        ] {
+            assert_eq!(os_fault(&file, kind.into()).code(), code, "{kind}");
+        }
     }
 }

@@ -25,8 +25,9 @@
 //!
 //! # Locking
 //! One thread writes. Look-ups run where they are called, on a connection that is free at the
-//! moment: they take microseconds and never wait. If all connections are busy, or the database is
-//! locked, the look-up moves to a second thread, as do `get_tokens` and other long reads. Other
+//! moment: they take microseconds, and wait for the disk at most. If all connections are busy, or
+//! the database is locked, the look-up moves to a second thread, as do `get_tokens` and other long
+//! reads. Other
 //! processes may use the same file. A write waits for their lock, 5 seconds unless
 //! [set otherwise](SqliteStoreBuilder::busy_timeout), and then fails with `store_locked`.
 //!
@@ -47,7 +48,8 @@
 //! # Limits
 //! SQLite's own: a value may have a billion bytes. Look-ups, saves and deletes cost the same at a
 //! hundred rows and at a million; for large tables there is
-//! [`get_tokens_page`](SqliteStore::get_tokens_page). Not for network file systems, whose locks
+//! [`get_tokens_page`](SqliteStore::get_tokens_page). The file must not be moved, replaced or deleted
+//! while a store has it open: what is saved then goes to the file that was there. Not for network file systems, whose locks
 //! cannot be relied on. A store in memory works in one process and coordinates nothing else.
 
 mod coordination;
@@ -78,6 +80,26 @@ use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
 
 /// Keeps tokens in a SQLite database. See the [module documentation](self).
+///
+/// ```
+/// use zoho_oauth::{OAuthToken, RefreshToken, SqliteStore, TokenQuery, TokenStore, UserName};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> zoho_oauth::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join(SqliteStore::DEFAULT_FILE_NAME);
+/// let store = SqliteStore::open(path)?;
+/// let ann = UserName::new("ann@example.com:60001")?;
+/// let mut token = OAuthToken::new();
+/// token.user_name = Some(ann.clone());
+/// token.refresh_token = Some(RefreshToken::new("1000.refresh")?);
+/// let id = store.save_token(&token).await?;
+///
+/// let found = store.find_token(&TokenQuery::user_name(ann)).await?;
+/// assert_eq!(found.and_then(|token| token.id), Some(id));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// Clones share the database. When the last one is dropped, the writes that are queued are
 /// finished, and the connections are closed, which empties the write-ahead log into the file.

@@ -139,7 +139,8 @@ fn check_privacy(path: &Path, metadata: &std::fs::Metadata, require_private: boo
     use std::os::unix::fs::PermissionsExt;
 
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 {
+    let others = mode & 0o077;
+    if others == 0 {
         return Ok(());
     }
     if require_private {

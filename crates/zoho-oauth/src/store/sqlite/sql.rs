@@ -51,10 +51,10 @@ pub(super) fn checked_table_name(name: &str) -> Result<&str> {
 /// A column that records are looked up by. Each has an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
-    UserName,
-    RefreshToken,
-    GrantToken,
-    AccessToken,
+    UserName = 0,
+    RefreshToken = 1,
+    GrantToken = 2,
+    AccessToken = 3,
 }
 
 impl Key {
@@ -235,8 +235,13 @@ impl Statements {
                 }
             }
         }
-        let any_token = "(refresh_token COLLATE BINARY = ?1 OR grant_token COLLATE BINARY = ?2 \
-            OR access_token COLLATE BINARY = ?3)";
+        let twins = [Key::RefreshToken, Key::GrantToken, Key::AccessToken].map(|key| {
+            let (column, parameter) = (key.column(), key as usize);
+            format!(
+                "{select} WHERE {column} COLLATE BINARY = ?{parameter} \
+                AND (user_name IS NULL OR user_name = '') AND {ID} <> ?4"
+            )
+        });
         let settings: Vec<String> = COLUMNS[1..]
             .iter()
             .enumerate()
@@ -246,9 +251,8 @@ impl Statements {
         Self {
             lookups,
             by_id: format!("{select} WHERE {ID} = ?1 LIMIT 1"),
-            twins: format!(
-                "{select} WHERE {any_token} AND (user_name IS NULL OR user_name = '') AND {ID} <> ?4"
-            ),
+            // Not one statement with OR, which would not use the indexes.
+            twins: twins.join(" UNION ALL "),
             // A row with an id that is none of ours, too long, must not use up the numbers.
             highest_id: format!(
                 "SELECT max(0, \

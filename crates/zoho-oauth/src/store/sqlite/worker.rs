@@ -288,8 +288,9 @@ mod tests {
 
     #[test]
     fn when_a_group_is_lost_its_jobs_are_done_one_by_one() {
-        let db = open::in_memory("t").unwrap();
         static RUNS: AtomicUsize = AtomicUsize::new(0);
+
+        let db = open::in_memory("t").unwrap();
         let loses_all = |db: &Db| {
             RUNS.fetch_add(1, Ordering::Relaxed);
             db.execute("ROLLBACK", [])?;
