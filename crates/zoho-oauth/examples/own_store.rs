@@ -5,15 +5,11 @@
 use std::{fs, fs::File, io::Write as _, path::Path, path::PathBuf};
 
 use zoho_oauth::conformance::{Place, StoreFactory, Tier, check, child_main};
-use zoho_oauth::{AccessToken, ClientId, ClientSecret, GrantToken, RefreshToken, UserName};
-use zoho_oauth::{Error, ErrorCode, OAuthToken, Result, Timestamp, TokenId, TokenQuery};
+use zoho_oauth::{Error, ErrorCode, OAuthToken, Result, TokenId, TokenQuery};
 use zoho_oauth::{TokenStore, TokenTable};
 
 #[derive(Debug)]
 pub(crate) struct JsonStore(pub(crate) PathBuf);
-
-/// The highest id that was ever given, and the rows: the ten fields in the official order.
-type Json = (Option<u64>, Vec<[Option<String>; 10]>);
 
 impl JsonStore {
     /// Lets `work` see and change the table, alone among all tasks and processes.
@@ -24,8 +20,11 @@ impl JsonStore {
         lock.lock().map_err(failed)?;
         let (mut table, before) = load(&self.0)?;
         let answer = work(&mut table)?;
-        let rows = table.rows().iter().map(to_json).collect();
-        let json: Json = (table.highest_id().map(TokenId::get), rows);
+        let rows = table.rows().iter().map(OAuthToken::expose_fields);
+        let json = (
+            table.highest_id().map(TokenId::get),
+            rows.collect::<Vec<_>>(),
+        );
         let after = serde_json::to_vec(&json).map_err(failed)?;
         if after != before {
             replace(&self.0, &after).map_err(failed)?;
@@ -69,8 +68,13 @@ fn load(path: &Path) -> Result<(TokenTable, Vec<u8>)> {
     // A file that cannot be understood is an error, never an empty store.
     let damaged = |_| Error::new(ErrorCode::StoreDamaged, "the token file is damaged");
     let text = fs::read(path).map_err(failed)?;
-    let (highest, rows): Json = serde_json::from_slice(&text).map_err(damaged)?;
-    let rows = rows.into_iter().map(from_json).collect::<Result<_>>()?;
+    // The highest id that was ever given, and the ten fields of every record.
+    let (highest, rows): (Option<u64>, Vec<[Option<String>; 10]>) =
+        serde_json::from_slice(&text).map_err(damaged)?;
+    let rows = rows
+        .iter()
+        .map(OAuthToken::from_fields)
+        .collect::<Result<_>>()?;
     let highest = highest.map(TokenId::new).transpose()?;
     Ok((TokenTable::from_rows(rows, highest)?, text))
 }
@@ -83,49 +87,6 @@ fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
     new.as_file().sync_all()?;
     new.persist(path)?;
     File::open(folder)?.sync_all()
-}
-
-#[rustfmt::skip]
-fn to_json(row: &OAuthToken) -> [Option<String>; 10] {
-    let OAuthToken { redirect_url, api_domain, .. } = row.clone();
-    [
-        row.id.map(|id| id.to_string()),
-        row.user_name.as_ref().map(UserName::to_string),
-        row.client_id.as_ref().map(ClientId::to_string),
-        row.client_secret.as_ref().map(|secret| secret.expose_secret().into()),
-        row.refresh_token.as_ref().map(|token| token.expose_secret().into()),
-        row.access_token.as_ref().map(|token| token.expose_secret().into()),
-        row.grant_token.as_ref().map(|token| token.expose_secret().into()),
-        row.expiry_time.map(|at| at.to_string()),
-        redirect_url, api_domain,
-    ]
-}
-
-fn from_json(row: [Option<String>; 10]) -> Result<OAuthToken> {
-    let [
-        id,
-        user,
-        client,
-        secret,
-        refresh,
-        access,
-        grant,
-        expiry,
-        redirect,
-        domain,
-    ] = row;
-    let mut token = OAuthToken::new();
-    token.id = id.map(|id| id.parse()).transpose()?;
-    token.user_name = user.map(UserName::new).transpose()?;
-    token.client_id = client.map(ClientId::new).transpose()?;
-    token.client_secret = secret.map(ClientSecret::new).transpose()?;
-    token.refresh_token = refresh.map(RefreshToken::new).transpose()?;
-    token.access_token = access.map(AccessToken::new).transpose()?;
-    token.grant_token = grant.map(GrantToken::new).transpose()?;
-    let millis = expiry.map(|millis| millis.parse()).transpose();
-    token.expiry_time = millis.map_err(failed)?.map(Timestamp::from_millis);
-    (token.redirect_url, token.api_domain) = (redirect, domain);
-    Ok(token)
 }
 
 pub(crate) async fn open(place: Place) -> Result<JsonStore> {

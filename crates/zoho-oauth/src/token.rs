@@ -1,5 +1,6 @@
 //! The record that stores keep: the ten fields of the official SDKs, with types.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -150,6 +151,71 @@ impl OAuthToken {
         Self::default()
     }
 
+    /// The names of the ten fields in the official order.
+    pub const FIELDS: [&str; 10] = [
+        "id",
+        "user_name",
+        "client_id",
+        "client_secret",
+        "refresh_token",
+        "access_token",
+        "grant_token",
+        "expiry_time",
+        "redirect_url",
+        "api_domain",
+    ];
+
+    /// Returns the ten fields as text in the order of [`FIELDS`](Self::FIELDS), secrets included:
+    /// what a store of your own writes down.
+    pub fn expose_fields(&self) -> [Option<Cow<'_, str>>; 10] {
+        fn text<'a, T>(value: Option<&'a T>, expose: fn(&'a T) -> &'a str) -> Option<Cow<'a, str>> {
+            value.map(|value| Cow::Borrowed(expose(value)))
+        }
+        [
+            self.id.map(|id| Cow::Owned(id.to_string())),
+            text(self.user_name.as_ref(), UserName::as_str),
+            text(self.client_id.as_ref(), ClientId::as_str),
+            text(self.client_secret.as_ref(), ClientSecret::expose_secret),
+            text(self.refresh_token.as_ref(), RefreshToken::expose_secret),
+            text(self.access_token.as_ref(), AccessToken::expose_secret),
+            text(self.grant_token.as_ref(), GrantToken::expose_secret),
+            self.expiry_time.map(|at| Cow::Owned(at.to_string())),
+            text(self.redirect_url.as_ref(), String::as_str),
+            text(self.api_domain.as_ref(), String::as_str),
+        ]
+    }
+
+    /// Returns the record that [`expose_fields`](Self::expose_fields) wrote down. Empty text is
+    /// none.
+    ///
+    /// # Errors
+    /// `invalid_input`, naming the field and not its value, when the id is no id or the expiry no
+    /// number of milliseconds.
+    pub fn from_fields<T: AsRef<str>>(fields: &[Option<T>; 10]) -> Result<Self> {
+        let text = |index: usize| {
+            let text = fields[index].as_ref().map(AsRef::as_ref);
+            text.filter(|text| !text.is_empty())
+        };
+        let wrong = |index: usize| {
+            let name = Self::FIELDS[index];
+            Error::invalid_input(format!("the field `{name}` cannot be read"))
+        };
+        let id = text(0).map(str::parse).transpose().map_err(|_| wrong(0))?;
+        let expiry = text(7).map(str::parse).transpose().map_err(|_| wrong(7))?;
+        Ok(Self {
+            id,
+            user_name: text(1).map(UserName::new).transpose()?,
+            client_id: text(2).map(ClientId::new).transpose()?,
+            client_secret: text(3).map(ClientSecret::new).transpose()?,
+            refresh_token: text(4).map(RefreshToken::new).transpose()?,
+            access_token: text(5).map(AccessToken::new).transpose()?,
+            grant_token: text(6).map(GrantToken::new).transpose()?,
+            expiry_time: expiry.map(Timestamp::from_millis),
+            redirect_url: text(8).map(str::to_owned),
+            api_domain: text(9).map(str::to_owned),
+        })
+    }
+
     /// Returns whether the record holds any token at all.
     pub(crate) fn holds_a_token(&self) -> bool {
         self.refresh_token.is_some() || self.access_token.is_some() || self.grant_token.is_some()
@@ -167,35 +233,7 @@ impl OAuthToken {
                 *text = None;
             }
         }
-        let fields = [
-            ("user_name", token.user_name.as_ref().map(UserName::as_str)),
-            ("client_id", token.client_id.as_ref().map(ClientId::as_str)),
-            (
-                "client_secret",
-                token
-                    .client_secret
-                    .as_ref()
-                    .map(ClientSecret::expose_secret),
-            ),
-            (
-                "refresh_token",
-                token
-                    .refresh_token
-                    .as_ref()
-                    .map(RefreshToken::expose_secret),
-            ),
-            (
-                "access_token",
-                token.access_token.as_ref().map(AccessToken::expose_secret),
-            ),
-            (
-                "grant_token",
-                token.grant_token.as_ref().map(GrantToken::expose_secret),
-            ),
-            ("redirect_url", token.redirect_url.as_deref()),
-            ("api_domain", token.api_domain.as_deref()),
-        ];
-        for (name, value) in fields {
+        for (name, value) in Self::FIELDS.iter().zip(token.expose_fields()) {
             if value.is_some_and(|value| value.contains('\0')) {
                 return Err(Error::invalid_input(format!(
                     "the field `{name}` holds a NUL character"
@@ -221,6 +259,27 @@ mod tests {
         }
         assert_eq!(TokenId::MAX.next(), None);
         assert_eq!(nine.next(), Some(ten));
+    }
+
+    #[test]
+    fn fields_are_written_down_and_read_back() {
+        let texts = [
+            "7", "u", "c", "s", "r", "a", "g", "12", "http://x", "http://y",
+        ];
+        let token = OAuthToken::from_fields(&texts.map(Some)).unwrap();
+        assert_eq!(token.expose_fields().map(Option::unwrap), texts);
+        assert_eq!(
+            OAuthToken::from_fields(&[Some(""); 10]).unwrap(),
+            OAuthToken::new()
+        );
+        assert_eq!(OAuthToken::new().expose_fields(), [const { None }; 10]);
+        for wrong in [0, 7] {
+            let mut texts = texts;
+            texts[wrong] = "s3cret";
+            let error = OAuthToken::from_fields(&texts.map(Some)).unwrap_err();
+            assert!(error.to_string().contains(OAuthToken::FIELDS[wrong]));
+            assert!(!error.to_string().contains("s3cret"));
+        }
     }
 
     #[test]

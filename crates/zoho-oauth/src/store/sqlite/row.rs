@@ -81,28 +81,8 @@ pub(super) fn bind(
     statement: &mut CachedStatement<'_>,
     token: &OAuthToken,
 ) -> rusqlite::Result<()> {
-    let id = token.id.map(|id| id.to_string());
-    let expiry = token.expiry_time.map(|at| at.to_string());
-    let values = [
-        id.as_deref(),
-        token.user_name.as_ref().map(UserName::as_str),
-        token.client_id.as_ref().map(ClientId::as_str),
-        token
-            .client_secret
-            .as_ref()
-            .map(ClientSecret::expose_secret),
-        token
-            .refresh_token
-            .as_ref()
-            .map(RefreshToken::expose_secret),
-        token.access_token.as_ref().map(AccessToken::expose_secret),
-        token.grant_token.as_ref().map(GrantToken::expose_secret),
-        expiry.as_deref(),
-        token.redirect_url.as_deref(),
-        token.api_domain.as_deref(),
-    ];
-    for (index, value) in values.into_iter().enumerate() {
-        statement.raw_bind_parameter(index + 1, value)?;
+    for (index, value) in token.expose_fields().iter().enumerate() {
+        statement.raw_bind_parameter(index + 1, value.as_deref())?;
     }
     Ok(())
 }

@@ -6,15 +6,12 @@ mod damage;
 mod reader;
 
 use std::borrow::Cow;
-use std::fmt;
 
 use zeroize::Zeroizing;
 
 use self::damage::{Damage, What};
 use self::reader::{Reader, Record};
-use crate::clock::Timestamp;
-use crate::secret::{AccessToken, ClientSecret, GrantToken, RefreshToken};
-use crate::token::{ClientId, OAuthToken, TokenId, UserName};
+use crate::token::{OAuthToken, TokenId};
 
 /// The columns in their official order, named as Zoho's Python SDK names them.
 const COLUMNS: [&str; 10] = [
@@ -70,7 +67,6 @@ pub(super) struct Document<'a> {
 pub(super) struct Row<'a> {
     pub(super) id: TokenId,
     line: usize,
-    expiry_time: Option<Timestamp>,
     /// In the order of [`COLUMNS`].
     fields: [Cow<'a, str>; 10],
 }
@@ -84,20 +80,8 @@ impl Row<'_> {
 
     /// Returns the record; empty columns are none.
     pub(super) fn to_token(&self) -> OAuthToken {
-        let text = |column: usize| Some(&*self.fields[column]).filter(|text| !text.is_empty());
-        // The types refuse nothing but the empty value.
-        let mut token = OAuthToken::new();
-        token.id = Some(self.id);
-        token.user_name = text(1).and_then(|text| UserName::new(text).ok());
-        token.client_id = text(2).and_then(|text| ClientId::new(text).ok());
-        token.client_secret = text(3).and_then(|text| ClientSecret::new(text).ok());
-        token.refresh_token = text(4).and_then(|text| RefreshToken::new(text).ok());
-        token.access_token = text(5).and_then(|text| AccessToken::new(text).ok());
-        token.grant_token = text(6).and_then(|text| GrantToken::new(text).ok());
-        token.expiry_time = self.expiry_time;
-        token.redirect_url = text(8).map(str::to_owned);
-        token.api_domain = text(9).map(str::to_owned);
-        token
+        OAuthToken::from_fields(&self.fields.each_ref().map(Some))
+            .expect("the id and the expiry were read when the row was")
     }
 }
 
@@ -193,24 +177,14 @@ fn row<'a>(record: Record<'a>, columns: &[usize]) -> Result<Row<'a>, Damage> {
     for (position, field) in record.fields.into_iter().enumerate() {
         fields[columns.get(position).copied().unwrap_or(API_DOMAIN)] = field;
     }
-    let expiry_time = match &*fields[EXPIRY_TIME] {
-        "" => None,
-        number => match number.parse() {
-            Ok(millis) if !number.starts_with('+') => Some(Timestamp::from_millis(millis)),
-            _ => {
-                return Err(Damage {
-                    line,
-                    what: What::ExpiryTime,
-                });
-            }
-        },
-    };
-    Ok(Row {
-        id,
-        line,
-        expiry_time,
-        fields,
-    })
+    let expiry = &fields[EXPIRY_TIME];
+    if !expiry.is_empty() && (expiry.starts_with('+') || expiry.parse::<i64>().is_err()) {
+        return Err(Damage {
+            line,
+            what: What::ExpiryTime,
+        });
+    }
+    Ok(Row { id, line, fields })
 }
 
 fn refuse_duplicates(rows: &[Row<'_>]) -> Result<(), Damage> {
@@ -233,19 +207,21 @@ fn refuse_duplicates(rows: &[Row<'_>]) -> Result<(), Damage> {
 pub(super) fn write(rows: &[OAuthToken], line_end: LineEnd) -> Zeroizing<String> {
     let size: usize = rows
         .iter()
-        .flat_map(fields)
-        .map(|field| field.len() + field.matches('"').count() + 4)
+        .flat_map(OAuthToken::expose_fields)
+        .flatten()
+        .map(|field| field.len() + field.matches('"').count() + 2)
         .sum();
+    let size = size + rows.len() * (COLUMNS.len() + 1);
     // Large enough from the start: growing would leave copies behind.
     let mut out = Zeroizing::new(String::with_capacity(size + 128));
     out.push_str(&COLUMNS.join(","));
     out.push_str(line_end.as_str());
     for row in rows {
-        for (column, field) in fields(row).iter().enumerate() {
+        for (column, field) in row.expose_fields().iter().enumerate() {
             if column > 0 {
                 out.push(',');
             }
-            push_field(&mut out, field);
+            push_field(&mut out, field.as_deref().unwrap_or_default());
         }
         out.push_str(line_end.as_str());
     }
@@ -266,28 +242,6 @@ fn push_field(out: &mut String, field: &str) {
         out.push_str(part);
     }
     out.push('"');
-}
-
-/// The values of a record in the order of [`COLUMNS`], empty where there is none.
-fn fields(token: &OAuthToken) -> [Cow<'_, str>; 10] {
-    fn text<'a, T>(value: Option<&'a T>, expose: fn(&'a T) -> &'a str) -> Cow<'a, str> {
-        Cow::Borrowed(value.map_or("", expose))
-    }
-    fn number(value: Option<impl fmt::Display>) -> Cow<'static, str> {
-        Cow::Owned(value.map_or_else(String::new, |value| value.to_string()))
-    }
-    [
-        number(token.id),
-        text(token.user_name.as_ref(), UserName::as_str),
-        text(token.client_id.as_ref(), ClientId::as_str),
-        text(token.client_secret.as_ref(), ClientSecret::expose_secret),
-        text(token.refresh_token.as_ref(), RefreshToken::expose_secret),
-        text(token.access_token.as_ref(), AccessToken::expose_secret),
-        text(token.grant_token.as_ref(), GrantToken::expose_secret),
-        number(token.expiry_time),
-        text(token.redirect_url.as_ref(), String::as_str),
-        text(token.api_domain.as_ref(), String::as_str),
-    ]
 }
 
 #[cfg(test)]
