@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, Params, Rows, params};
 
 use super::fault::Place;
@@ -26,13 +27,18 @@ impl Db {
         connection: Connection,
         statements: Arc<Statements>,
         place: Arc<Place>,
-    ) -> Self {
+    ) -> Result<Self> {
         connection.set_prepared_statement_cache_capacity(statements.count());
-        Self {
+        // Plans must not depend on the values that are bound, or SQLite prepares a statement anew
+        // for each of them, which takes five times as long as the look-up itself.
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+            .map_err(|error| place.fault(&error))?;
+        Ok(Self {
             connection,
             statements,
             place,
-        }
+        })
     }
 
     fn statement(&self, sql: &str) -> Result<CachedStatement<'_>> {

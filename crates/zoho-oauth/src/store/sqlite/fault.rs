@@ -50,7 +50,8 @@ impl Place {
     }
 }
 
-fn name(path: Option<&Path>) -> String {
+/// The database, as a message names it.
+pub(super) fn name(path: Option<&Path>) -> String {
     path.map_or_else(
         || "the database in memory".to_owned(),
         |path| format!("`{}`", path.display()),

@@ -35,7 +35,7 @@ pub(super) fn writer(path: &Path, table: &str, busy_timeout: Duration) -> Result
     let table = schema::prepare(&mut connection, table, Some(path))?;
     let place = Place::new(Some(path.to_owned()), table);
     let statements = Statements::new(place.table());
-    Ok(Db::new(connection, Arc::new(statements), Arc::new(place)))
+    Db::new(connection, Arc::new(statements), Arc::new(place))
 }
 
 /// Opens a connection that only reads, beside that of `writer`.
@@ -48,7 +48,7 @@ pub(super) fn reader(writer: &Db, busy_timeout: Duration) -> Result<Db> {
         .execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF")
         .map_err(failed)?;
     let (statements, place) = (writer.statements.clone(), writer.place.clone());
-    Ok(Db::new(connection, statements, place))
+    Db::new(connection, statements, place)
 }
 
 /// Opens a database of its own in memory.
@@ -59,7 +59,7 @@ pub(super) fn in_memory(table: &str) -> Result<Db> {
     let table = schema::prepare(&mut connection, table, None)?;
     let place = Place::new(None, table);
     let statements = Statements::new(place.table());
-    Ok(Db::new(connection, Arc::new(statements), Arc::new(place)))
+    Db::new(connection, Arc::new(statements), Arc::new(place))
 }
 
 /// `FULL`: in the write-ahead log only this syncs each commit; `fullfsync` does the same where

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::fault::fault;
+use super::fault::{fault, name};
 use super::sql::{COLUMNS, ID, Key};
 use crate::error::{Error, ErrorCode, Result};
 use crate::token::TokenId;
@@ -145,13 +145,6 @@ fn inspect_table(
         return foreign(format!("lacks the columns {}", missing.join(", ")));
     }
     Ok(Found::Table(real_name))
-}
-
-fn name(path: Option<&Path>) -> String {
-    path.map_or_else(
-        || "the database in memory".to_owned(),
-        |path| format!("`{}`", path.display()),
-    )
 }
 
 /// Makes what is missing, in one transaction, and returns the table's name as it was created.

@@ -148,3 +148,27 @@ async fn every_commit_is_synced() {
     assert_eq!(mode, "wal".to_owned().into());
     assert_eq!(secure, 1.into());
 }
+
+#[test]
+fn no_statement_is_prepared_twice() {
+    let (_store, folder) = store();
+    let path = folder.path().join("t.db");
+    let writer = open::writer(&path, SqliteStore::DEFAULT_TABLE, Duration::ZERO).unwrap();
+    let reader = open::reader(&writer, Duration::ZERO).unwrap();
+    for number in 0..20 {
+        let name = format!("user {number}");
+        let mut token = token(&name);
+        let id = save::save(&writer, &token).unwrap();
+        token.access_token = Some(AccessToken::new(format!("new {number}")).unwrap());
+        save::save(&writer, &token).unwrap();
+        reader.find(&query(&name)).unwrap().unwrap();
+        reader.by_id(id).unwrap().unwrap();
+    }
+    for db in [&writer, &reader] {
+        for sql in db.statements.pointed() {
+            let statement = db.connection.prepare_cached(sql).unwrap();
+            let again = statement.get_status(rusqlite::StatementStatus::RePrepare);
+            assert_eq!(again, 0, "{sql}");
+        }
+    }
+}
