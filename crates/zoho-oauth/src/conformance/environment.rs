@@ -46,10 +46,8 @@ pub fn kills() -> usize {
 /// Returns the seed to repeat, if one is asked for. Panics when it is not a number.
 pub(super) fn seed() -> Option<u64> {
     let text = env::var(SEED).ok()?;
-    match text.parse() {
-        Ok(seed) => Some(seed),
-        Err(_) => panic!("`{SEED}` is a number, not `{text}`"),
-    }
+    let seed = text.parse();
+    Some(seed.unwrap_or_else(|_| panic!("`{SEED}` is a number, not `{text}`")))
 }
 
 /// What a child process is asked to do.

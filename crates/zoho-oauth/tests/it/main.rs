@@ -1,8 +1,8 @@
 //! The integration tests of this crate, one binary: its modules are its parts.
 
-mod kit;
-mod stores;
 mod file_store;
+mod kit;
 #[cfg(feature = "sqlite")]
 mod sqlite_store;
+mod stores;
 mod support;
