@@ -43,9 +43,11 @@ pub fn kills() -> usize {
     }
 }
 
-/// Returns the seed to repeat, if one is asked for.
+/// Returns the seed to repeat, if one is asked for. Panics when it is not a number.
 pub(super) fn seed() -> Option<u64> {
-    env::var(SEED).ok()?.parse().ok()
+    let text = env::var(SEED).ok()?;
+    let seed = text.parse();
+    Some(seed.unwrap_or_else(|_| panic!("`{SEED}` is a number, not `{text}`")))
 }
 
 /// What a child process is asked to do.

@@ -8,6 +8,9 @@ mod file_store;
 mod kit;
 mod processes;
 mod redaction;
+mod file_store;
+mod kit;
+#[cfg(feature = "sqlite")]
 mod sqlite_store;
 mod stores;
 mod support;
