@@ -1,4 +1,33 @@
-//! OAuth token persistence for Zoho.
+//! OAuth token persistence for Zoho that nobody has to think about.
+//!
+//! A person logs in with Zoho once. From then on the application asks for an access token per user
+//! and always gets a valid one, or an error that says what a human must do. Behind that question
+//! stand a **store** (where tokens live), an **authenticator** (when to refresh, exactly once) and
+//! an **accounts client** (how to ask Zoho). Works for every Zoho product; knows no CRM: that is
+//! the crate `zohocrm`.
+//!
+//! # Where to start
+//! - [`Authenticator`]: the question, with an example.
+//! - [`LoginRequest`]: "Login with Zoho", from the authorization URL to the stored login.
+//! - [`Credential`]: what an application can start from: a grant token, a refresh token, an access
+//!   token, a stored id, a user who is stored already.
+//! - [`TokenStore`]: the contract of stores, six methods, and anyone can write one.
+//!   [`ListStore`] keeps tokens in memory, `FileStore` in the official token file, `SqliteStore`
+//!   in a SQLite file or shared in memory.
+//! - [`Error`] and [`ErrorCode`]: what can go wrong, and the remedy.
+//!
+//! # Features
+//! | feature | default | what it brings |
+//! | --- | --- | --- |
+//! | `file` | yes | `FileStore`: the CSV file of Zoho's official SDKs |
+//! | `sqlite` | yes | `SqliteStore`: the official ten-column table in a SQLite database |
+//! | `conformance` | no | the kit that tells the author of a store whether it is right |
+//!
+//! # What is kept
+//! A token is saved before it is handed out. A token is refreshed once, however many tasks ask,
+//! and with the file and SQLite stores however many processes of the machine. No look-up answers
+//! with another user's or another client's record. No secret is printed by `Debug`, `Display`,
+//! logs or errors. Files and tables that the official SDKs wrote are read and written as they are.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod accounts;

@@ -1,16 +1,7 @@
 //! The question that everything here exists for: an access token for this user, please.
 //!
-//! [`Authenticator`] joins a [store](crate::TokenStore), Zoho's accounts server and a
-//! [`RefreshPolicy`]. Ask it for a [`Session`] and the session for access tokens; what happens in
-//! between is its business:
-//!
-//! 1. A token in memory that is good is returned at once.
-//! 2. One that is near its end is returned too, and refreshed in the background.
-//! 3. Otherwise all callers wait for one refresh, which runs in a task of its own: agree with
-//!    other processes, read the store again, decide, ask Zoho, **save**, and only then hand out.
-//!
-//! `decide` holds the decisions as a pure function; `slot` what this process knows about a record;
-//! `refresh` and `start` the steps that do I/O. Needs a tokio runtime.
+//! `decide` holds the decisions as a pure function, `slot` what this process knows about a record,
+//! `refresh` and `start` the steps that do I/O, `session` the handle that users hold.
 
 mod decide;
 mod event;
@@ -43,10 +34,42 @@ use shared::Shared;
 /// How many events a slow listener may fall behind before it misses some.
 const EVENTS: usize = 256;
 
-/// Gives every user a good access token. See the [module documentation](self).
+/// Gives every user a good access token: joins a [store](crate::TokenStore), Zoho's accounts
+/// servers and a [`RefreshPolicy`].
+///
+/// Ask it for a [`Session`], and the session for access tokens. What happens in between:
+///
+/// 1. A token in memory that is good is returned at once.
+/// 2. One that is near its end is returned too, and refreshed in the background.
+/// 3. Otherwise all callers wait for one refresh, which runs in a task of its own: agree with
+///    other processes, read the store again, decide, ask Zoho, **save**, and only then hand out.
 ///
 /// Cheap to clone; all clones share the tokens in memory. Users, clients and data centers work
-/// side by side: there is no global to switch.
+/// side by side: there is no global to switch. Needs a tokio runtime with its timer on.
+///
+/// ```
+/// use zoho_oauth::{Authenticator, Credential, GrantToken, ListStore, OAuthClient};
+/// # use zoho_oauth::DataCenter;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let sandbox = zoho_sandbox::Sandbox::builder().start().await?;
+/// # let center = DataCenter::builder("us", sandbox.accounts_url()).api_domain(sandbox.api_url());
+/// # let center = center.build()?;
+/// # let code = sandbox.grant_code(&sandbox.people()[0], "ZohoCRM.modules.ALL");
+/// # let (id, secret) = (sandbox.client_id(), sandbox.client_secret());
+/// // Against Zoho: `let center = DataCenter::eu();`
+/// let auth = Authenticator::builder(ListStore::new()).data_center(center).build()?;
+/// let login = Credential::grant(OAuthClient::new(id, secret)?, GrantToken::new(code)?);
+/// let session = auth.session(login).await?;
+///
+/// // Before every call to the API:
+/// let access = session.access_token().await?;
+/// let header = format!("Zoho-oauthtoken {}", access.token().expose_secret());
+/// # assert!(header.len() > 20);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Authenticator {
     shared: Arc<Shared>,

@@ -2,7 +2,10 @@
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "file")]
+use std::path::Path;
+use std::path::PathBuf;
+#[cfg(feature = "file")]
 use std::time::{Duration, Instant};
 
 use super::CoordinationKey;
@@ -12,7 +15,9 @@ use super::CoordinationKey;
 const STRIPES: u64 = 64;
 
 /// Between two tries for a lock that somebody else holds: a write takes about a millisecond.
+#[cfg(feature = "file")]
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
+#[cfg(feature = "file")]
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// A folder of lock files beside a store. The files are never renamed or deleted.
@@ -44,6 +49,7 @@ impl LockFolder {
         builder.create(&self.path)
     }
 
+    #[cfg(feature = "file")]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -91,6 +97,7 @@ impl LockFolder {
     /// Locks `name`, waiting for its holder until `deadline`; `None` when that has passed.
     ///
     /// Blocks the thread. It tries again and again, since the system's own waiting has no limit.
+    #[cfg(feature = "file")]
     pub(crate) fn lock(&self, name: &str, deadline: Instant) -> io::Result<Option<HeldLock>> {
         let file = self.file(name)?;
         let mut pause = FIRST_PAUSE;

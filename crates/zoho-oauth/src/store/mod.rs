@@ -1,8 +1,8 @@
 //! Where tokens live: the contract that every store keeps, and the stores themselves.
 //!
 //! Start with [`TokenStore`]. Its meaning is written once, in [`TokenTable`], which does no I/O;
-//! [`ListStore`] and [`FileStore`] are thin shells around it, and the databases are held to it by
-//! the conformance kit ([`crate::conformance`], feature `conformance`). Stores know nothing of
+//! `ListStore` and `FileStore` are thin shells around it, and the databases are held to it by the
+//! conformance kit (module `conformance`, a feature). Stores know nothing of
 //! networks, of refreshing, or of the clock.
 
 mod coordination;
@@ -49,7 +49,8 @@ pub use table::TokenTable;
 /// - **Values** come back exactly as they were saved, or the save is refused with a clear error.
 ///
 /// [`TokenTable`] carries all the rules and can be the heart of a store of your own: see
-/// `examples/own_store.rs`. The kit in [`crate::conformance`] tells you whether it is right.
+/// `examples/own_store.rs`. The kit in the module
+/// `conformance` (a feature) tells you whether it is right.
 ///
 /// # Cancellation
 /// A future that is dropped before it resolves leaves the record as it was or as it was to be,

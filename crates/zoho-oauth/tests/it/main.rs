@@ -5,11 +5,11 @@ mod accounts;
 mod auth;
 mod auth_store;
 mod file_store;
+mod file_store;
+mod kit;
 mod kit;
 mod processes;
 mod redaction;
-mod file_store;
-mod kit;
 #[cfg(feature = "sqlite")]
 mod sqlite_store;
 mod stores;
