@@ -35,8 +35,10 @@ impl App {
         };
         // Whoever interrupts drops the work, which takes its temporary folder with it.
         let result = tokio::select! {
-            result = work => result,
+            // The signal is listened to before anything begins.
+            biased;
             _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
+            result = work => result,
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,

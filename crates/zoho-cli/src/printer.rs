@@ -39,6 +39,16 @@ impl Printer {
         }
     }
 
+    /// Talks to a test, in plain text.
+    #[cfg(test)]
+    pub(crate) fn on(output: impl Write + Send + 'static) -> Self {
+        Self {
+            talk: Box::new(anstream::StripStream::new(
+                Box::new(output) as Box<dyn Write + Send>
+            )),
+        }
+    }
+
     pub(crate) fn line(&mut self, text: &str) -> Result<()> {
         self.say(format_args!("{text}"))
     }

@@ -1,9 +1,9 @@
 //! `zoho demo`: it tells the story, checks it, leaves nothing behind, and fails when it should.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tempfile::tempdir;
@@ -103,7 +103,7 @@ fn the_json_holds_what_was_measured_and_the_story_is_on_standard_error() {
     assert!(file.is_file(), "`--keep` did not keep it");
     assert!(stderr(&output).contains(file.to_str().unwrap()));
 
-    // A token of the sandbox has 64 hexadecimal digits in it; nobody prints even a part of one.
+    // A token of the sandbox is `1000.`, 32 hexadecimal digits, a dot and 32 more.
     for text in [stdout(&output), stderr(&output)] {
         let secret = text
             .split(|c: char| !c.is_ascii_alphanumeric())
@@ -178,6 +178,27 @@ fn who_closes_the_pipe_ends_the_demo_in_silence() {
     drop(pipe);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(141));
+    assert_eq!(stderr(&output), "");
+    assert!(is_empty(folder.path()));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_it_and_takes_the_folder_away() {
+    let folder = tempdir().unwrap();
+    let mut child = zoho(&["demo", "--data-dir", folder.path().to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("Waiting")));
+    assert!(!is_empty(folder.path()));
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(sent.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
     assert_eq!(stderr(&output), "");
     assert!(is_empty(folder.path()));
 }

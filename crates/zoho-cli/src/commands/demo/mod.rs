@@ -8,6 +8,7 @@ mod measured;
 mod parts;
 pub(crate) mod second_start;
 mod stage;
+mod story;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -17,12 +18,13 @@ use serde::Serialize;
 use self::claim::Claim;
 use self::measured::{End, Expiry, Leads, Login, Restart, TASKS};
 use self::stage::{LIFE, Stage};
-use crate::error::{Failure, Result};
+use self::story::Story;
+use crate::error::Result;
 use crate::printer::{self, Printer};
 
-/// Log in, let the token end, start again, revoke: all of it, on a sandbox inside this program
+/// Log in, let the token end, start again, revoke: the whole story, on a sandbox
 ///
-/// Needs nothing: no account, no network, no server. Everything it says is measured, and the exit
+/// Needs nothing: no account, no network, no server, since the sandbox runs inside this program. Everything it says is measured, and the exit
 /// status is 1 if any of it did not happen.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -51,7 +53,7 @@ struct Report {
     end: End,
     claims: Vec<Claim>,
     /// Where the file was kept.
-    file: Option<PathBuf>,
+    file: Option<String>,
 }
 
 /// Tells the story.
@@ -61,20 +63,13 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     } else {
         Printer::on_stdout()
     };
-    let mut story = Story {
-        printer,
-        claims: Vec::new(),
-    };
+    let mut story = Story::new(printer);
     let stage = Stage::set_up(args.data_dir.as_deref(), args.keep).await?;
     let report = tell(&mut story, &stage, args.keep).await?;
     if args.json {
         printer::json(&report)?;
     }
-    if report.ok {
-        Ok(())
-    } else {
-        Err(Failure::said())
-    }
+    story.verdict()
 }
 
 async fn tell(story: &mut Story, stage: &Stage, keep: bool) -> Result<Report> {
@@ -125,9 +120,15 @@ async fn tell(story: &mut Story, stage: &Stage, keep: bool) -> Result<Report> {
     let end = parts::revoke(stage, id).await?;
     story.check(end.claims())?;
 
-    story.finish(Report {
-        ok: story.claims.iter().all(Claim::held),
-        seconds: (started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+    let time = started.elapsed();
+    story.summary(time)?;
+    let file = keep.then(|| stage.file().display().to_string());
+    if let Some(file) = &file {
+        story.say(&format!("The file is kept: `{file}`"))?;
+    }
+    Ok(Report {
+        ok: story.verdict().is_ok(),
+        seconds: (time.as_secs_f64() * 10.0).round() / 10.0,
         access_token_life_seconds: life,
         tasks: TASKS,
         login,
@@ -135,56 +136,7 @@ async fn tell(story: &mut Story, stage: &Stage, keep: bool) -> Result<Report> {
         expiry,
         restart,
         end,
-        claims: story.claims.clone(),
-        file: keep.then(|| stage.file()),
+        claims: story.claims().to_vec(),
+        file,
     })
-}
-
-/// What was told so far.
-struct Story {
-    printer: Printer,
-    claims: Vec<Claim>,
-}
-
-impl Story {
-    fn say(&mut self, text: &str) -> Result<()> {
-        self.printer.line(text)
-    }
-
-    fn part(&mut self, title: &str) -> Result<()> {
-        self.printer.heading(title)
-    }
-
-    fn tell(&mut self, text: &str) -> Result<()> {
-        self.printer.line(&format!("   {text}"))
-    }
-
-    fn check(&mut self, claims: Vec<Claim>) -> Result<()> {
-        for claim in claims {
-            let line = claim.line();
-            if claim.held() {
-                self.printer.good(&line)?;
-            } else {
-                self.printer.bad(&line)?;
-            }
-            self.claims.push(claim);
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, report: Report) -> Result<Report> {
-        let all = report.claims.len();
-        let failed = report.claims.iter().filter(|claim| !claim.held()).count();
-        let seconds = report.seconds;
-        self.say("")?;
-        self.say(&match failed {
-            0 => format!("All {all} statements were checked and are true ({seconds:.1} seconds)."),
-            1 => format!("1 of {all} statements is not true: see `NO` above."),
-            _ => format!("{failed} of {all} statements are not true: see `NO` above."),
-        })?;
-        if let Some(file) = &report.file {
-            self.say(&format!("The file is kept: `{}`", file.display()))?;
-        }
-        Ok(report)
-    }
 }
