@@ -1,2 +1,15 @@
-//! Placeholder of the first commit.
-fn main() {}
+//! The command `zoho`.
+
+mod app;
+mod commands;
+mod error;
+mod printer;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    app::App::parse().run().await
+}
