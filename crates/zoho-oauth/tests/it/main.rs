@@ -3,9 +3,9 @@
 
 mod accounts;
 mod auth;
+mod auth_reused_ids;
 mod auth_store;
 mod file_store;
-
 mod processes;
 mod sqlite_store;
 mod support;
