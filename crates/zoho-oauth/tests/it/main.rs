@@ -6,6 +6,7 @@ mod auth;
 mod auth_reused_ids;
 mod auth_store;
 mod file_store;
+mod official_python;
 mod processes;
 mod sqlite_store;
 mod support;
