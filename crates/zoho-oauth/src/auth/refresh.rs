@@ -58,9 +58,7 @@ async fn work(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Resu
         }
         acquired => acquired?,
     };
-    let Some(record) = shared.store.find_token_by_id(slot.id).await? else {
-        return Err(shared.gone(slot));
-    };
+    let record = shared.record_of(slot).await?;
     let memory = Memory {
         slot,
         permit: permit.as_deref(),
@@ -265,6 +263,9 @@ async fn keep(
     // Only what is new: whoever saved another refresh token meanwhile must find it there still.
     let mut fact = OAuthToken::new();
     fact.id = Some(slot.id);
+    // Whose it is, so that the store refuses it if another login has the id by now.
+    fact.user_name.clone_from(&record.user_name);
+    fact.client_id.clone_from(&record.client_id);
     fact.access_token = Some(answer.access_token.clone());
     fact.expiry_time = Some(answer.expires_at);
     fact.refresh_token =
@@ -288,7 +289,7 @@ async fn keep(
             shared.tell(Event::Refreshed { id, expires_at });
             Ok(slot.publish(issued))
         }
-        Err(error) if error.code() == ErrorCode::RecordDeleted => Err(shared.gone(slot)),
+        Err(error) if is_gone(&error) => Err(shared.gone(slot)),
         Err(error) if fact.refresh_token.is_some() => {
             // Nothing but this answer holds the new refresh token.
             Err(not_saved(&error, fresh))
@@ -306,6 +307,14 @@ async fn keep(
             Ok(access)
         }
     }
+}
+
+/// Whether the record is not there any more, or another one is under its id.
+fn is_gone(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        ErrorCode::RecordDeleted | ErrorCode::IdConflict
+    )
 }
 
 /// The error for a token that nothing but this error holds.
@@ -333,13 +342,10 @@ fn save_later(shared: Arc<Shared>, slot: Arc<Slot>, fact: OAuthToken, access: Ac
                 return;
             }
             let _turn = slot.work.lock().await;
-            match shared.store.find_token_by_id(slot.id).await {
-                Ok(Some(stored)) if stored.expiry_time > fact.expiry_time => return,
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    shared.gone(&slot);
-                    return;
-                }
+            match shared.record_of(&slot).await {
+                Ok(stored) if stored.expiry_time > fact.expiry_time => return,
+                Ok(_) => {}
+                Err(error) if is_gone(&error) => return,
                 Err(_) => continue,
             }
             match shared.store.save_token(&fact).await {
@@ -349,7 +355,7 @@ fn save_later(shared: Arc<Shared>, slot: Arc<Slot>, fact: OAuthToken, access: Ac
                     shared.tell(Event::SaveRecovered { id: slot.id });
                     return;
                 }
-                Err(error) if error.code() == ErrorCode::RecordDeleted => {
+                Err(error) if is_gone(&error) => {
                     shared.gone(&slot);
                     return;
                 }

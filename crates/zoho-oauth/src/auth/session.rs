@@ -121,9 +121,7 @@ async fn revoke(shared: &Shared, slot: &Slot) -> Result<()> {
     let _turn = slot.work.lock().await;
     let key = CoordinationKey::record(slot.id);
     let _permit = acquire(shared, &key, shared.policy.patience).await?;
-    let Some(record) = shared.store.find_token_by_id(slot.id).await? else {
-        return Err(shared.gone(slot));
-    };
+    let record = shared.record_of(slot).await?;
     let Some(token) = &record.refresh_token else {
         return Err(Error::new(
             ErrorCode::Unsupported,

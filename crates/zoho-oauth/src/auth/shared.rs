@@ -1,6 +1,7 @@
 //! What all handles of one authenticator share.
 
 use std::collections::HashMap;
+use std::ptr;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::broadcast;
@@ -44,6 +45,11 @@ impl Shared {
             )
         })?;
         let slots = self.slots.pin();
+        if let Some(slot) = slots.get(&id)
+            && slot.is_of_another(record)
+        {
+            self.forget(slot);
+        }
         let slot = slots.get_or_insert_with(id, || Arc::new(Slot::new(id)));
         slot.learn(Hints {
             user_name: record.user_name.clone(),
@@ -77,7 +83,8 @@ impl Shared {
     /// Hands out nothing of this record any more.
     pub(crate) fn forget(&self, slot: &Slot) {
         slot.clear();
-        self.slots.pin().remove(&slot.id);
+        let slots = self.slots.pin();
+        let _ = slots.remove_if(&slot.id, |_, there| ptr::eq(Arc::as_ptr(there), slot));
         if let Some(name) = slot.hints().user_name {
             self.forget_name(&name, slot.id);
         }
@@ -88,12 +95,15 @@ impl Shared {
         let _ = users.remove_if(name, |_, slot| slot.id == id);
     }
 
-    /// Drops the short way from a user name to a record that has another name now.
-    pub(crate) fn check_name(&self, slot: &Slot, record: &OAuthToken) {
-        if let Some(name) = slot.hints().user_name
-            && record.user_name.as_ref() != Some(&name)
-        {
-            self.forget_name(&name, slot.id);
+    /// Reads the record of `slot` again.
+    ///
+    /// # Errors
+    /// `record_deleted` when it is gone, also when another login has its id now; what keeps the
+    /// store from working.
+    pub(crate) async fn record_of(&self, slot: &Slot) -> Result<OAuthToken> {
+        match self.store.find_token_by_id(slot.id).await? {
+            Some(record) if !slot.is_of_another(&record) => Ok(record),
+            _ => Err(self.gone(slot)),
         }
     }
 

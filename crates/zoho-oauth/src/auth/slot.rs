@@ -206,6 +206,15 @@ impl Slot {
         known.center = hints.center.or_else(|| known.center.take());
     }
 
+    /// Whether `record` has this slot's id and belongs to another user.
+    ///
+    /// Our stores never give an id twice, but the official SDKs do, once the highest is deleted.
+    /// Who holds the old record must not get the new user's token.
+    pub(crate) fn is_of_another(&self, record: &OAuthToken) -> bool {
+        let known = lock(&self.hints);
+        known.user_name.is_some() && known.user_name != record.user_name
+    }
+
     pub(crate) fn memo(&self) -> Memo {
         lock(&self.memo).clone()
     }
@@ -291,8 +300,8 @@ impl Slot {
         let answer =
             tokio::time::timeout(LOOK_PATIENCE, shared.store.find_token_by_id(self.id)).await;
         let record = match answer {
-            Ok(Ok(Some(record))) => record,
-            Ok(Ok(None)) => return Err(shared.gone(self)),
+            Ok(Ok(Some(record))) if !self.is_of_another(&record) => record,
+            Ok(Ok(_)) => return Err(shared.gone(self)),
             failed => {
                 // A token that is good is served from memory while the store is away.
                 if let Ok(Err(error)) = failed {
@@ -306,7 +315,6 @@ impl Slot {
                 return Ok(Some(self.replace(Some(&old), kept).0));
             }
         };
-        shared.check_name(self, &record);
         let unchanged = record.access_token.as_ref() == Some(&old.token)
             && record.expiry_time == old.expires_at;
         let seen = if unchanged || old.unsaved {

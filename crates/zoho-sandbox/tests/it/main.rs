@@ -12,6 +12,7 @@ mod crm_query;
 mod crm_records;
 mod faults;
 mod limits;
+mod official_python;
 mod support;
 
 /// A module that is not listed above would not run.

@@ -1,0 +1,221 @@
+//! The official SDK in a process of its own, doing what it is told: see `driver.py`.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use zoho_oauth::{
+    AccessToken, ClientId, ClientSecret, GrantToken, OAuthToken, RefreshToken, Timestamp, TokenId,
+    UserName,
+};
+use zoho_sandbox::Sandbox;
+
+const DRIVER: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/official_python/driver.py"
+);
+/// A limit for what hangs, far above what anything takes.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The Python that has the SDK; none when these tests are left out by name.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the documented switches of these tests are environment variables"
+)]
+#[expect(
+    clippy::print_stdout,
+    reason = "what did not run must be seen in the test's output"
+)]
+fn interpreter() -> Option<String> {
+    let without = std::env::var("ZOHO_TEST_WITHOUT").unwrap_or_default();
+    if without.split(',').any(|word| word.trim() == "python") {
+        println!("NOT RUN: tests with the official Python SDK, left out by ZOHO_TEST_WITHOUT");
+        return None;
+    }
+    let path = std::env::var("ZOHO_TEST_PYTHON").unwrap_or_default();
+    assert!(
+        !path.is_empty(),
+        "ZOHO_TEST_PYTHON does not name a Python with zohocrmsdk8_0: run `cargo xtask test`, or \
+         set ZOHO_TEST_WITHOUT=python to leave the tests with the official SDK out"
+    );
+    Some(path)
+}
+
+/// How the Python store finds its next id.
+#[derive(Clone, Copy)]
+pub(super) enum NextId {
+    /// After the highest number.
+    Number,
+    /// After the highest text, as Zoho's sample does.
+    Text,
+}
+
+/// A Python process with the official SDK. It ends when this is dropped.
+pub(super) struct Python {
+    _child: Child,
+    stdin: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    _resources: TempDir,
+}
+
+impl Python {
+    /// Starts one that knows the sandbox; `None` when these tests are left out by name.
+    pub(super) fn start(sandbox: &Sandbox) -> Option<Self> {
+        let resources = tempfile::tempdir().unwrap();
+        let mut child = Command::new(interpreter()?)
+            // UTF-8 whatever the locale, and no compiled files in the source folder.
+            .args(["-X", "utf8", "-B", DRIVER])
+            .env("ZOHO_ACCOUNTS_URL", sandbox.accounts_url())
+            .env("ZOHO_API_URL", sandbox.api_url())
+            .env("ZOHO_RESOURCES", resources.path())
+            // The sandbox is on this machine; the SDK would use a proxy of the environment.
+            .env("NO_PROXY", "127.0.0.1")
+            .env("no_proxy", "127.0.0.1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the Python of ZOHO_TEST_PYTHON starts");
+        let stdin = child.stdin.take().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        Some(Self {
+            _child: child,
+            stdin,
+            answers,
+            _resources: resources,
+        })
+    }
+
+    /// Asks for something that can fail.
+    async fn try_ask(&mut self, request: Value) -> Result<Value, String> {
+        let line = format!("{request}\n");
+        self.stdin.write_all(line.as_bytes()).await.unwrap();
+        let answer = tokio::time::timeout(PATIENCE, self.answers.next_line()).await;
+        let answer = answer.expect("Python answers in time").unwrap();
+        let answer = answer.expect("Python goes on running; see its error output");
+        let mut answer: Value = serde_json::from_str(&answer).unwrap();
+        match answer.get_mut("error") {
+            Some(Value::String(error)) => Err(std::mem::take(error)),
+            _ => Ok(answer["ok"].take()),
+        }
+    }
+
+    async fn ask(&mut self, request: Value) -> Value {
+        // The error holds the SDK's code and message. The answer might hold tokens.
+        match self.try_ask(request).await {
+            Ok(answer) => answer,
+            Err(error) => panic!("the official SDK failed: {error}"),
+        }
+    }
+
+    pub(super) async fn open_file(&mut self, path: &Path) {
+        self.ask(json!(["open_file", path])).await;
+    }
+
+    pub(super) async fn open_sqlite(&mut self, path: &Path, next_id: NextId) {
+        let next_id = match next_id {
+            NextId::Number => "number",
+            NextId::Text => "text",
+        };
+        self.ask(json!(["open_sqlite", path, next_id])).await;
+    }
+
+    /// Closes the database; the next thing must be to open a store.
+    pub(super) async fn close_sqlite(&mut self) {
+        self.ask(json!(["close"])).await;
+    }
+
+    /// All tokens of the store, by id.
+    pub(super) async fn tokens(&mut self) -> Vec<OAuthToken> {
+        let answer = self.ask(json!(["get_tokens"])).await;
+        let mut tokens: Vec<_> = answer.as_array().unwrap().iter().map(decode).collect();
+        tokens.sort_by_key(|token| token.id);
+        tokens
+    }
+
+    pub(super) async fn find(&mut self, partial: &OAuthToken) -> Option<OAuthToken> {
+        let answer = self.ask(json!(["find_token", encode(partial)])).await;
+        (!answer.is_null()).then(|| decode(&answer))
+    }
+
+    pub(super) async fn find_by_id(&mut self, id: TokenId) -> Result<OAuthToken, String> {
+        let request = json!(["find_token_by_id", id.to_string()]);
+        self.try_ask(request).await.map(|answer| decode(&answer))
+    }
+
+    pub(super) async fn try_save(&mut self, token: &OAuthToken) -> Result<TokenId, String> {
+        let answer = self.try_ask(json!(["save_token", encode(token)])).await?;
+        Ok(answer.as_str().unwrap().parse().unwrap())
+    }
+
+    pub(super) async fn save(&mut self, token: &OAuthToken) -> TokenId {
+        match self.try_save(token).await {
+            Ok(id) => id,
+            Err(error) => panic!("the official SDK failed: {error}"),
+        }
+    }
+
+    pub(super) async fn delete(&mut self, id: TokenId) {
+        self.ask(json!(["delete_token", id.to_string()])).await;
+    }
+
+    /// Starts the SDK anew, as an application does, from this token and the store.
+    pub(super) async fn initialize(&mut self, token: &OAuthToken) {
+        self.ask(json!(["initialize", encode(token)])).await;
+    }
+
+    /// Reads a page of leads and returns how many there are on it.
+    pub(super) async fn leads(&mut self) -> u64 {
+        self.ask(json!(["leads"])).await.as_u64().unwrap()
+    }
+}
+
+/// The ten fields as the SDK has them: text or none.
+fn encode(token: &OAuthToken) -> [Option<String>; 10] {
+    let text = |value: Option<&str>| value.map(str::to_owned);
+    [
+        token.id.map(|id| id.to_string()),
+        text(token.user_name.as_ref().map(UserName::as_str)),
+        text(token.client_id.as_ref().map(ClientId::as_str)),
+        text((token.client_secret.as_ref()).map(ClientSecret::expose_secret)),
+        text((token.refresh_token.as_ref()).map(RefreshToken::expose_secret)),
+        text(token.access_token.as_ref().map(AccessToken::expose_secret)),
+        text(token.grant_token.as_ref().map(GrantToken::expose_secret)),
+        token.expiry_time.map(|at| at.to_string()),
+        token.redirect_url.clone(),
+        token.api_domain.clone(),
+    ]
+}
+
+fn decode(fields: &Value) -> OAuthToken {
+    // Anything but text or none, a number say, would be something the SDK itself cannot use.
+    let fields: [Option<String>; 10] = serde_json::from_value(fields.clone()).unwrap();
+    let [
+        id,
+        user,
+        client,
+        secret,
+        refresh,
+        access,
+        grant,
+        expiry,
+        redirect,
+        domain,
+    ] = fields;
+    let mut token = OAuthToken::new();
+    token.id = id.map(|text| text.parse().unwrap());
+    token.user_name = user.map(|text| UserName::new(text).unwrap());
+    token.client_id = client.map(|text| ClientId::new(text).unwrap());
+    token.client_secret = secret.map(|text| ClientSecret::new(text).unwrap());
+    token.refresh_token = refresh.map(|text| RefreshToken::new(text).unwrap());
+    token.access_token = access.map(|text| AccessToken::new(text).unwrap());
+    token.grant_token = grant.map(|text| GrantToken::new(text).unwrap());
+    token.expiry_time = expiry.map(|text| Timestamp::from_millis(text.parse().unwrap()));
+    token.redirect_url = redirect;
+    token.api_domain = domain;
+    token
+}
