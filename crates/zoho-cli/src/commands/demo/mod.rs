@@ -112,7 +112,7 @@ async fn tell(story: &mut Story, stage: &Stage, keep: bool) -> Result<Report> {
     let restart = parts::start_again(stage, &user, leads.read_afterwards).await?;
     story.check(restart.claims())?;
     story.tell(match restart.refreshes {
-        0 => "The access token in the file was still good; Zoho was asked for nothing.",
+        0 => "The access token in the file was still good, and was used.",
         _ => "The access token in the file had ended; the refresh token beside it got a new one.",
     })?;
 
