@@ -6,13 +6,10 @@ mod auth;
 mod auth_reused_ids;
 mod auth_store;
 mod file_store;
-mod file_store;
-mod kit;
 mod kit;
 mod official_python;
 mod processes;
 mod redaction;
-#[cfg(feature = "sqlite")]
 mod sqlite_store;
 mod stores;
 mod support;
