@@ -105,3 +105,9 @@ pub use value::RecordId;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The example of the repository's README compiles. It is above this crate, so only a checkout
+/// has it.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod readme {}

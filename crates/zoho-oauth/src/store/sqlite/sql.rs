@@ -3,21 +3,10 @@
 use crate::error::{Error, Result};
 use crate::query::{Criterion, TokenQuery};
 use crate::store::table::{Identity, Naming};
-use crate::token::{ClientId, TokenId};
+use crate::token::{ClientId, OAuthToken, TokenId};
 
 /// The official columns, in the official order. All statements name them in this order.
-pub(super) const COLUMNS: [&str; 10] = [
-    "id",
-    "user_name",
-    "client_id",
-    "client_secret",
-    "refresh_token",
-    "access_token",
-    "grant_token",
-    "expiry_time",
-    "redirect_url",
-    "api_domain",
-];
+pub(super) const COLUMNS: [&str; 10] = OAuthToken::FIELDS;
 
 /// An id as a number. Always written like this, since an index serves exactly this expression;
 /// the official column is text, in which 10 comes before 9.
