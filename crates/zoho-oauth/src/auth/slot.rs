@@ -32,13 +32,16 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Access(pub(crate) Arc<Issued>);
 
+/// In this order in memory: the hot path then reads `quick_until` from the cache line that the
+/// reference count of its `Arc` is on.
 #[derive(Clone)]
+#[repr(C)]
 pub(crate) struct Issued {
+    /// Until then it is handed out without a further look: the earliest of the moments below.
+    quick_until: Timestamp,
     pub(crate) token: AccessToken,
     api_domain: Option<String>,
     expires_at: Option<Timestamp>,
-    /// Until then it is handed out without a further look: the earliest of the moments below.
-    quick_until: Timestamp,
     /// From then on the store is asked whether the record is still there.
     recheck_at: Timestamp,
     /// From then on it is refreshed in the background.
