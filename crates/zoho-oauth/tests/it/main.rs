@@ -4,6 +4,7 @@
 mod accounts;
 mod auth;
 mod auth_store;
+mod defects;
 mod file_store;
 mod kit;
 mod processes;
