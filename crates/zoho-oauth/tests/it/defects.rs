@@ -68,21 +68,18 @@ impl Kept {
 
     /// Opens the store once more, as another process would.
     async fn open(&self) -> Arc<dyn TokenStore> {
-        open(self.name, &self.path).await
+        open(self.name, &self.path, Duration::from_mins(1)).await
     }
 }
 
-async fn open(name: &str, path: &Path) -> Arc<dyn TokenStore> {
-    let patience = Duration::from_millis(30);
-    match name {
-        "file" => {
-            let store = FileStore::builder(path).lock_timeout(patience);
-            Arc::new(store.open().await.unwrap())
-        }
-        _ => {
-            let store = SqliteStore::builder().busy_timeout(patience);
-            Arc::new(store.open(path).unwrap())
-        }
+/// Opens a store that waits for others as long as `patience`.
+async fn open(name: &str, path: &Path, patience: Duration) -> Arc<dyn TokenStore> {
+    if name == "file" {
+        let store = FileStore::builder(path).lock_timeout(patience);
+        Arc::new(store.open().await.unwrap())
+    } else {
+        let store = SqliteStore::builder().busy_timeout(patience);
+        Arc::new(store.open(path).unwrap())
     }
 }
 
@@ -112,7 +109,7 @@ fn saver() {
     let waiting = std::thread::spawn(|| std::io::stdin().lines().count());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = open(&name, path.as_ref()).await;
+        let store = open(&name, path.as_ref(), Duration::from_mins(1)).await;
         for number in 0_usize.. {
             if waiting.is_finished() {
                 break;
@@ -197,7 +194,7 @@ impl Obstacle {
 async fn a_login_that_a_locked_store_cannot_keep_is_not_lost() {
     for kept in Kept::all() {
         let sandbox = sandbox().await;
-        let store = kept.open().await;
+        let store = open(kept.name, &kept.path, Duration::from_millis(30)).await;
         let auth = authenticator(&sandbox, Arc::clone(&store));
         let obstacle = Obstacle::new(&kept);
         let credential = grant(&sandbox);

@@ -12,3 +12,4 @@ mod redaction;
 mod sqlite_store;
 mod stores;
 mod support;
+mod troubleshooting;
