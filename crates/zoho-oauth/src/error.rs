@@ -47,7 +47,7 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $kind:ident, $transient:literal, $remedy:literal;)*) => {
         /// The stable name of an error: [`as_str`](Self::as_str) never changes its meaning.
         ///
-        /// The troubleshooting section of the README is keyed by these.
+        /// `docs/troubleshooting.md` has an entry for each, with the texts that people see.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {
@@ -178,9 +178,9 @@ codes! {
     UnexpectedAnswer = "unexpected_answer", Protocol, false,
         "Check that the address is Zoho's; if it is, please report the code.";
 
-    /// This store or this server cannot do that.
+    /// This store, this record or this server cannot do that.
     Unsupported = "unsupported", Unsupported, false,
-        "See the documentation of this store.";
+        "See the documentation of the call: it says what it needs, and what to call instead.";
 
     /// A mistake in this library.
     Internal = "internal", Internal, false,

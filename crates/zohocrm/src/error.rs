@@ -38,6 +38,8 @@ pub enum ErrorKind {
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $kind:ident, $transient:literal, $remedy:literal;)*) => {
         /// The stable name of an error: [`as_str`](Self::as_str) never changes its meaning.
+        ///
+        /// `docs/troubleshooting.md` has an entry for each, with the texts that people see.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {

@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
 use crate::data_center::{DataCenter, DataCenters};
 use crate::error::{Error, ErrorCode, Result};
+use crate::query::TokenQuery;
 use crate::secret::Fingerprint;
 use crate::store::TokenStore;
 use crate::token::{OAuthToken, TokenId, UserName};
@@ -110,6 +111,16 @@ impl Shared {
     pub(crate) fn tell(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.events.send(event);
+    }
+
+    /// Returns the query for what is stored of a user: of the authenticator's own client, if it was
+    /// given one.
+    pub(crate) fn query_of(&self, name: &UserName) -> TokenQuery {
+        let query = TokenQuery::user_name(name.clone());
+        match &self.client {
+            Some(client) => query.with_client(client.id.clone()),
+            None => query,
+        }
     }
 
     /// Returns the data center of a record: by its API domain, else as the login said, else the

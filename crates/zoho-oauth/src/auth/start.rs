@@ -11,6 +11,7 @@ use super::slot::{Hints, Slot};
 use crate::accounts::TokenAnswer;
 use crate::clock::Timestamp;
 use crate::credential::{AccessCredential, Credential, GrantCredential, RefreshCredential};
+use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::secret::Fingerprint;
@@ -42,11 +43,7 @@ async fn stored(shared: &Shared, id: TokenId) -> Result<Arc<Slot>> {
 }
 
 async fn user(shared: &Shared, name: &UserName) -> Result<Arc<Slot>> {
-    let mut query = TokenQuery::user_name(name.clone());
-    if let Some(client) = &shared.client {
-        query = query.with_client(client.id.clone());
-    }
-    match shared.store.find_token(&query).await? {
+    match shared.store.find_token(&shared.query_of(name)).await? {
         Some(record) => shared.slot_of(&record, Hints::default()),
         None => Err(Error::new(
             ErrorCode::LoginRequired,
@@ -60,10 +57,7 @@ async fn bare_access(shared: &Shared, access: AccessCredential) -> Result<Arc<Sl
     let mut found = shared.store.find_token(&query).await?;
     if let (None, Some(name)) = (&found, &access.user_name) {
         // What is stored for the user outlives the caller's access token, if it can be renewed.
-        let by_name = shared
-            .store
-            .find_token(&TokenQuery::user_name(name.clone()))
-            .await?;
+        let by_name = shared.store.find_token(&shared.query_of(name)).await?;
         found = by_name.filter(|record| record.refresh_token.is_some());
     }
     if let Some(record) = found {
@@ -146,10 +140,19 @@ impl Login {
         record
     }
 
+    /// The data center that the credential belongs to.
+    fn center<'a>(&'a self, shared: &'a Shared) -> &'a DataCenter {
+        let named = match self {
+            Self::Grant(grant) => grant.data_center.as_ref(),
+            Self::Refresh(refresh) => refresh.data_center.as_ref(),
+        };
+        named.unwrap_or(&shared.center)
+    }
+
     async fn ask(&self, shared: &Shared) -> Result<TokenAnswer> {
+        let center = self.center(shared);
         match self {
             Self::Grant(grant) => {
-                let center = grant.data_center.as_ref().unwrap_or(&shared.center);
                 let verifier = grant.code_verifier.as_ref();
                 shared
                     .accounts
@@ -157,7 +160,6 @@ impl Login {
                     .await
             }
             Self::Refresh(refresh) => {
-                let center = refresh.data_center.as_ref().unwrap_or(&shared.center);
                 let client = &refresh.client;
                 shared
                     .accounts
@@ -234,7 +236,8 @@ async fn begin(shared: &Shared, login: &Login, key: &Fingerprint) -> Result<Arc<
     if let Some(refresh_token) = answer.refresh_token {
         record.refresh_token = Some(refresh_token);
     }
-    if record.refresh_token.is_none() && !renewable(shared, &record).await? {
+    let center = login.center(shared);
+    if record.refresh_token.is_none() && !renewable(shared, &record, center).await? {
         return Err(Error::new(
             ErrorCode::RefreshTokenMissing,
             "Zoho issued an access token without a refresh token, so nothing was stored",
@@ -265,13 +268,19 @@ async fn begin(shared: &Shared, login: &Login, key: &Fingerprint) -> Result<Arc<
 }
 
 /// Whether the store has a refresh token for the login that `record` belongs to.
-async fn renewable(shared: &Shared, record: &OAuthToken) -> Result<bool> {
+///
+/// One of another data center is of no use: the row would join a token of one center to the
+/// address of another.
+async fn renewable(shared: &Shared, record: &OAuthToken, center: &DataCenter) -> Result<bool> {
     let (Some(name), Some(client)) = (&record.user_name, &record.client_id) else {
         return Ok(false);
     };
     let query = TokenQuery::user_name(name.clone()).with_client(client.clone());
     let stored = shared.store.find_token(&query).await?;
-    Ok(stored.is_some_and(|stored| stored.refresh_token.is_some()))
+    Ok(stored.is_some_and(|stored| {
+        let at = shared.center_of(&stored, Some(center));
+        stored.refresh_token.is_some() && at.has_accounts_url(center.accounts_url())
+    }))
 }
 
 /// Saves the user's name, which may turn out to belong to a record that was there before.

@@ -13,6 +13,7 @@ mod redaction;
 mod refused;
 mod requests;
 mod support;
+mod troubleshooting;
 mod wire;
 mod writes;
 

@@ -63,8 +63,15 @@ fn prepare(
             give_to_owner(temporary.as_file(), &std::fs::metadata(folder.path())?);
         }
     }
-    temporary.as_file().sync_all()?;
+    sync(temporary.as_file())?;
     Ok(temporary)
+}
+
+/// Waits until `file` is on the disk. The one place for it, so that a test can see which files were.
+fn sync(file: &File) -> io::Result<()> {
+    #[cfg(all(test, unix))]
+    tests::note_sync(file);
+    file.sync_all()
 }
 
 #[cfg(unix)]
@@ -102,7 +109,7 @@ pub(super) fn sweep(folder: &LockFolder, lock: &str) -> io::Result<()> {
 pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(parent) = path.parent() {
-        return match File::open(parent)?.sync_all() {
+        return match sync(&File::open(parent)?) {
             // Some file systems know no such thing as a folder that is not on disk yet.
             Err(error)
                 if matches!(
@@ -149,7 +156,8 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::cell::RefCell;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 
@@ -181,6 +189,32 @@ mod tests {
         assert_eq!(mode(&target), 0o640);
         assert_eq!(std::fs::read(&target).unwrap(), b"two");
         assert_eq!(names(folder.path()), [""; 0]);
+    }
+
+    thread_local! {
+        static SYNCED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// Notes the inode: the temporary file keeps it when it becomes the target.
+    pub(super) fn note_sync(file: &File) {
+        let inode = file.metadata().unwrap().ino();
+        SYNCED.with_borrow_mut(|synced| synced.push(inode));
+    }
+
+    #[test]
+    fn the_content_and_then_the_name_are_synced() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = LockFolder::open(place.path().join("side")).unwrap();
+        let target = place.path().join("file");
+        let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+        create(&folder, "write", &target, b"one").unwrap();
+        let both = [inode(&target), inode(place.path())];
+        assert_eq!(SYNCED.take(), both);
+
+        replace(&folder, "write", &target, b"two", None).unwrap();
+        let after = [inode(&target), inode(place.path())];
+        assert_ne!(after, both, "a new file took the place of the old one");
+        assert_eq!(SYNCED.take(), after);
     }
 
     #[test]

@@ -124,7 +124,10 @@ fn cannot_open(path: Option<&Path>, cause: ffi::Error) -> Error {
             Some(Err(error)) => return os_fault(path, error),
             _ => Error::new(
                 ErrorCode::StorePermission,
-                not_allowed(&format!("{} or its folder", name(Some(path)))),
+                format!(
+                    "this process may not open {}, or not write in its folder",
+                    name(Some(path))
+                ),
             ),
         },
     };
