@@ -81,16 +81,13 @@ fn by_user(criterion: &mut Criterion) {
         });
     });
     let mut place = 0;
-    group.bench_function(
-        "baseline:map and lock",
-        |bencher| {
-            bencher.iter(|| {
-                place = (place + step) % USERS;
-                let map = map.read().expect("no panic");
-                black_box(map.get(&names[place]).map(Arc::clone))
-            });
-        },
-    );
+    group.bench_function("baseline:map and lock", |bencher| {
+        bencher.iter(|| {
+            place = (place + step) % USERS;
+            let map = map.read().expect("no panic");
+            black_box(map.get(&names[place]).map(Arc::clone))
+        });
+    });
     group.finish();
 }
 

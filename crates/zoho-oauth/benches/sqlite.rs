@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 use tempfile::TempDir;
@@ -179,14 +179,14 @@ fn find(criterion: &mut Criterion, runtime: &Runtime, place: &Place) {
 
     let by_user = format!("{SELECT} WHERE user_name = ?1 ORDER BY CAST(id AS INTEGER) LIMIT 1");
     let mut group = criterion.benchmark_group(format!("sqlite/find by user/{rows}"));
-    group.bench_function(BenchmarkId::from_parameter("ours"), |bencher| {
+    group.bench_function("ours", |bencher| {
         bencher.to_async(runtime).iter(|| async {
             let name = UserName::new(user(place.next())).unwrap();
             let query = TokenQuery::user_name(name);
             black_box(store.find_token(&query).await.unwrap().unwrap())
         });
     });
-    group.bench_function(BenchmarkId::from_parameter("baseline"), |bencher| {
+    group.bench_function("baseline:rusqlite", |bencher| {
         bencher.iter(|| {
             let name = user(place.next());
             black_box(first(&connection, &by_user, [name]).unwrap())
@@ -196,13 +196,13 @@ fn find(criterion: &mut Criterion, runtime: &Runtime, place: &Place) {
 
     let by_id = format!("{SELECT} WHERE CAST(id AS INTEGER) = ?1 LIMIT 1");
     let mut group = criterion.benchmark_group(format!("sqlite/find by id/{rows}"));
-    group.bench_function(BenchmarkId::from_parameter("ours"), |bencher| {
+    group.bench_function("ours", |bencher| {
         bencher.to_async(runtime).iter(|| async {
             let id = TokenId::new(place.next()).unwrap();
             black_box(store.find_token_by_id(id).await.unwrap().unwrap())
         });
     });
-    group.bench_function(BenchmarkId::from_parameter("baseline"), |bencher| {
+    group.bench_function("baseline:rusqlite", |bencher| {
         bencher.iter(|| {
             let id = place.next().cast_signed();
             black_box(first(&connection, &by_id, [id]).unwrap())
@@ -235,19 +235,19 @@ fn saves(criterion: &mut Criterion, runtime: &Runtime, place: &Place) {
     let bare = |token: &OAuthToken| save(&connection, &by_login, &twins, update, token);
 
     let mut group = criterion.benchmark_group(format!("sqlite/save/{rows}"));
-    group.bench_function(BenchmarkId::from_parameter("ours"), |bencher| {
+    group.bench_function("ours", |bencher| {
         bencher
             .to_async(runtime)
             .iter(|| async { store.save_token(&place.token()).await.unwrap() });
     });
-    group.bench_function(BenchmarkId::from_parameter("baseline"), |bencher| {
+    group.bench_function("baseline:rusqlite", |bencher| {
         bencher.iter(|| bare(&place.token()));
     });
     group.finish();
 
     // Eight tasks that save at once share commits; whoever uses rusqlite by itself waits in turn.
     let mut group = criterion.benchmark_group(format!("sqlite/eight saves at once/{rows}"));
-    group.bench_function(BenchmarkId::from_parameter("ours"), |bencher| {
+    group.bench_function("ours", |bencher| {
         bencher.to_async(runtime).iter(|| async {
             let saves = [(); 8].map(|()| {
                 let (store, token) = (store.clone(), place.token());
@@ -258,7 +258,7 @@ fn saves(criterion: &mut Criterion, runtime: &Runtime, place: &Place) {
             }
         });
     });
-    group.bench_function(BenchmarkId::from_parameter("baseline"), |bencher| {
+    group.bench_function("baseline:rusqlite", |bencher| {
         bencher.iter(|| (0..8).for_each(|_| bare(&place.token())));
     });
     group.finish();
