@@ -128,9 +128,16 @@ pub struct Verdict {
 }
 
 impl Memo {
-    /// Returns whether there is nothing to remember.
+    /// Returns whether there is nothing to remember, of whichever credential.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.latest().is_none()
+    }
+
+    /// Returns the latest moment of which anything is remembered; `None` if nothing is.
+    pub fn latest(&self) -> Option<Timestamp> {
+        let minted = self.minted_at.iter().copied();
+        let judged = self.verdict.iter().map(|verdict| verdict.at);
+        minted.chain(judged).chain(self.wait_until).max()
     }
 
     /// Returns the memo as far as it speaks of `credential`, without what is over by `now`.
@@ -169,7 +176,8 @@ impl Memo {
         window: Duration,
     ) -> Option<Timestamp> {
         let recent = self.minted_at.len();
-        let over = recent.checked_sub(budget)?;
+        // A budget of none would mean to wait for ever.
+        let over = recent.checked_sub(budget.max(1))?;
         let free_at = self.minted_at.get(over)?.after(window);
         (free_at > now).then_some(free_at)
     }
@@ -226,6 +234,19 @@ mod tests {
         assert_eq!(memo.budget_wait(3, at(40), WINDOW), Some(at(610)));
         assert_eq!(memo.budget_wait(2, at(40), WINDOW), Some(at(620)));
         assert_eq!(memo.budget_wait(3, at(611), WINDOW), None);
+    }
+
+    #[test]
+    fn a_memo_with_nothing_but_a_credential_is_empty() {
+        assert!(memo(&[]).is_empty());
+        assert!(!memo(&[1]).is_empty());
+        assert_eq!(memo(&[1, 7]).latest(), Some(at(7)));
+    }
+
+    #[test]
+    fn a_budget_of_none_is_one() {
+        assert_eq!(memo(&[]).budget_wait(0, at(40), WINDOW), None);
+        assert_eq!(memo(&[10]).budget_wait(0, at(40), WINDOW), Some(at(610)));
     }
 
     #[test]
