@@ -10,26 +10,37 @@
 //!    other processes, read the store again, decide, ask Zoho, **save**, and only then hand out.
 //!
 //! `decide` holds the decisions as a pure function; `slot` what this process knows about a record;
-//! `refresh` and `start` the steps that do I/O. Needs a tokio runtime.
+//! `look`, `refresh`, `keep`, `start` and `login` the steps that do I/O; `turn` and `memory` what
+//! processes agree on.
+//!
+//! Needs a tokio runtime that is driven for as long as the authenticator is used: a refresh in the
+//! background stands still, with its lock held, while a `current_thread` runtime is not inside
+//! `block_on`.
 
+mod access;
 mod decide;
 mod event;
+mod keep;
+mod login;
+mod look;
+mod memory;
 mod policy;
 mod refresh;
 mod session;
 mod shared;
 mod slot;
 mod start;
+mod turn;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::broadcast;
 
+pub use access::Access;
 pub use event::Event;
 pub use policy::RefreshPolicy;
 pub use session::Session;
-pub use slot::Access;
 
 use crate::accounts::AccountsClient;
 use crate::credential::{Credential, OAuthClient};
@@ -149,10 +160,9 @@ impl Authenticator {
     pub async fn delete(&self, id: TokenId) -> Result<bool> {
         let deleted = self.shared.store.delete_token(id).await?;
         let slot = self.shared.slots.pin().get(&id).map(Arc::clone);
-        if let Some(slot) = slot {
-            self.shared.forget(&slot);
-        }
-        if deleted {
+        // A refresh that was under way may have noticed, and said so.
+        let is_first = slot.is_none_or(|slot| self.shared.forget(&slot));
+        if deleted && is_first {
             self.shared.tell(Event::Deleted { id });
         }
         Ok(deleted)
@@ -263,6 +273,8 @@ impl AuthenticatorBuilder {
                 slots: papaya::HashMap::new(),
                 users: papaya::HashMap::new(),
                 starts: Mutex::default(),
+                attempts: memory::Attempts::default(),
+                lines: turn::Lines::default(),
             }),
         })
     }

@@ -140,6 +140,23 @@ impl Memo {
         minted.chain(judged).chain(self.wait_until).max()
     }
 
+    /// Puts two memos of one credential together. A mint that both know of counts once, and two in
+    /// one millisecond are two.
+    #[must_use]
+    pub(crate) fn joined(mut self, other: Self) -> Self {
+        let mut known = self.minted_at.clone();
+        for at in other.minted_at {
+            match known.iter().position(|&there| there == at) {
+                Some(index) => drop(known.swap_remove(index)),
+                None => self.minted_at.push(at),
+            }
+        }
+        self.minted_at.sort_unstable();
+        self.verdict = self.verdict.or(other.verdict);
+        self.wait_until = self.wait_until.max(other.wait_until);
+        self
+    }
+
     /// Returns the memo as far as it speaks of `credential`, without what is over by `now`.
     ///
     /// Mints count for `window`, a wait ends by itself, a verdict stands.
@@ -234,6 +251,17 @@ mod tests {
         assert_eq!(memo.budget_wait(3, at(40), WINDOW), Some(at(610)));
         assert_eq!(memo.budget_wait(2, at(40), WINDOW), Some(at(620)));
         assert_eq!(memo.budget_wait(3, at(611), WINDOW), None);
+    }
+
+    #[test]
+    fn memos_are_joined_without_counting_twice() {
+        let one = memo(&[10, 10, 20]);
+        let mut other = memo(&[10, 30]);
+        other.wait_until = Some(at(40));
+        let joined = one.clone().joined(other.clone());
+        assert_eq!(joined.minted_at, memo(&[10, 10, 20, 30]).minted_at);
+        assert_eq!(joined.wait_until, Some(at(40)));
+        assert_eq!(other.joined(one), joined);
     }
 
     #[test]

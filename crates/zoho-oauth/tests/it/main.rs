@@ -3,8 +3,11 @@
 
 mod accounts;
 mod auth;
+mod auth_limits;
+mod auth_races;
 mod auth_store;
 mod file_store;
+mod hooks;
 mod kit;
 mod processes;
 mod redaction;
