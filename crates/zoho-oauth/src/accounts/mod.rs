@@ -80,11 +80,6 @@ impl AccountsClient {
         })
     }
 
-    /// The longest that one request can take.
-    pub(crate) fn timeout(&self) -> Duration {
-        self.http.timeout()
-    }
-
     /// Exchanges a grant token for tokens (RFC 6749 section 4.1.3).
     ///
     /// `verifier` belongs to the challenge of the authorization request, if it had one; the

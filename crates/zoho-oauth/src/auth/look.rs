@@ -14,18 +14,17 @@ use crate::error::Result;
 /// How long the store may take to say whether a good token is still there.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Asks the store whether the record is still there, while `old` is good by its time.
+/// Asks the store whether the record is still there, while the token in hand is good by its time.
 ///
 /// `None` when the record's token must be renewed first. One caller asks for all. It does so in a
 /// task of its own: callers who go away early, one after the other, would never get to an answer.
-pub(super) async fn look(
-    slot: &Arc<Slot>,
-    shared: &Arc<Shared>,
-    old: Arc<Issued>,
-) -> Result<Option<Arc<Issued>>> {
+pub(super) async fn look(slot: &Arc<Slot>, shared: &Arc<Shared>) -> Result<Option<Arc<Issued>>> {
     let only_one = Arc::clone(&slot.look).lock_owned().await;
     let now = Timestamp::now();
-    let old = slot.in_hand().unwrap_or(old);
+    // Taken away while this caller waited: the refresh says why.
+    let Some(old) = slot.in_hand() else {
+        return Ok(None);
+    };
     if old.is_confirmed(now) {
         return Ok(Some(old).filter(|issued| issued.is_usable(now)));
     }

@@ -175,13 +175,13 @@ async fn renew(
         let now = Timestamp::now();
         let is_spent = (policy.mint_budget)
             .is_some_and(|most| memo.budget_wait(most, now, policy.window).is_some());
-        // Others wait for this to end, and not for longer than `patience`.
-        let would_take = began.elapsed() + pause + shared.accounts.timeout();
+        // Others wait for this to end. A last request may take twice as long as all before it.
+        let is_long = began.elapsed() + pause > policy.patience / 3;
         let again = error.kind() == ErrorKind::Network
             && attempt < policy.attempts
             && !is_spent
             && error.retry_after().is_none_or(|wait| wait <= pause)
-            && would_take <= policy.patience;
+            && !is_long;
         if !again {
             memory.remember(&memo).await;
             return Err(error);

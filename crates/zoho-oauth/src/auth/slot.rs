@@ -238,7 +238,7 @@ impl Slot {
             let issued = if issued.is_confirmed(now) {
                 Some(issued)
             } else {
-                super::look::look(self, shared, issued).await?
+                super::look::look(self, shared).await?
             };
             if let Some(issued) = issued {
                 if Timestamp::now() >= issued.refresh_at {

@@ -7,31 +7,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use zoho_oauth::{
-    AccessToken, Authenticator, ClientId, Credential, ErrorCode, Event, GrantToken, ListStore,
-    OAuthClient, OAuthToken, RefreshPolicy, RefreshToken, TokenStore,
+    Authenticator, Credential, ErrorCode, Event, GrantToken, ListStore, RefreshPolicy, TokenStore,
 };
 use zoho_sandbox::{Endpoint, Fault};
 
 use crate::hooks::{HookStore, OneLock, Step, out_of_order};
 use crate::support::{
-    SCOPES, authenticator, builder, center, client, expired, in_seconds, logged_in, no_memory,
-    refreshes, sandbox, user,
+    SCOPES, authenticator, builder, center, client, expired, good, logged_in, no_memory, refreshes,
+    sandbox, user,
 };
-
-fn access(token: &str) -> AccessToken {
-    AccessToken::new(token).unwrap()
-}
-
-/// A login that is good for an hour and was never at the sandbox.
-fn good(name: &str, client: &str) -> OAuthToken {
-    let mut token = OAuthToken::new();
-    token.user_name = Some(user(name));
-    token.client_id = ClientId::new(client).ok();
-    token.access_token = AccessToken::new(format!("1000.{name}.{client}")).ok();
-    token.refresh_token = RefreshToken::new(format!("1000.refresh.{name}.{client}")).ok();
-    token.expiry_time = Some(in_seconds(3600));
-    token
-}
 
 #[tokio::test(start_paused = true)]
 async fn callers_do_not_queue_up_behind_a_store_that_hangs() {
@@ -68,76 +52,6 @@ async fn a_caller_that_gives_up_early_does_not_keep_the_store_from_being_asked()
     assert!(impatient.await.is_err());
     open.send(true).unwrap();
     was_asked.recv().await.unwrap();
-}
-
-/// Defect 17, by another door: without a client of its own, the authenticator must answer a
-/// question by name as the store does, whatever was asked before.
-#[tokio::test]
-async fn the_answer_by_name_does_not_depend_on_what_was_asked_before() {
-    let auth = Authenticator::builder(ListStore::new()).build().unwrap();
-    let (one, other) = (good("ann", "one"), good("ann", "other"));
-    auth.store().save_token(&one).await.unwrap();
-    let id = auth.store().save_token(&other).await.unwrap();
-    for _ in 0..2 {
-        let by_name = auth.access_token(&user("ann")).await.unwrap();
-        assert_eq!(Some(by_name.token()), one.access_token.as_ref());
-        let session = auth.session(id).await.unwrap();
-        let by_id = session.access_token().await.unwrap();
-        assert_eq!(Some(by_id.token()), other.access_token.as_ref());
-    }
-}
-
-fn of_client(store: impl TokenStore, id: &str) -> Authenticator {
-    let client = OAuthClient::new(id, "secret").unwrap();
-    let builder = Authenticator::builder(store).client(client);
-    builder.build().unwrap()
-}
-
-#[tokio::test]
-async fn a_bare_access_token_does_not_lead_to_another_clients_login() {
-    let auth = of_client(ListStore::new(), "one");
-    let other = good("ann", "other");
-    auth.store().save_token(&other).await.unwrap();
-    let bare = Credential::access(access("1000.bare")).user_name(user("ann"));
-    let session = auth.session(bare).await.unwrap();
-    let handed = session.access_token().await.unwrap();
-    assert_eq!(handed.token(), &access("1000.bare"));
-}
-
-#[tokio::test]
-async fn a_new_bare_access_token_is_handed_out_at_once_and_found_by_name() {
-    let auth = of_client(ListStore::new(), "one");
-    for text in ["1000.first", "1000.second"] {
-        let bare = Credential::access(access(text)).user_name(user("ann"));
-        let session = auth.session(bare).await.unwrap();
-        let handed = session.access_token().await.unwrap();
-        assert_eq!(handed.token(), &access(text));
-        let by_name = auth.access_token(&user("ann")).await.unwrap();
-        assert_eq!(by_name.token(), &access(text));
-    }
-    // A login under the client of this authenticator comes before it, once there is one.
-    let login = good("ann", "one");
-    auth.store().save_token(&login).await.unwrap();
-    let by_name = auth.access_token(&user("ann")).await.unwrap();
-    assert_eq!(Some(by_name.token()), login.access_token.as_ref());
-}
-
-#[tokio::test]
-async fn a_credential_of_one_user_does_not_lead_to_the_record_of_another() {
-    let sandbox = sandbox().await;
-    let auth = authenticator(&sandbox, ListStore::new());
-    let ann = logged_in(&sandbox, "ann", 3600);
-    auth.store().save_token(&ann).await.unwrap();
-    let refresh = Credential::refresh(client(&sandbox), ann.refresh_token.unwrap());
-    let bare = Credential::access(ann.access_token.unwrap());
-    for (name, credential) in [
-        ("bob", Credential::from(refresh.user_name(user("bob")))),
-        ("cid", bare.user_name(user("cid")).into()),
-    ] {
-        let session = auth.session(credential).await.unwrap();
-        assert_eq!(session.user_name(), Some(user(name)));
-        auth.access_token(&user(name)).await.unwrap();
-    }
 }
 
 /// Defects 7 and 25: what the old login was given must not take the place of the new one's.
@@ -374,4 +288,46 @@ async fn an_answer_is_not_lost_when_the_store_cannot_be_asked_about_it() {
     let error = error.unwrap_err();
     assert_eq!(error.code(), ErrorCode::TokenNotSaved);
     assert!(error.unsaved_token().unwrap().access_token.is_some());
+}
+
+#[tokio::test]
+async fn a_store_that_panics_does_not_leave_callers_waiting() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    let session = auth.session(id).await.unwrap();
+    store.once_at(Step::FindById, || async { panic!("on purpose") });
+    let asked = (0..5).map(|_| session.access_token());
+    for answer in join_all(asked).await {
+        answer.unwrap();
+    }
+    assert_eq!(refreshes(&sandbox), 1);
+}
+
+/// A refresh may run on the runtime of whoever asked first, which may end before it.
+#[tokio::test]
+async fn a_runtime_that_ends_takes_its_refresh_with_it_and_not_its_waiters() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    let session = auth.session(id).await.unwrap();
+    let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
+    store.once_at(Step::FindById, move || async move {
+        begun.send(()).unwrap();
+        std::future::pending().await
+    });
+    let other = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let first = session.clone();
+    other.spawn(async move { first.access_token().await });
+    has_begun.recv().await.unwrap();
+    let waiting = tokio::spawn(async move { session.access_token().await });
+    tokio::task::yield_now().await;
+    other.shutdown_background();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(refreshes(&sandbox), 1);
 }

@@ -1,5 +1,6 @@
 //! A store into which a test reaches at any step, and an agreement that gives out one permit.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -146,6 +147,8 @@ pub(crate) struct OneLock(Arc<State>);
 struct State {
     held: AtomicBool,
     tries: AtomicUsize,
+    /// The keys that were refused since the last permit, and the most there ever were of them.
+    refused: Mutex<(HashSet<CoordinationKey>, usize)>,
     forgetful: AtomicBool,
     memos: Mutex<Vec<(CoordinationKey, Memo)>>,
 }
@@ -154,6 +157,11 @@ impl OneLock {
     /// How often somebody tried to get it.
     pub(crate) fn tries(&self) -> usize {
         self.0.tries.load(Ordering::SeqCst)
+    }
+
+    /// For how many keys at most it was tried in vain between two permits.
+    pub(crate) fn most_refused(&self) -> usize {
+        self.0.refused.lock().unwrap().1
     }
 
     /// From now on nothing new is remembered.
@@ -171,6 +179,13 @@ impl Coordination for OneLock {
     async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>> {
         self.0.tries.fetch_add(1, Ordering::SeqCst);
         let taken = self.0.held.swap(true, Ordering::SeqCst);
+        let (keys, most) = &mut *self.0.refused.lock().unwrap();
+        if taken {
+            keys.insert(key.clone());
+            *most = keys.len().max(*most);
+        } else {
+            keys.clear();
+        }
         Ok((!taken).then(|| {
             Box::new(OnePermit {
                 state: Arc::clone(&self.0),

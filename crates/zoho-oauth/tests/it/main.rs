@@ -4,6 +4,7 @@
 mod accounts;
 mod auth;
 mod auth_limits;
+mod auth_names;
 mod auth_races;
 mod auth_store;
 mod file_store;
