@@ -201,6 +201,7 @@ struct Inner {
     server_code: Option<String>,
     retry_at: Option<Timestamp>,
     unsaved: Option<OAuthToken>,
+    may_have_issued: bool,
     source: Option<Arc<dyn std::error::Error + Send + Sync + 'static>>,
 }
 
@@ -215,6 +216,7 @@ impl Error {
             server_code: None,
             retry_at: None,
             unsaved: None,
+            may_have_issued: false,
             source: None,
         }))
     }
@@ -246,6 +248,23 @@ impl Error {
 
     pub(crate) fn with_unsaved_token(self, token: OAuthToken) -> Self {
         self.with(|inner| inner.unsaved = Some(token))
+    }
+
+    pub(crate) fn without_unsaved_token(self) -> Self {
+        if self.0.unsaved.is_none() {
+            return self;
+        }
+        self.with(|inner| inner.unsaved = None)
+    }
+
+    /// Says that the server may have done what it was asked for: its answer was lost.
+    pub(crate) fn of_lost_answer(self) -> Self {
+        self.with(|inner| inner.may_have_issued = true)
+    }
+
+    /// Whether a token may have been issued although there is this error instead.
+    pub(crate) fn may_have_issued(&self) -> bool {
+        self.0.may_have_issued
     }
 
     /// Returns what the caller can do about it.
@@ -288,10 +307,13 @@ impl Error {
         self.0.retry_at
     }
 
-    /// Returns the token that Zoho issued and the store failed to keep.
+    /// Returns the token that Zoho issued and that is in no store.
     ///
-    /// Only for [`ErrorCode::TokenNotSaved`]. The grant token that it came from is spent, so
-    /// nothing but this record holds the new refresh token: save it as soon as the store is back.
+    /// With [`ErrorCode::TokenNotSaved`] the store failed. The grant token that it came from is
+    /// spent, so nothing but this record holds the new refresh token: save it as soon as the store
+    /// is back. With [`ErrorCode::RefreshTokenMissing`] there is only an access token, good for an
+    /// hour: enough to learn who the user is, and to save it beside the refresh token that may be
+    /// stored for him.
     pub fn unsaved_token(&self) -> Option<&OAuthToken> {
         self.0.unsaved.as_ref()
     }

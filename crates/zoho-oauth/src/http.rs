@@ -245,6 +245,7 @@ impl fmt::Debug for HttpClient {
 pub fn transport_error(what: &str, error: reqwest::Error) -> Error {
     // The URL of a request to the API may hold what a person searched for.
     let error = error.without_url();
+    let was_sent = !error.is_connect() && !error.is_builder();
     let (code, happened) = if error.is_timeout() {
         (ErrorCode::Timeout, "got no answer in time")
     } else if error.is_builder() {
@@ -254,7 +255,12 @@ pub fn transport_error(what: &str, error: reqwest::Error) -> Error {
     } else {
         (ErrorCode::Network, "lost its connection")
     };
-    Error::new(code, format!("{what} {happened}")).caused_by(error)
+    let error = Error::new(code, format!("{what} {happened}")).caused_by(error);
+    if was_sent {
+        error.of_lost_answer()
+    } else {
+        error
+    }
 }
 
 fn proxy(url: &str) -> Result<reqwest::Proxy> {

@@ -111,7 +111,8 @@ pub(super) fn classify(answer: &Answer, asked: &Asked<'_>) -> Result<TokenAnswer
         (_, Some(_)) => Err(unexpected(
             asked,
             "was answered with an access token and an error at once",
-        )),
+        )
+        .of_lost_answer()),
         (Said::Error(said), None) => Err(answer.refusal(asked, &said, &json)),
     }
 }
@@ -274,6 +275,13 @@ impl Answer {
                 self.status
             ),
         );
+        // Behind a status of success, and behind a gateway that gave up, Zoho may have done its
+        // work. Another failure is one before a token was issued.
+        let error = if self.status < 400 || matches!(self.status, 502 | 504) {
+            error.of_lost_answer()
+        } else {
+            error
+        };
         match self.wait() {
             Some(wait) => error.retry_at(self.sent_at.after(wait)),
             None => error,
@@ -312,7 +320,8 @@ fn tokens(
         return Err(unexpected(
             asked,
             "was answered with a token of characters that no token has",
-        ));
+        )
+        .of_lost_answer());
     }
     let life = life(&json);
     Ok(TokenAnswer {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::RefreshPolicy;
 use crate::clock::Timestamp;
-use crate::error::ErrorCode;
+use crate::error::{Error, ErrorCode};
 use crate::secret::{AccessToken, GrantToken, RefreshToken};
 use crate::store::Memo;
 use crate::token::OAuthToken;
@@ -32,10 +32,40 @@ pub(crate) enum Decision {
     Refresh(RefreshToken),
     /// Nothing was done with the grant token yet: exchange it.
     Exchange(GrantToken),
+    /// Zoho must not be asked.
+    Stop(Stop),
+}
+
+/// Why Zoho must not be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
     /// Ask nobody before this moment.
     Wait(Timestamp, ErrorCode),
     /// Only a person can help. With the server's code, where it gave one.
     Login(ErrorCode, Option<String>),
+}
+
+impl Stop {
+    /// Says so to the caller; `what` is what he asked about.
+    pub(crate) fn into_error(self, what: &str) -> Error {
+        match self {
+            Self::Wait(until, code) => {
+                let message = match code {
+                    ErrorCode::MintBudget => "the budget of new access tokens is spent",
+                    _ => "Zoho throttles new access tokens",
+                };
+                Error::new(code, format!("{message} for {what}")).retry_at(until)
+            }
+            Self::Login(code, server_code) => {
+                let message = format!("no new access token can be made for {what}");
+                let error = Error::new(code, message);
+                match server_code {
+                    Some(server_code) => error.with_server_code(server_code),
+                    None => error,
+                }
+            }
+        }
+    }
 }
 
 /// When the stored access token is to be refreshed, and until when it can be used.
@@ -116,30 +146,48 @@ pub(crate) fn decide(
         return Decision::Use;
     }
     // From here on a refresh is due; whatever stands against it, a usable token is still usable.
-    let or_use = |decision| if usable { Decision::Use } else { decision };
+    let or_use = |stop| {
+        if usable {
+            Decision::Use
+        } else {
+            Decision::Stop(stop)
+        }
+    };
 
     let Some(refresh_token) = &record.refresh_token else {
         return match (&record.access_token, &record.grant_token) {
-            (None, Some(grant)) => Decision::Exchange(grant.clone()),
-            (None, None) => Decision::Login(ErrorCode::LoginRequired, None),
-            (Some(_), _) => or_use(Decision::Login(ErrorCode::AccessTokenEnded, None)),
+            (None, Some(grant)) => match standing(memo, None, now, policy) {
+                Some(stop) => Decision::Stop(stop),
+                None => Decision::Exchange(grant.clone()),
+            },
+            (None, None) => Decision::Stop(Stop::Login(ErrorCode::LoginRequired, None)),
+            (Some(_), _) => or_use(Stop::Login(ErrorCode::AccessTokenEnded, None)),
         };
     };
+    let extra = if forced { policy.forced_extra } else { 0 };
+    let budget = policy.mint_budget.map(|budget| budget + extra);
+    match standing(memo, budget, now, policy) {
+        Some(stop) => or_use(stop),
+        None => Decision::Refresh(refresh_token.clone()),
+    }
+}
+
+/// Returns what stands against asking Zoho, by what is remembered about the credential.
+pub(crate) fn standing(
+    memo: &Memo,
+    budget: Option<usize>,
+    now: Timestamp,
+    policy: &RefreshPolicy,
+) -> Option<Stop> {
     if let Some(verdict) = &memo.verdict {
         let code = Some(verdict.code.clone());
-        return or_use(Decision::Login(ErrorCode::InvalidCode, code));
+        return Some(Stop::Login(ErrorCode::InvalidCode, code));
     }
     if let Some(until) = memo.wait_until.filter(|&until| until > now) {
-        return or_use(Decision::Wait(until, ErrorCode::Throttled));
+        return Some(Stop::Wait(until, ErrorCode::Throttled));
     }
-    let extra = if forced { policy.forced_extra } else { 0 };
-    let spent = policy
-        .mint_budget
-        .and_then(|budget| memo.budget_wait(budget + extra, now, policy.window));
-    if let Some(until) = spent {
-        return or_use(Decision::Wait(until, ErrorCode::MintBudget));
-    }
-    Decision::Refresh(refresh_token.clone())
+    let free_at = memo.budget_wait(budget?, now, policy.window)?;
+    Some(Stop::Wait(free_at, ErrorCode::MintBudget))
 }
 
 #[cfg(test)]
@@ -208,7 +256,7 @@ mod tests {
         let refused = Purpose::Refused(AccessToken::new("a").unwrap());
         assert_eq!(
             decide_with(&record, &Memo::default(), &refused),
-            Decision::Login(ErrorCode::AccessTokenEnded, None)
+            Decision::Stop(Stop::Login(ErrorCode::AccessTokenEnded, None))
         );
     }
 
@@ -240,7 +288,10 @@ mod tests {
             ..Memo::default()
         };
         assert_eq!(need(&record(60), &memo), Decision::Use);
-        let login = Decision::Login(ErrorCode::InvalidCode, Some("invalid_code".into()));
+        let login = Decision::Stop(Stop::Login(
+            ErrorCode::InvalidCode,
+            Some("invalid_code".into()),
+        ));
         assert_eq!(need(&record(-1), &memo), login);
     }
 
@@ -252,12 +303,15 @@ mod tests {
             let wait = minted >= 8;
             let expired = need(&record(-1), &memo);
             assert_eq!(
-                matches!(expired, Decision::Wait(_, ErrorCode::MintBudget)),
+                matches!(
+                    expired,
+                    Decision::Stop(Stop::Wait(_, ErrorCode::MintBudget))
+                ),
                 wait
             );
             let forced = decide_with(&record(-1), &memo, &refused);
             assert_eq!(
-                matches!(forced, Decision::Wait(..)),
+                matches!(forced, Decision::Stop(Stop::Wait(..))),
                 minted >= 10,
                 "{minted}"
             );
@@ -274,7 +328,7 @@ mod tests {
         };
         assert!(matches!(
             need(&record(-1), &memo),
-            Decision::Wait(_, ErrorCode::Throttled)
+            Decision::Stop(Stop::Wait(_, ErrorCode::Throttled))
         ));
         memo.wait_until = Some(NOW);
         assert_eq!(need(&record(-1), &memo), refresh());
@@ -291,7 +345,7 @@ mod tests {
         record.grant_token = None;
         assert_eq!(
             need(&record, &Memo::default()),
-            Decision::Login(ErrorCode::LoginRequired, None)
+            Decision::Stop(Stop::Login(ErrorCode::LoginRequired, None))
         );
     }
 }

@@ -20,14 +20,16 @@ pub enum Event {
         /// When the new access token ends.
         expires_at: Timestamp,
     },
-    /// A refresh failed. The stored token is as it was; whoever needed a new one got the error.
+    /// A refresh failed. The stored token is as it was; whoever needed a new one got the error,
+    /// and for a moment, longer with each failure in a row, so does whoever asks again.
     RefreshFailed {
         /// The record.
         id: TokenId,
         /// Why.
         error: Error,
     },
-    /// A person has to log in again: Zoho refuses the refresh token for good.
+    /// A person has to log in again: Zoho refuses the refresh token for good. Told once for each
+    /// refresh token.
     LoginRequired {
         /// The record.
         id: TokenId,

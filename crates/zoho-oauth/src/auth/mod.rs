@@ -1,26 +1,33 @@
 //! The question that everything here exists for: an access token for this user, please.
 //!
-//! `decide` holds the decisions as a pure function, `slot` what this process knows about a record,
-//! `refresh` and `start` the steps that do I/O, `session` the handle that users hold.
+//! `decide` holds the decisions as a pure function; `slot` what this process knows about a record;
+//! `look`, `refresh`, `keep`, `start` and `login` the steps that do I/O; `turn` and `memory` what
+//! processes agree on.
 
+mod access;
 mod decide;
 mod event;
+mod keep;
+mod login;
+mod look;
+mod memory;
 mod policy;
 mod refresh;
 mod session;
 mod shared;
 mod slot;
 mod start;
+mod turn;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::broadcast;
 
+pub use access::Access;
 pub use event::Event;
 pub use policy::RefreshPolicy;
 pub use session::Session;
-pub use slot::Access;
 
 use crate::accounts::AccountsClient;
 use crate::credential::{Credential, OAuthClient};
@@ -45,7 +52,11 @@ const EVENTS: usize = 256;
 ///    other processes, read the store again, decide, ask Zoho, **save**, and only then hand out.
 ///
 /// Cheap to clone; all clones share the tokens in memory. Users, clients and data centers work
-/// side by side: there is no global to switch. Needs a tokio runtime with its timer on.
+/// side by side: there is no global to switch.
+///
+/// Needs a tokio runtime with its timer on, which is driven for as long as the authenticator is
+/// used: a refresh in the background stands still, with its lock held, while a `current_thread`
+/// runtime is not inside `block_on`.
 ///
 /// ```
 /// use zoho_oauth::{Authenticator, Credential, GrantToken, ListStore, OAuthClient};
@@ -172,10 +183,9 @@ impl Authenticator {
     pub async fn delete(&self, id: TokenId) -> Result<bool> {
         let deleted = self.shared.store.delete_token(id).await?;
         let slot = self.shared.slots.pin().get(&id).map(Arc::clone);
-        if let Some(slot) = slot {
-            self.shared.forget(&slot);
-        }
-        if deleted {
+        // A refresh that was under way may have noticed, and said so.
+        let is_first = slot.is_none_or(|slot| self.shared.forget(&slot));
+        if deleted && is_first {
             self.shared.tell(Event::Deleted { id });
         }
         Ok(deleted)
@@ -286,6 +296,8 @@ impl AuthenticatorBuilder {
                 slots: papaya::HashMap::new(),
                 users: papaya::HashMap::new(),
                 starts: Mutex::default(),
+                attempts: memory::Attempts::default(),
+                lines: turn::Lines::default(),
             }),
         })
     }

@@ -21,17 +21,21 @@ pub struct RefreshPolicy {
     /// Default: 5 s. This bounds how long a token that another process revoked is still used.
     pub recheck: Duration,
     /// How many new access tokens per refresh token are asked for within [`window`](Self::window)
-    /// on our own account, by all processes that share the store. Default: 8; `None`: no limit.
+    /// on our own account, by all processes that share the store. Default: 8; `None`: no limit; 0
+    /// counts as 1.
+    ///
+    /// Requests whose answer was lost count, and those that Zoho certainly did not grant do not.
     pub mint_budget: Option<usize>,
     /// How many more are allowed after the API refused a token that should be good. Default: 2,
     /// which together with the budget is Zoho's limit of 10.
     pub forced_extra: usize,
     /// Zoho's window for counting new access tokens. Default: 10 minutes.
     pub window: Duration,
-    /// How often a refresh is tried when the network or Zoho's server fails. Default: 3.
+    /// How often a refresh is tried when the network or Zoho's server fails. Default: 3. No further
+    /// try begins after a third of [`patience`](Self::patience).
     pub attempts: u32,
-    /// How long to wait for another process that is refreshing the same token. Default: 90 s,
-    /// longer than its request can take.
+    /// How long to wait for another process that is refreshing the same token. Default: 90 s, as
+    /// long as its requests can take with the default time-out of a minute.
     pub patience: Duration,
 }
 

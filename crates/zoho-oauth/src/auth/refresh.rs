@@ -4,20 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Event;
+use super::access::{Access, Issued};
 use super::decide::{Decision, Purpose, decide, known_life};
+use super::keep::keep;
+use super::memory::{Memory, after_failure};
 use super::shared::Shared;
-use super::slot::{Access, Issued, Slot};
-use crate::accounts::TokenAnswer;
+use super::slot::Slot;
+use super::turn::acquire;
 use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
 use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
-use crate::secret::{ClientSecret, RefreshToken};
-use crate::store::{CoordinationKey, Memo, Permit, Verdict};
+use crate::secret::{ClientSecret, GrantToken, RefreshToken};
+use crate::store::{CoordinationKey, Memo};
 use crate::token::{ClientId, OAuthToken};
 
-/// The longest pause between two looks at a lock that another process holds.
-const LONGEST_POLL: Duration = Duration::from_millis(25);
+/// The longest pause between two requests of one refresh, during which nobody else can have a try.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Gets a good access token for the record of `slot`. Runs in a task of its own.
 #[tracing::instrument(name = "zoho_refresh", level = "debug", skip_all, fields(id = %slot.id))]
@@ -28,20 +31,28 @@ pub(crate) async fn run(
 ) -> Result<Access> {
     let result = work(shared, slot, purpose).await;
     if let Err(error) = &result {
-        match error.kind() {
-            ErrorKind::LoginRequired if error.code() != ErrorCode::RecordDeleted => {
-                tracing::warn!(%error, "a person has to log in again");
-                let error = error.clone();
-                shared.tell(Event::LoginRequired { id: slot.id, error });
-            }
-            _ => {
-                tracing::warn!(%error, "the refresh failed");
-                let error = error.clone();
-                shared.tell(Event::RefreshFailed { id: slot.id, error });
-            }
-        }
+        tell(shared, slot, error);
     }
     result
+}
+
+fn tell(shared: &Shared, slot: &Slot, error: &Error) {
+    let id = slot.id;
+    // Whoever was to be saved is in the error that the caller gets, and in no event.
+    let cause = error.clone().without_unsaved_token();
+    match error.kind() {
+        // Told when it was noticed.
+        _ if error.code() == ErrorCode::RecordDeleted => {}
+        ErrorKind::LoginRequired if !slot.tell_login() => {}
+        ErrorKind::LoginRequired => {
+            tracing::warn!(%error, "a person has to log in again");
+            shared.tell(Event::LoginRequired { id, error: cause });
+        }
+        _ => {
+            tracing::warn!(%error, "the refresh failed");
+            shared.tell(Event::RefreshFailed { id, error: cause });
+        }
+    }
 }
 
 async fn work(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Result<Access> {
@@ -59,6 +70,10 @@ async fn work(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Resu
         acquired => acquired?,
     };
     let record = shared.record_of(slot).await?;
+    if slot.is_revoked(&record) {
+        let message = format!("the refresh token of record {} was revoked", slot.id);
+        return Err(Error::new(ErrorCode::InvalidCode, message));
+    }
     let memory = Memory {
         slot,
         permit: permit.as_deref(),
@@ -70,98 +85,11 @@ async fn work(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Resu
             let life = known_life(&record, &memo);
             let issued = Issued::of(&record, life, &shared.policy, now)
                 .ok_or_else(|| Error::new(ErrorCode::Internal, "decided to use no access token"))?;
-            Ok(slot.publish(issued))
+            Ok(slot.publish(issued.kept(now)))
         }
-        Decision::Refresh(token) => renew(shared, &memory, &record, memo, &token).await,
-        Decision::Exchange(code) => {
-            let (client, center) = parties(shared, slot, &record)?;
-            let mut client = OAuthClient {
-                id: client.0,
-                secret: client.1,
-                redirect_uri: None,
-            };
-            client.redirect_uri.clone_from(&record.redirect_url);
-            let answer = shared
-                .accounts
-                .exchange(&center, &client, &code, None)
-                .await?;
-            keep(shared, slot, &record, &answer).await
-        }
-        Decision::Wait(until, code) => {
-            let message = match code {
-                ErrorCode::MintBudget => "the budget of new access tokens is spent",
-                _ => "Zoho throttles new access tokens",
-            };
-            Err(Error::new(code, format!("{message} for record {}", slot.id)).retry_at(until))
-        }
-        Decision::Login(code, server_code) => {
-            let message = format!("no new access token can be made for record {}", slot.id);
-            let error = Error::new(code, message);
-            Err(match server_code {
-                Some(server_code) => error.with_server_code(server_code),
-                None => error,
-            })
-        }
-    }
-}
-
-/// Waits until no other process works on `key`. `None` where the store offers no agreement.
-pub(crate) async fn acquire(
-    shared: &Shared,
-    key: &CoordinationKey,
-    patience: Duration,
-) -> Result<Option<Box<dyn Permit>>> {
-    let Some(coordination) = shared.store.coordination() else {
-        return Ok(None);
-    };
-    let mut pause = Duration::from_millis(1);
-    let mut waited = Duration::ZERO;
-    loop {
-        if let Some(permit) = coordination.try_acquire(key).await? {
-            return Ok(Some(permit));
-        }
-        if waited >= patience {
-            return Err(Error::new(
-                ErrorCode::StoreLocked,
-                "another process is still refreshing this token",
-            ));
-        }
-        let jitter = pause.mul_f64(0.5 + fastrand::f64());
-        tokio::time::sleep(jitter).await;
-        waited += jitter;
-        pause = (pause * 2).min(LONGEST_POLL);
-    }
-}
-
-/// What is remembered about a record, in the store where it can, in the slot where it cannot.
-struct Memory<'a> {
-    slot: &'a Arc<Slot>,
-    permit: Option<&'a dyn Permit>,
-}
-
-impl Memory<'_> {
-    async fn recall(&self, record: &OAuthToken, now: Timestamp, window: Duration) -> Memo {
-        let memo = match self.permit {
-            Some(permit) => permit.memo().await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot read what is remembered, going on without");
-                Memo::default()
-            }),
-            None => self.slot.memo(),
-        };
-        match &record.refresh_token {
-            Some(token) => memo.about(&token.fingerprint(), now, window),
-            None => Memo::default(),
-        }
-    }
-
-    async fn remember(&self, memo: &Memo) {
-        if let Some(permit) = self.permit {
-            if let Err(error) = permit.set_memo(memo).await {
-                tracing::warn!(%error, "cannot remember, going on");
-            }
-        } else {
-            self.slot.set_memo(memo.clone());
-        }
+        Decision::Refresh(token) => renew(shared, slot, &memory, &record, memo, &token).await,
+        Decision::Exchange(code) => exchange(shared, slot, &memory, &record, memo, &code).await,
+        Decision::Stop(stop) => Err(stop.into_error(&format!("record {}", slot.id))),
     }
 }
 
@@ -190,19 +118,47 @@ pub(crate) fn parties(
     }
 }
 
+/// Exchanges the grant token of a record that nothing was done with yet.
+async fn exchange(
+    shared: &Arc<Shared>,
+    slot: &Arc<Slot>,
+    memory: &Memory<'_>,
+    record: &OAuthToken,
+    before: Memo,
+    code: &GrantToken,
+) -> Result<Access> {
+    let ((id, secret), center) = parties(shared, slot, record)?;
+    let client = OAuthClient {
+        id,
+        secret,
+        redirect_uri: record.redirect_url.clone(),
+    };
+    let answer = shared.accounts.exchange(&center, &client, code, None).await;
+    match answer {
+        Ok(answer) => keep(shared, slot, record, &answer).await,
+        Err(error) => {
+            let memo = after_failure(&before, &before, &error, shared.policy.window);
+            memory.remember(&memo).await;
+            Err(error)
+        }
+    }
+}
+
 /// Asks Zoho for a new access token, saves it, and only then hands it out.
 async fn renew(
     shared: &Arc<Shared>,
+    slot: &Arc<Slot>,
     memory: &Memory<'_>,
     record: &OAuthToken,
     mut memo: Memo,
     token: &RefreshToken,
 ) -> Result<Access> {
-    let slot = memory.slot;
     let ((id, secret), center) = parties(shared, slot, record)?;
+    let policy = &shared.policy;
+    let began = tokio::time::Instant::now();
     let mut attempt = 1;
     let answer = loop {
-        // Noted before asking: if the answer is lost on its way, Zoho has counted all the same.
+        // Noted before asking: should this process die now, Zoho has counted all the same.
         let before = memo.clone();
         memo.note_mint(Timestamp::now());
         memory.remember(&memo).await;
@@ -211,156 +167,26 @@ async fn renew(
             Ok(answer) => break answer,
             Err(error) => error,
         };
-        match error.kind() {
-            ErrorKind::Network if attempt < shared.policy.attempts => {}
-            ErrorKind::Network => return Err(error),
-            _ => {
-                memory.remember(&verdict_on(before, &error, shared)).await;
-                return Err(error);
-            }
-        }
-        let budget = shared.policy.mint_budget;
+        memo = after_failure(&before, &memo, &error, policy.window);
+        let pause = Duration::from_millis(200) * 2_u32.saturating_pow(attempt - 1);
+        let pause = pause.min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64());
         let now = Timestamp::now();
-        if budget.is_some_and(|most| memo.budget_wait(most, now, shared.policy.window).is_some()) {
+        let is_spent = (policy.mint_budget)
+            .is_some_and(|most| memo.budget_wait(most, now, policy.window).is_some());
+        // Others wait for this to end. A last request may take twice as long as all before it.
+        let is_long = began.elapsed() + pause > policy.patience / 3;
+        let again = error.kind() == ErrorKind::Network
+            && attempt < policy.attempts
+            && !is_spent
+            && error.retry_after().is_none_or(|wait| wait <= pause)
+            && !is_long;
+        if !again {
+            memory.remember(&memo).await;
             return Err(error);
         }
-        let pause = Duration::from_millis(200) * 2_u32.saturating_pow(attempt - 1);
         tracing::debug!(%error, attempt, "asking again");
-        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+        tokio::time::sleep(pause).await;
         attempt += 1;
     };
     keep(shared, slot, record, &answer).await
-}
-
-/// What to remember of a refusal: a verdict on the token, a wait, or nothing.
-fn verdict_on(mut memo: Memo, error: &Error, shared: &Shared) -> Memo {
-    let now = Timestamp::now();
-    match error.code() {
-        ErrorCode::InvalidCode => {
-            memo.verdict = Some(Verdict {
-                code: error.server_code().unwrap_or("invalid_code").to_owned(),
-                at: now,
-            });
-        }
-        ErrorCode::Throttled => {
-            let wait = error.retry_after().unwrap_or(shared.policy.window);
-            memo.wait_until = Some(now.after(wait.min(shared.policy.window)));
-        }
-        // The client's configuration, or an answer that cannot be understood, says nothing
-        // about this token.
-        _ => {}
-    }
-    memo
-}
-
-/// Saves what Zoho answered, then hands it out.
-async fn keep(
-    shared: &Arc<Shared>,
-    slot: &Arc<Slot>,
-    record: &OAuthToken,
-    answer: &TokenAnswer,
-) -> Result<Access> {
-    // Only what is new: whoever saved another refresh token meanwhile must find it there still.
-    let mut fact = OAuthToken::new();
-    fact.id = Some(slot.id);
-    // Whose it is, so that the store refuses it if another login has the id by now.
-    fact.user_name.clone_from(&record.user_name);
-    fact.client_id.clone_from(&record.client_id);
-    fact.access_token = Some(answer.access_token.clone());
-    fact.expiry_time = Some(answer.expires_at);
-    fact.refresh_token =
-        (answer.refresh_token.clone()).filter(|token| record.refresh_token.as_ref() != Some(token));
-    fact.api_domain.clone_from(&answer.api_domain);
-
-    let mut fresh = record.clone();
-    fresh.access_token.clone_from(&fact.access_token);
-    fresh.expiry_time = fact.expiry_time;
-    fresh.api_domain = fact.api_domain.clone().or(fresh.api_domain);
-    fresh.refresh_token = fact.refresh_token.clone().or(fresh.refresh_token);
-    let now = Timestamp::now();
-    let issued = Issued::of(&fresh, Some(answer.life), &shared.policy, now)
-        .ok_or_else(|| Error::new(ErrorCode::Internal, "a new record has no access token"))?;
-
-    match shared.store.save_token(&fact).await {
-        Ok(_) => {
-            let expires_at = answer.expires_at;
-            tracing::info!(%expires_at, "refreshed");
-            let id = slot.id;
-            shared.tell(Event::Refreshed { id, expires_at });
-            Ok(slot.publish(issued))
-        }
-        Err(error) if is_gone(&error) => Err(shared.gone(slot)),
-        Err(error) if fact.refresh_token.is_some() => {
-            // Nothing but this answer holds the new refresh token.
-            Err(not_saved(&error, fresh))
-        }
-        Err(error) => {
-            // The refresh token is stored as it was, so nothing is lost but this hour's key.
-            tracing::error!(%error, "a new access token is in use and could not be saved");
-            let event_error = error.clone();
-            shared.tell(Event::SaveFailed {
-                id: slot.id,
-                error: event_error,
-            });
-            let access = slot.publish(issued.with_unsaved(true));
-            save_later(Arc::clone(shared), Arc::clone(slot), fact, access.clone());
-            Ok(access)
-        }
-    }
-}
-
-/// Whether the record is not there any more, or another one is under its id.
-fn is_gone(error: &Error) -> bool {
-    matches!(
-        error.code(),
-        ErrorCode::RecordDeleted | ErrorCode::IdConflict
-    )
-}
-
-/// The error for a token that nothing but this error holds.
-pub(crate) fn not_saved(cause: &Error, token: OAuthToken) -> Error {
-    Error::new(
-        ErrorCode::TokenNotSaved,
-        "Zoho issued a token and the store could not keep it",
-    )
-    .caused_by(cause.clone())
-    .with_unsaved_token(token)
-}
-
-/// Goes on trying to save `fact` until it is saved, or a newer token makes it pointless.
-fn save_later(shared: Arc<Shared>, slot: Arc<Slot>, fact: OAuthToken, access: Access) {
-    tokio::spawn(async move {
-        let mut pause = Duration::from_millis(250);
-        loop {
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-            pause = (pause * 2).min(Duration::from_secs(30));
-            let Some(in_hand) = slot.in_hand() else {
-                return;
-            };
-            let ended = fact.expiry_time.is_none_or(|end| end <= Timestamp::now());
-            if ended || in_hand.token != *access.token() {
-                return;
-            }
-            let _turn = slot.work.lock().await;
-            match shared.record_of(&slot).await {
-                Ok(stored) if stored.expiry_time > fact.expiry_time => return,
-                Ok(_) => {}
-                Err(error) if is_gone(&error) => return,
-                Err(_) => continue,
-            }
-            match shared.store.save_token(&fact).await {
-                Ok(_) => {
-                    let saved = (*in_hand).clone().with_unsaved(false);
-                    slot.replace(Some(&in_hand), saved);
-                    shared.tell(Event::SaveRecovered { id: slot.id });
-                    return;
-                }
-                Err(error) if is_gone(&error) => {
-                    shared.gone(&slot);
-                    return;
-                }
-                Err(error) => tracing::warn!(id = %slot.id, %error, "still cannot save"),
-            }
-        }
-    });
 }

@@ -3,15 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::access::Access;
 use super::decide::Purpose;
-use super::refresh::{acquire, parties};
+use super::memory::Memory;
 use super::shared::Shared;
-use super::slot::{Access, Slot};
+use super::slot::Slot;
+use super::turn::acquire;
 use super::{Event, start};
 use crate::accounts::Revocation;
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::AccessToken;
-use crate::store::CoordinationKey;
+use crate::store::{CoordinationKey, Verdict};
 use crate::token::{TokenId, UserName};
 
 /// One logged-in user: a cheap handle to a stored record, which always has a good access token.
@@ -97,14 +100,17 @@ impl Session {
 
     /// Ends the login: revokes the refresh token at Zoho, then deletes the record.
     ///
-    /// Revoking a refresh token ends every access token made from it. Other processes that use the
+    /// Revoking a refresh token ends every access token made from it. If the user logs in anew
+    /// while Zoho is being asked, that login stays. Other processes that use the
     /// same store hand out nothing of this record any more after
     /// [`RefreshPolicy::recheck`](crate::RefreshPolicy::recheck) at the latest.
     ///
     /// # Errors
     /// `unsupported` when the record holds no refresh token: there is nothing to revoke at Zoho,
     /// [delete](crate::Authenticator::delete) it instead; `record_deleted`; what keeps Zoho or the
-    /// store from working. When Zoho could not be asked, the record is still there.
+    /// store from working. When Zoho could not be asked, the record is as it was. When Zoho was
+    /// asked and the record could not be deleted, this process hands out nothing of it any more;
+    /// call again to delete it.
     pub async fn revoke(&self) -> Result<()> {
         let (shared, slot) = (Arc::clone(&self.shared), Arc::clone(&self.slot));
         // In a task of its own: between Zoho and the store there is no good place to stop.
@@ -120,7 +126,7 @@ impl Session {
 async fn revoke(shared: &Shared, slot: &Slot) -> Result<()> {
     let _turn = slot.work.lock().await;
     let key = CoordinationKey::record(slot.id);
-    let _permit = acquire(shared, &key, shared.policy.patience).await?;
+    let permit = acquire(shared, &key, shared.policy.patience).await?;
     let record = shared.record_of(slot).await?;
     let Some(token) = &record.refresh_token else {
         return Err(Error::new(
@@ -128,13 +134,34 @@ async fn revoke(shared: &Shared, slot: &Slot) -> Result<()> {
             format!("record {} holds no refresh token to revoke", slot.id),
         ));
     };
-    let (_, center) = parties(shared, slot, &record)?;
+    let center = shared.center_of(&record, slot.hints().center.as_ref());
     match shared.accounts.revoke(&center, token).await? {
         Revocation::Revoked => tracing::info!("revoked"),
         Revocation::AlreadyInvalid => tracing::info!("the token was not valid any more"),
     }
-    shared.forget(slot);
-    shared.store.delete_token(slot.id).await?;
-    shared.tell(Event::Revoked { id: slot.id });
+    slot.revoked(token.fingerprint());
+    let id = slot.id;
+    // The request took a while. If the user logged in anew meanwhile, that login is not the one
+    // to be ended, and deleting the record would lose its refresh token without ending it.
+    let stored = shared.store.find_token_by_id(id).await;
+    let is_replaced =
+        matches!(&stored, Ok(Some(stored)) if stored.refresh_token != record.refresh_token);
+    if !is_replaced {
+        if let Err(error) = shared.store.delete_token(id).await {
+            // The record is still there. At least nobody need ask Zoho what became of it.
+            let memory = Memory {
+                slot,
+                permit: permit.as_deref(),
+            };
+            let now = Timestamp::now();
+            let mut memo = memory.recall(&record, now, shared.policy.window).await;
+            let code = "invalid_code".to_owned();
+            memo.verdict = Some(Verdict { code, at: now });
+            memory.remember(&memo).await;
+            return Err(error);
+        }
+        shared.forget(slot);
+    }
+    shared.tell(Event::Revoked { id });
     Ok(())
 }

@@ -1,20 +1,19 @@
 //! What all handles of one authenticator share.
 
 use std::collections::HashMap;
-use std::ptr;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::broadcast;
 
-use super::slot::{Hints, Issued, Slot};
-use super::start::Starting;
+use super::login::Starting;
+use super::memory::Attempts;
+use super::slot::{Hints, Slot};
+use super::turn::Lines;
 use super::{Event, RefreshPolicy};
 use crate::accounts::AccountsClient;
-use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
 use crate::data_center::{DataCenter, DataCenters};
 use crate::error::{Error, ErrorCode, Result};
-use crate::query::TokenQuery;
 use crate::secret::Fingerprint;
 use crate::store::TokenStore;
 use crate::token::{OAuthToken, TokenId, UserName};
@@ -34,6 +33,9 @@ pub(crate) struct Shared {
     pub(crate) users: papaya::HashMap<UserName, Arc<Slot>>,
     /// Logins under way that no record exists for yet.
     pub(crate) starts: Mutex<HashMap<Fingerprint, Starting>>,
+    /// What became of logins that no record exists for.
+    pub(super) attempts: Attempts,
+    pub(super) lines: Lines,
 }
 
 impl Shared {
@@ -56,15 +58,11 @@ impl Shared {
             user_name: record.user_name.clone(),
             ..hints
         });
-        let now = Timestamp::now();
-        let in_hand = slot.in_hand();
-        if in_hand.as_ref().is_none_or(|issued| !issued.is_usable(now))
-            && let Some(issued) = Issued::of(record, None, &self.policy, now)
-        {
-            slot.replace(in_hand.as_ref(), issued);
-        }
-        if let Some(name) = &record.user_name
-            && (self.client.as_ref()).is_none_or(|own| Some(&own.id) == record.client_id.as_ref())
+        slot.adopt(record, &self.policy);
+        // Without a client of its own the authenticator can reach several records of one name,
+        // and only the store knows which of them answers.
+        if let (Some(name), Some(own)) = (&record.user_name, &self.client)
+            && record.client_id.as_ref() == Some(&own.id)
         {
             self.users.pin().insert(name.clone(), Arc::clone(slot));
         }
@@ -73,22 +71,21 @@ impl Shared {
 
     /// Forgets a record that is not in the store any more, and says so.
     pub(crate) fn gone(&self, slot: &Slot) -> Error {
-        self.forget(slot);
-        self.tell(Event::Deleted { id: slot.id });
-        Error::new(
-            ErrorCode::RecordDeleted,
-            format!("the stored record {} was deleted", slot.id),
-        )
+        if self.forget(slot) {
+            self.tell(Event::Deleted { id: slot.id });
+        }
+        slot.deleted()
     }
 
-    /// Hands out nothing of this record any more.
-    pub(crate) fn forget(&self, slot: &Slot) {
-        slot.clear();
+    /// Hands out nothing of this record any more; `true` the first time.
+    pub(crate) fn forget(&self, slot: &Slot) -> bool {
+        let is_first = slot.end();
         let slots = self.slots.pin();
-        let _ = slots.remove_if(&slot.id, |_, there| ptr::eq(Arc::as_ptr(there), slot));
+        let _ = slots.remove_if(&slot.id, |_, there| std::ptr::eq(&raw const **there, slot));
         if let Some(name) = slot.hints().user_name {
             self.forget_name(&name, slot.id);
         }
+        is_first
     }
 
     fn forget_name(&self, name: &UserName, id: TokenId) {
@@ -111,16 +108,6 @@ impl Shared {
     pub(crate) fn tell(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.events.send(event);
-    }
-
-    /// Returns the query for what is stored of a user: of the authenticator's own client, if it was
-    /// given one.
-    pub(crate) fn query_of(&self, name: &UserName) -> TokenQuery {
-        let query = TokenQuery::user_name(name.clone());
-        match &self.client {
-            Some(client) => query.with_client(client.id.clone()),
-            None => query,
-        }
     }
 
     /// Returns the data center of a record: by its API domain, else as the login said, else the

@@ -1,147 +1,31 @@
 //! One stored record as this process knows it: the access token in hand, and who is renewing it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::RefreshPolicy;
-use super::decide::{Purpose, Schedule};
+use super::access::{AHEAD_PAUSE, Access, Issued};
+use super::decide::Purpose;
 use super::refresh;
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
 use crate::data_center::DataCenter;
-use crate::error::{Error, ErrorCode, Result};
-use crate::secret::AccessToken;
+use crate::error::{Error, ErrorCode, ErrorKind, Result};
+use crate::secret::{AccessToken, Fingerprint};
 use crate::store::Memo;
 use crate::token::{OAuthToken, TokenId, UserName};
 
-/// How long after a failed refresh the next one is not started, while a good token is in hand.
-const AHEAD_PAUSE: Duration = Duration::from_secs(30);
-/// How long after a refresh failed on the network its error answers further callers.
+/// How long a failed refresh answers further callers; doubled with each failure in a row.
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_FAILURE_PAUSE: Duration = Duration::from_secs(5);
 /// How long after another process was seen refreshing the store is asked for its outcome.
 const SOON: Duration = Duration::from_secs(1);
-/// How long the store may take to say whether a good token is still there.
-const LOOK_PATIENCE: Duration = Duration::from_secs(1);
-
-/// An access token that is good for a call now. Cheap to clone.
-#[derive(Clone)]
-pub struct Access(pub(crate) Arc<Issued>);
-
-/// In this order in memory: the hot path then reads `quick_until` from the cache line that the
-/// reference count of its `Arc` is on.
-#[derive(Clone)]
-#[repr(C)]
-pub(crate) struct Issued {
-    /// Until then it is handed out without a further look: the earliest of the moments below.
-    quick_until: Timestamp,
-    pub(crate) token: AccessToken,
-    api_domain: Option<String>,
-    expires_at: Option<Timestamp>,
-    /// From then on the store is asked whether the record is still there.
-    recheck_at: Timestamp,
-    /// From then on it is refreshed in the background.
-    refresh_at: Timestamp,
-    /// From then on it is not handed out.
-    usable_until: Timestamp,
-    /// It is in use and not saved yet.
-    unsaved: bool,
-    /// The store could not be asked about it.
-    unconfirmed: bool,
-}
-
-impl Issued {
-    /// Takes the access token of `record`, if it has one.
-    pub(crate) fn of(
-        record: &OAuthToken,
-        life: Option<Duration>,
-        policy: &RefreshPolicy,
-        now: Timestamp,
-    ) -> Option<Self> {
-        let schedule = Schedule::of(record, life, policy);
-        Some(
-            Self {
-                token: record.access_token.clone()?,
-                api_domain: record.api_domain.clone(),
-                expires_at: record.expiry_time,
-                quick_until: now,
-                recheck_at: now.after(policy.recheck),
-                refresh_at: schedule.refresh_at,
-                usable_until: schedule.usable_until,
-                unsaved: false,
-                unconfirmed: false,
-            }
-            .settled(),
-        )
-    }
-
-    fn settled(mut self) -> Self {
-        self.quick_until = self.recheck_at.min(self.refresh_at).min(self.usable_until);
-        self
-    }
-
-    pub(crate) fn is_usable(&self, now: Timestamp) -> bool {
-        now < self.usable_until
-    }
-
-    /// The same token, to be looked at again at the given moments.
-    fn postponed(&self, recheck_at: Timestamp, refresh_at: Timestamp) -> Self {
-        Self {
-            recheck_at,
-            refresh_at,
-            ..self.clone()
-        }
-        .settled()
-    }
-
-    pub(crate) fn with_unsaved(mut self, unsaved: bool) -> Self {
-        self.unsaved = unsaved;
-        self
-    }
-
-    fn with_unconfirmed(mut self, unconfirmed: bool) -> Self {
-        self.unconfirmed = unconfirmed;
-        self
-    }
-}
-
-impl Access {
-    /// Returns the access token.
-    pub fn token(&self) -> &AccessToken {
-        &self.0.token
-    }
-
-    /// Returns the address of the API that the token is good for, if the accounts server named one.
-    pub fn api_domain(&self) -> Option<&str> {
-        self.0.api_domain.as_deref()
-    }
-
-    /// Returns when the token ends, by the wall clock; `None` when nobody said.
-    pub fn expires_at(&self) -> Option<Timestamp> {
-        self.0.expires_at
-    }
-
-    /// Returns whether the token works while the store does not: it could not be saved yet, or the
-    /// store could not be asked whether it is still there.
-    pub fn is_degraded(&self) -> bool {
-        self.0.unsaved || self.0.unconfirmed
-    }
-}
-
-impl fmt::Debug for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access")
-            .field("token", &self.0.token)
-            .field("api_domain", &self.0.api_domain)
-            .field("expires_at", &self.0.expires_at)
-            .field("degraded", &self.is_degraded())
-            .finish()
-    }
-}
 
 /// What the record does not say and the credential did.
 #[derive(Clone, Debug, Default)]
@@ -157,17 +41,35 @@ type Outcome = Option<Result<Access>>;
 pub(crate) struct Slot {
     pub(crate) id: TokenId,
     issued: ArcSwapOption<Issued>,
+    /// The record is gone, and this slot for good: a record that comes back gets another one.
+    ended: AtomicBool,
     /// The refresh under way. Everybody who needs a new token waits for its outcome.
     flight: Mutex<Option<watch::Receiver<Outcome>>>,
-    /// The last failure, and until when it answers those who ask again.
-    failure: Mutex<Option<(Timestamp, Error)>>,
     /// Held by whoever works on the record at Zoho, so that a revocation and a refresh take turns.
     pub(crate) work: tokio::sync::Mutex<()>,
     /// Held by the one who asks the store whether the record is still there.
-    look: tokio::sync::Mutex<()>,
-    /// What is remembered where the store cannot.
-    memo: Mutex<Memo>,
-    hints: Mutex<Hints>,
+    pub(super) look: Arc<tokio::sync::Mutex<()>>,
+    known: Mutex<Known>,
+}
+
+/// What is known beside the token; away from the hot path.
+#[derive(Default)]
+struct Known {
+    hints: Hints,
+    /// What was learned about the record's credential, also if the store cannot remember it.
+    memo: Memo,
+    failure: Option<Failure>,
+    /// A refresh token that was revoked here, while its record could not be deleted.
+    revoked: Option<Fingerprint>,
+    /// The credential that a new login was asked for on account of.
+    told: Option<Fingerprint>,
+}
+
+/// The last failure, and until when it answers those who ask again. By a clock that nobody sets.
+struct Failure {
+    until: Instant,
+    in_a_row: u32,
+    error: Error,
 }
 
 impl fmt::Debug for Slot {
@@ -188,22 +90,21 @@ impl Slot {
         Self {
             id,
             issued: ArcSwapOption::empty(),
+            ended: AtomicBool::new(false),
             flight: Mutex::default(),
-            failure: Mutex::default(),
             work: tokio::sync::Mutex::default(),
-            look: tokio::sync::Mutex::default(),
-            memo: Mutex::default(),
-            hints: Mutex::default(),
+            look: Arc::default(),
+            known: Mutex::default(),
         }
     }
 
     pub(crate) fn hints(&self) -> Hints {
-        lock(&self.hints).clone()
+        lock(&self.known).hints.clone()
     }
 
     /// Takes over what `hints` says; what it does not say stays.
     pub(crate) fn learn(&self, hints: Hints) {
-        let mut known = lock(&self.hints);
+        let known = &mut lock(&self.known).hints;
         known.user_name = hints.user_name.or_else(|| known.user_name.take());
         known.client = hints.client.or_else(|| known.client.take());
         known.center = hints.center.or_else(|| known.center.take());
@@ -214,16 +115,26 @@ impl Slot {
     /// Our stores never give an id twice, but the official SDKs do, once the highest is deleted.
     /// Who holds the old record must not get the new user's token.
     pub(crate) fn is_of_another(&self, record: &OAuthToken) -> bool {
-        let known = lock(&self.hints);
+        let known = &lock(&self.known).hints;
         known.user_name.is_some() && known.user_name != record.user_name
     }
 
     pub(crate) fn memo(&self) -> Memo {
-        lock(&self.memo).clone()
+        lock(&self.known).memo.clone()
     }
 
     pub(crate) fn set_memo(&self, memo: Memo) {
-        *lock(&self.memo) = memo;
+        lock(&self.known).memo = memo;
+    }
+
+    /// Returns whether nobody was told yet that the present credential needs a new login.
+    pub(crate) fn tell_login(&self) -> bool {
+        let mut known = lock(&self.known);
+        let credential = known.memo.credential.clone();
+        let credential = credential.unwrap_or_else(|| Fingerprint::of(&[]));
+        let is_news = known.told.as_ref() != Some(&credential);
+        known.told = Some(credential);
+        is_news
     }
 
     /// The token in hand, whatever its state.
@@ -235,7 +146,10 @@ impl Slot {
     pub(crate) fn publish(&self, issued: Issued) -> Access {
         let issued = Arc::new(issued);
         self.issued.store(Some(Arc::clone(&issued)));
-        *lock(&self.failure) = None;
+        self.withdraw_if_ended();
+        let mut known = lock(&self.known);
+        known.failure = None;
+        known.told = None;
         Access(issued)
     }
 
@@ -250,31 +164,90 @@ impl Slot {
             _ => false,
         };
         if unchanged {
+            self.withdraw_if_ended();
             return Access(new);
         }
         Access(arc_swap::Guard::into_inner(seen).unwrap_or(new))
     }
 
-    /// Hands out nothing any more.
-    pub(crate) fn clear(&self) {
+    /// Takes the access token of a record that was just read, if there is no good one in hand.
+    pub(crate) fn adopt(&self, record: &OAuthToken, policy: &RefreshPolicy) {
+        let now = Timestamp::now();
+        let in_hand = self.in_hand();
+        if in_hand.as_ref().is_some_and(|issued| issued.is_usable(now)) || self.is_revoked(record) {
+            return;
+        }
+        if let Some(issued) = Issued::of(record, None, policy, now) {
+            self.replace(in_hand.as_ref(), issued);
+        }
+        if self.is_revoked(record) {
+            self.issued.store(None);
+        }
+    }
+
+    /// The token in hand was saved after all, or need not be: the store is asked about it next.
+    pub(crate) fn settle(&self, token: &AccessToken) {
+        let now = Timestamp::now();
+        self.issued.rcu(|in_hand| match in_hand {
+            Some(issued) if issued.token == *token => {
+                let settled = issued.postponed(now, now, issued.refresh_at);
+                Some(Arc::new(settled.with_unsaved(false)))
+            }
+            other => other.clone(),
+        });
+    }
+
+    /// Hands out nothing any more, ever; `true` the first time.
+    ///
+    /// Also a token that is being published at this moment does not stay: whoever publishes looks
+    /// at the mark afterwards, and the mark is set before the token is taken away.
+    pub(crate) fn end(&self) -> bool {
+        let was_ended = self.ended.swap(true, Ordering::SeqCst);
         self.issued.store(None);
+        !was_ended
+    }
+
+    fn withdraw_if_ended(&self) {
+        if self.ended.load(Ordering::SeqCst) {
+            self.issued.store(None);
+        }
+    }
+
+    /// Hands out nothing more that came from this refresh token.
+    pub(crate) fn revoked(&self, token: Fingerprint) {
+        lock(&self.known).revoked = Some(token);
+        self.issued.store(None);
+    }
+
+    /// Whether the refresh token of `record` was revoked by this process.
+    pub(crate) fn is_revoked(&self, record: &OAuthToken) -> bool {
+        let known = lock(&self.known);
+        known.revoked.as_ref().is_some_and(|revoked| {
+            let token = record.refresh_token.as_ref();
+            token.is_some_and(|token| token.fingerprint() == *revoked)
+        })
+    }
+
+    pub(crate) fn deleted(&self) -> Error {
+        let message = format!("the stored record {} was deleted", self.id);
+        Error::new(ErrorCode::RecordDeleted, message)
     }
 
     /// The hot path: the token in hand, if nothing is to be done about it.
     #[inline]
     pub(crate) fn quick(&self) -> Option<Access> {
         let issued = arc_swap::Guard::into_inner(self.issued.load())?;
-        (Timestamp::now() < issued.quick_until).then_some(Access(issued))
+        issued.is_quick(Timestamp::now()).then_some(Access(issued))
     }
 
     /// Everything that the hot path does not answer.
     pub(crate) async fn access(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<Access> {
         let now = Timestamp::now();
         if let Some(issued) = self.in_hand().filter(|issued| issued.is_usable(now)) {
-            let issued = if now < issued.recheck_at {
+            let issued = if issued.is_confirmed(now) {
                 Some(issued)
             } else {
-                self.look(shared, issued).await?
+                super::look::look(self, shared).await?
             };
             if let Some(issued) = issued {
                 if Timestamp::now() >= issued.refresh_at {
@@ -286,51 +259,6 @@ impl Slot {
         self.renewed(shared, &Purpose::Need).await
     }
 
-    /// Asks the store whether the record is still there, while `old` is good by its time.
-    ///
-    /// `None` when the record's token must be renewed first.
-    async fn look(
-        self: &Arc<Self>,
-        shared: &Arc<Shared>,
-        old: Arc<Issued>,
-    ) -> Result<Option<Arc<Issued>>> {
-        let _only_one = self.look.lock().await;
-        let now = Timestamp::now();
-        let old = self.in_hand().unwrap_or(old);
-        if now < old.recheck_at {
-            return Ok(Some(old).filter(|issued| issued.is_usable(now)));
-        }
-        let answer =
-            tokio::time::timeout(LOOK_PATIENCE, shared.store.find_token_by_id(self.id)).await;
-        let record = match answer {
-            Ok(Ok(Some(record))) if !self.is_of_another(&record) => record,
-            Ok(Ok(_)) => return Err(shared.gone(self)),
-            failed => {
-                // A token that is good is served from memory while the store is away.
-                if let Ok(Err(error)) = failed {
-                    tracing::warn!(id = %self.id, %error, "cannot ask the store, serving from memory");
-                } else {
-                    tracing::warn!(id = %self.id, "the store is slow, serving from memory");
-                }
-                let again = now.after(shared.policy.recheck.min(LOOK_PATIENCE));
-                let refresh_at = old.refresh_at;
-                let kept = old.postponed(again, refresh_at).with_unconfirmed(true);
-                return Ok(Some(self.replace(Some(&old), kept).0));
-            }
-        };
-        let unchanged = record.access_token.as_ref() == Some(&old.token)
-            && record.expiry_time == old.expires_at;
-        let seen = if unchanged || old.unsaved {
-            // The schedule was made when more was known than the record says; and what is not
-            // saved yet is on its way to the store.
-            let again = now.after(shared.policy.recheck);
-            Some(old.postponed(again, old.refresh_at).with_unconfirmed(false))
-        } else {
-            Issued::of(&record, None, &shared.policy, now).filter(|issued| issued.is_usable(now))
-        };
-        Ok(seen.map(|issued| self.replace(Some(&old), issued).0))
-    }
-
     /// Waits for a new access token, and starts the refresh if nobody else did.
     pub(crate) async fn renewed(
         self: &Arc<Self>,
@@ -339,15 +267,21 @@ impl Slot {
     ) -> Result<Access> {
         let mut last = Error::new(ErrorCode::Internal, "the refresh ended without an answer");
         for _ in 0..3 {
+            if self.ended.load(Ordering::SeqCst) {
+                return Err(self.deleted());
+            }
             if let Some(error) = self.recent_failure(purpose) {
                 return Err(error);
             }
-            let mut outcome = self.join_or_start(shared, purpose);
+            let (mut outcome, joined) = self.join_or_start(shared, purpose);
             // An error here means that the task died (its runtime was shut down): start anew.
             let Ok(answer) = outcome.wait_for(Option::is_some).await else {
                 continue;
             };
             match answer.as_ref() {
+                // A refresh ahead of time leaves things as they are when another process is at
+                // it. Meanwhile the token may have ended.
+                Some(Ok(access)) if joined && !access.0.is_usable(Timestamp::now()) => {}
                 Some(Ok(access)) => {
                     let refused =
                         matches!(purpose, Purpose::Refused(token) if token == access.token());
@@ -368,32 +302,30 @@ impl Slot {
     }
 
     fn recent_failure(&self, purpose: &Purpose) -> Option<Error> {
-        if matches!(purpose, Purpose::Ahead) {
-            return None;
-        }
-        let failure = lock(&self.failure);
-        let (until, error) = failure.as_ref()?;
-        if matches!(purpose, Purpose::Refused(_)) && error.code() == ErrorCode::MintBudget {
+        let known = lock(&self.known);
+        let failure = known.failure.as_ref()?;
+        if matches!(purpose, Purpose::Refused(_)) && failure.error.code() == ErrorCode::MintBudget {
             // A refused token may draw on what the budget keeps back.
             return None;
         }
-        (Timestamp::now() < *until).then(|| error.clone())
+        (Instant::now() < failure.until).then(|| failure.error.clone())
     }
 
-    /// Returns the outcome-to-be of the refresh under way, or of one that begins now.
+    /// Returns the outcome-to-be of the refresh under way, or of one that begins now, and whether
+    /// it was under way.
     ///
     /// It runs in a task of its own: who waits for it may go away.
     fn join_or_start(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         purpose: &Purpose,
-    ) -> watch::Receiver<Outcome> {
+    ) -> (watch::Receiver<Outcome>, bool) {
         let mut flight = lock(&self.flight);
         if let Some(under_way) = flight
             .as_ref()
             .filter(|flight| flight.has_changed().is_ok())
         {
-            return under_way.clone();
+            return (under_way.clone(), true);
         }
         let (sender, receiver) = watch::channel(None);
         *flight = Some(receiver.clone());
@@ -405,29 +337,50 @@ impl Slot {
             // Nobody may be waiting.
             let _ = sender.send(Some(outcome));
         });
-        receiver
+        (receiver, false)
     }
 
     /// Leaves the refresh to the process that is at it: a moment later the store has its outcome.
     pub(crate) fn postpone(&self) -> Option<Access> {
         let issued = self.in_hand()?;
-        let soon = Timestamp::now().after(SOON);
-        let later = issued.postponed(issued.recheck_at.min(soon), soon);
+        let now = Timestamp::now();
+        let soon = now.after(SOON);
+        let later = issued.postponed(now, issued.recheck_at.min(soon), soon);
         Some(self.replace(Some(&issued), later))
     }
 
     /// Makes room for the next refresh, and remembers a failure for a moment.
     fn land(&self, purpose: &Purpose, outcome: &Result<Access>) {
-        let now = Timestamp::now();
         if let Err(error) = outcome {
-            if error.is_transient() {
-                *lock(&self.failure) = Some((now.after(FAILURE_PAUSE), error.clone()));
-            }
+            self.failed(error);
             if let (Purpose::Ahead, Some(issued)) = (purpose, self.in_hand()) {
-                let later = issued.postponed(issued.recheck_at, now.after(AHEAD_PAUSE));
+                let now = Timestamp::now();
+                let later = issued.postponed(now, issued.recheck_at, now.after(AHEAD_PAUSE));
                 self.replace(Some(&issued), later);
             }
         }
         *lock(&self.flight) = None;
+    }
+
+    /// Lets `error` answer the next callers: a burst of them must not become a burst of requests.
+    fn failed(&self, error: &Error) {
+        // Where a person must act, what is remembered about the credential keeps Zoho from being
+        // asked, and the answer to an act should be immediate.
+        if matches!(
+            error.kind(),
+            ErrorKind::LoginRequired | ErrorKind::InvalidInput | ErrorKind::Unsupported
+        ) {
+            return;
+        }
+        let mut known = lock(&self.known);
+        let before = known.failure.as_ref().map_or(0, |failure| failure.in_a_row);
+        let doubled = FAILURE_PAUSE * 2_u32.saturating_pow(before.min(8));
+        let pause = doubled.min(LONGEST_FAILURE_PAUSE);
+        let pause = error.retry_after().map_or(pause, |wait| wait.min(pause));
+        known.failure = Some(Failure {
+            until: Instant::now() + pause,
+            in_a_row: before + 1,
+            error: error.clone(),
+        });
     }
 }

@@ -128,9 +128,33 @@ pub struct Verdict {
 }
 
 impl Memo {
-    /// Returns whether there is nothing to remember.
+    /// Returns whether there is nothing to remember, of whichever credential.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.latest().is_none()
+    }
+
+    /// Returns the latest moment of which anything is remembered; `None` if nothing is.
+    pub fn latest(&self) -> Option<Timestamp> {
+        let minted = self.minted_at.iter().copied();
+        let judged = self.verdict.iter().map(|verdict| verdict.at);
+        minted.chain(judged).chain(self.wait_until).max()
+    }
+
+    /// Puts two memos of one credential together. A mint that both know of counts once, and two in
+    /// one millisecond are two.
+    #[must_use]
+    pub(crate) fn joined(mut self, other: Self) -> Self {
+        let mut known = self.minted_at.clone();
+        for at in other.minted_at {
+            match known.iter().position(|&there| there == at) {
+                Some(index) => drop(known.swap_remove(index)),
+                None => self.minted_at.push(at),
+            }
+        }
+        self.minted_at.sort_unstable();
+        self.verdict = self.verdict.or(other.verdict);
+        self.wait_until = self.wait_until.max(other.wait_until);
+        self
     }
 
     /// Returns the memo as far as it speaks of `credential`, without what is over by `now`.
@@ -169,7 +193,8 @@ impl Memo {
         window: Duration,
     ) -> Option<Timestamp> {
         let recent = self.minted_at.len();
-        let over = recent.checked_sub(budget)?;
+        // A budget of none would mean to wait for ever.
+        let over = recent.checked_sub(budget.max(1))?;
         let free_at = self.minted_at.get(over)?.after(window);
         (free_at > now).then_some(free_at)
     }
@@ -226,6 +251,30 @@ mod tests {
         assert_eq!(memo.budget_wait(3, at(40), WINDOW), Some(at(610)));
         assert_eq!(memo.budget_wait(2, at(40), WINDOW), Some(at(620)));
         assert_eq!(memo.budget_wait(3, at(611), WINDOW), None);
+    }
+
+    #[test]
+    fn memos_are_joined_without_counting_twice() {
+        let one = memo(&[10, 10, 20]);
+        let mut other = memo(&[10, 30]);
+        other.wait_until = Some(at(40));
+        let joined = one.clone().joined(other.clone());
+        assert_eq!(joined.minted_at, memo(&[10, 10, 20, 30]).minted_at);
+        assert_eq!(joined.wait_until, Some(at(40)));
+        assert_eq!(other.joined(one), joined);
+    }
+
+    #[test]
+    fn a_memo_with_nothing_but_a_credential_is_empty() {
+        assert!(memo(&[]).is_empty());
+        assert!(!memo(&[1]).is_empty());
+        assert_eq!(memo(&[1, 7]).latest(), Some(at(7)));
+    }
+
+    #[test]
+    fn a_budget_of_none_is_one() {
+        assert_eq!(memo(&[]).budget_wait(0, at(40), WINDOW), None);
+        assert_eq!(memo(&[10]).budget_wait(0, at(40), WINDOW), Some(at(610)));
     }
 
     #[test]

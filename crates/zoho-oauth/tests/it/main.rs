@@ -3,10 +3,14 @@
 
 mod accounts;
 mod auth;
+mod auth_limits;
+mod auth_names;
+mod auth_races;
 mod auth_reused_ids;
 mod auth_store;
 mod defects;
 mod file_store;
+mod hooks;
 mod kit;
 mod official_python;
 mod processes;

@@ -169,9 +169,9 @@ async fn life(net: &Net, store: Arc<dyn TokenStore>) {
         Fault::html(),
         Fault::cut(),
         Fault::malformed_json(),
-        Fault::throttle(),
         Fault::legacy_expiry(),
         Fault::no_expires_in(),
+        Fault::throttle(),
     ] {
         expire(&store.inner, id).await;
         sandbox.inject(fault.on(Endpoint::Refresh));
@@ -179,6 +179,9 @@ async fn life(net: &Net, store: Arc<dyn TokenStore>) {
         remember(net, &*store).await;
         // Past the half second for which a failure answers.
         tokio::time::sleep(Duration::from_millis(510)).await;
+        // One that succeeds, since failures in a row answer for longer and longer.
+        net.outcome(&session.access_token().await);
+        remember(net, &*store).await;
     }
     // A new credential ends the wait that the throttle began.
     let again = logged_in(&sandbox, "ann@example.com:1", 3600);

@@ -78,6 +78,17 @@ pub(crate) fn logged_in(sandbox: &Sandbox, name: &str, expires_in_seconds: i64) 
     token
 }
 
+/// A login that is good for an hour and was never at the sandbox.
+pub(crate) fn good(name: &str, client: &str) -> OAuthToken {
+    let mut token = OAuthToken::new();
+    token.user_name = Some(user(name));
+    token.client_id = ClientId::new(client).ok();
+    token.access_token = AccessToken::new(format!("1000.{name}.{client}")).ok();
+    token.refresh_token = RefreshToken::new(format!("1000.refresh.{name}.{client}")).ok();
+    token.expiry_time = Some(in_seconds(3600));
+    token
+}
+
 /// A stored login whose access token ended a minute ago.
 pub(crate) async fn expired(
     sandbox: &Sandbox,

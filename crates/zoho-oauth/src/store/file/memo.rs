@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -11,6 +12,12 @@ use super::super::{Coordination, CoordinationKey, Guarantee, Memo, Permit};
 use super::blocking;
 use super::replace::{read_if_there, replace, sweep, while_trying};
 use crate::error::Result;
+
+/// How long before the newest memo another one of the same file was written, if nothing of it can
+/// count any more: the windows that Zoho counts in last minutes.
+const OVER: Duration = Duration::from_hours(24);
+/// The same for a memo with a verdict, which stands for ever. Without it Zoho is asked once more.
+const OVER_WITH_VERDICT: Duration = Duration::from_hours(30 * 24);
 
 /// The coordination of a [`FileStore`](super::FileStore).
 #[derive(Debug)]
@@ -113,6 +120,18 @@ impl Memos {
         if memo.is_empty() {
             memos.remove(key.as_str());
         } else {
+            // Records are deleted by operations that do not hold this lock, so nobody removes
+            // their memos. What is too old to matter goes when something new is written, by whose
+            // time it is judged: a store does not read the clock.
+            if let Some(latest) = memo.latest() {
+                memos.retain(|_, memo| {
+                    let over = match memo.verdict {
+                        Some(_) => OVER_WITH_VERDICT,
+                        None => OVER,
+                    };
+                    memo.latest().is_some_and(|at| at >= latest.before(over))
+                });
+            }
             memos.insert(key.as_str().to_owned(), memo);
         }
         let content = serde_json::to_vec(&memos).expect("memos are maps, strings and numbers");
@@ -126,6 +145,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::secret::Fingerprint;
+    use crate::store::Verdict;
     use crate::token::TokenId;
 
     fn key(id: u64) -> CoordinationKey {
@@ -197,6 +217,38 @@ mod tests {
         let name = format!("side/{}.json", LockFolder::stripe_name(&key(1)));
         assert_eq!(std::fs::read(place.path().join(name)).unwrap(), b"{}");
         assert!(permit.memo().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_to_matter_goes_when_something_new_comes() {
+        let day = |number: i64| Timestamp::from_millis(number * 24 * 3_600_000);
+        let place = tempfile::tempdir().unwrap();
+        let (new, old) = neighbours();
+        let coordination = coordination(&place);
+        for (verdict, kept_until, gone_at) in [(false, 1, 2), (true, 30, 31)] {
+            let mut minted = memo("old");
+            minted.minted_at = vec![day(0)];
+            minted.verdict = verdict.then(|| Verdict {
+                code: "invalid_code".into(),
+                at: day(0),
+            });
+            permit(&coordination, &old)
+                .await
+                .set_memo(&minted)
+                .await
+                .unwrap();
+            for (at, is_there) in [(kept_until, true), (gone_at, false)] {
+                let mut newer = memo("new");
+                newer.minted_at = vec![day(at)];
+                permit(&coordination, &new)
+                    .await
+                    .set_memo(&newer)
+                    .await
+                    .unwrap();
+                let left = permit(&coordination, &old).await.memo().await.unwrap();
+                assert_eq!(!left.is_empty(), is_there, "{verdict} {at}");
+            }
+        }
     }
 
     #[tokio::test]

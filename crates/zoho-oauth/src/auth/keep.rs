@@ -1,0 +1,162 @@
+//! Saving what Zoho answered to a refresh, and what to do when that fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Event;
+use super::access::{Access, Issued};
+use super::shared::Shared;
+use super::slot::Slot;
+use super::turn::acquire;
+use crate::accounts::TokenAnswer;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorCode, Result};
+use crate::secret::RefreshToken;
+use crate::store::CoordinationKey;
+use crate::token::OAuthToken;
+
+/// Saves what Zoho answered about `record`, then hands it out.
+pub(super) async fn keep(
+    shared: &Arc<Shared>,
+    slot: &Arc<Slot>,
+    record: &OAuthToken,
+    answer: &TokenAnswer,
+) -> Result<Access> {
+    // Only what is new: whoever saved another refresh token meanwhile must find it there still.
+    let mut fact = OAuthToken::new();
+    fact.id = Some(slot.id);
+    // Whose it is, so that the store refuses it if another login has the id by now.
+    fact.user_name.clone_from(&record.user_name);
+    fact.client_id.clone_from(&record.client_id);
+    fact.access_token = Some(answer.access_token.clone());
+    fact.expiry_time = Some(answer.expires_at);
+    fact.refresh_token =
+        (answer.refresh_token.clone()).filter(|token| record.refresh_token.as_ref() != Some(token));
+    fact.api_domain.clone_from(&answer.api_domain);
+
+    let mut fresh = record.clone();
+    fresh.access_token.clone_from(&fact.access_token);
+    fresh.expiry_time = fact.expiry_time;
+    fresh.api_domain = fact.api_domain.clone().or(fresh.api_domain);
+    fresh.refresh_token = fact.refresh_token.clone().or(fresh.refresh_token);
+    let now = Timestamp::now();
+    let issued = Issued::of(&fresh, Some(answer.life), &shared.policy, now)
+        .ok_or_else(|| Error::new(ErrorCode::Internal, "a new record has no access token"))?;
+
+    // The request took a while. If the user logged in anew meanwhile, what came of the old refresh
+    // token must not be saved beside the new one.
+    if let Some(old) = &record.refresh_token {
+        match shared.store.find_token_by_id(slot.id).await {
+            Ok(None) => return Err(shared.gone(slot)),
+            Ok(Some(stored)) if slot.is_of_another(&stored) => return Err(shared.gone(slot)),
+            Ok(Some(stored)) if stored.refresh_token.as_ref() != Some(old) => {
+                tracing::debug!("the user logged in anew during the refresh");
+                let newer = Issued::of(&stored, None, &shared.policy, now);
+                let newer = newer.filter(|issued| issued.is_usable(now));
+                return Ok(slot.publish(newer.unwrap_or(issued)));
+            }
+            // If the store is away, saving will tell.
+            _ => {}
+        }
+    }
+    match shared.store.save_token(&fact).await {
+        Ok(_) => {
+            let expires_at = answer.expires_at;
+            tracing::info!(%expires_at, "refreshed");
+            let id = slot.id;
+            shared.tell(Event::Refreshed { id, expires_at });
+            Ok(slot.publish(issued))
+        }
+        Err(error) if is_gone(&error) => Err(shared.gone(slot)),
+        Err(error) if fact.refresh_token.is_some() => {
+            // Nothing but this answer holds the new refresh token.
+            Err(not_saved(&error, fresh))
+        }
+        Err(error) => {
+            // The refresh token is stored as it was, so nothing is lost but this hour's key.
+            tracing::error!(%error, "a new access token is in use and could not be saved");
+            shared.tell(Event::SaveFailed { id: slot.id, error });
+            let access = slot.publish(issued.with_unsaved(true));
+            let unsaved = Unsaved {
+                fact,
+                credential: record.refresh_token.clone(),
+                access: access.clone(),
+            };
+            save_later(Arc::clone(shared), Arc::clone(slot), unsaved);
+            Ok(access)
+        }
+    }
+}
+
+/// Whether the record is not there any more, or another one is under its id.
+fn is_gone(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        ErrorCode::RecordDeleted | ErrorCode::IdConflict
+    )
+}
+
+/// The error for a token that nothing but this error holds.
+pub(super) fn not_saved(cause: &Error, token: OAuthToken) -> Error {
+    Error::new(
+        ErrorCode::TokenNotSaved,
+        "Zoho issued a token and the store could not keep it",
+    )
+    .caused_by(cause.clone())
+    .with_unsaved_token(token)
+}
+
+/// A new access token that is in use and not in the store.
+struct Unsaved {
+    fact: OAuthToken,
+    /// The refresh token that it came from.
+    credential: Option<RefreshToken>,
+    access: Access,
+}
+
+/// Goes on trying to save the token until it is saved, or something newer makes it pointless.
+fn save_later(shared: Arc<Shared>, slot: Arc<Slot>, unsaved: Unsaved) {
+    tokio::spawn(async move {
+        let mut pause = Duration::from_millis(250);
+        loop {
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+            pause = (pause * 2).min(Duration::from_secs(30));
+            let token = unsaved.access.token();
+            let Some(in_hand) = slot.in_hand() else {
+                return;
+            };
+            let end = unsaved.fact.expiry_time;
+            if end.is_none_or(|end| end <= Timestamp::now()) || in_hand.token != *token {
+                return;
+            }
+            match try_again(&shared, &slot, &unsaved).await {
+                Ok(saved) => {
+                    slot.settle(token);
+                    if saved {
+                        shared.tell(Event::SaveRecovered { id: slot.id });
+                    }
+                    return;
+                }
+                Err(error) if is_gone(&error) => {
+                    shared.gone(&slot);
+                    return;
+                }
+                Err(error) => tracing::warn!(id = %slot.id, %error, "still cannot save"),
+            }
+        }
+    });
+}
+
+/// `false` if the store has something newer by now.
+async fn try_again(shared: &Arc<Shared>, slot: &Arc<Slot>, unsaved: &Unsaved) -> Result<bool> {
+    let _turn = slot.work.lock().await;
+    // Nobody else refreshes between the look and the save.
+    let key = CoordinationKey::record(slot.id);
+    let _permit = acquire(shared, &key, Duration::ZERO).await?;
+    let stored = shared.record_of(slot).await?;
+    if stored.refresh_token != unsaved.credential || stored.expiry_time > unsaved.fact.expiry_time {
+        return Ok(false);
+    }
+    shared.store.save_token(&unsaved.fact).await?;
+    Ok(true)
+}

@@ -1,0 +1,324 @@
+//! From a credential that Zoho turns into tokens to a stored record.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Event;
+use super::access::Issued;
+use super::decide::standing;
+use super::keep::not_saved;
+use super::memory::{Memory, after_failure};
+use super::shared::Shared;
+use super::slot::{Hints, Slot};
+use super::start::{fits, known};
+use super::turn::acquire;
+use crate::accounts::TokenAnswer;
+use crate::clock::Timestamp;
+use crate::credential::{GrantCredential, RefreshCredential};
+use crate::data_center::DataCenter;
+use crate::error::{Error, ErrorCode, Result};
+use crate::query::TokenQuery;
+use crate::secret::Fingerprint;
+use crate::store::CoordinationKey;
+use crate::token::{OAuthToken, UserName};
+
+/// A login under way; everybody who starts from the same credential waits for its outcome.
+pub(super) type Starting = watch::Receiver<Option<Result<Arc<Slot>>>>;
+
+/// The two credentials that Zoho turns into tokens.
+#[derive(Clone, Debug)]
+pub(super) enum Login {
+    Grant(GrantCredential),
+    Refresh(RefreshCredential),
+}
+
+impl Login {
+    fn hints(&self) -> Hints {
+        let (client, center) = match self {
+            Self::Grant(grant) => (&grant.client, &grant.data_center),
+            Self::Refresh(refresh) => (&refresh.client, &refresh.data_center),
+        };
+        Hints {
+            user_name: None,
+            client: Some(client.clone()),
+            center: center.clone(),
+        }
+    }
+
+    /// Names the credential for all who start from it, in every process.
+    fn fingerprint(&self) -> Fingerprint {
+        match self {
+            Self::Grant(grant) => Fingerprint::of(&[
+                "grant",
+                grant.client.id.as_str(),
+                grant.code.expose_secret(),
+            ]),
+            Self::Refresh(refresh) => Fingerprint::of(&[
+                "refresh",
+                refresh.client.id.as_str(),
+                refresh.token.expose_secret(),
+            ]),
+        }
+    }
+
+    /// Names the credential and whom it is shown to, for what came of that.
+    fn attempt(&self, shared: &Shared) -> Fingerprint {
+        let asked = self.center(shared).accounts_url();
+        Fingerprint::of(&[self.fingerprint().as_str(), asked])
+    }
+
+    fn center<'a>(&'a self, shared: &'a Shared) -> &'a DataCenter {
+        let named = match self {
+            Self::Grant(grant) => &grant.data_center,
+            Self::Refresh(refresh) => &refresh.data_center,
+        };
+        named.as_ref().unwrap_or(&shared.center)
+    }
+
+    fn user_name(&self) -> Option<&UserName> {
+        match self {
+            Self::Grant(grant) => grant.user_name.as_ref(),
+            Self::Refresh(refresh) => refresh.user_name.as_ref(),
+        }
+    }
+
+    fn query(&self) -> TokenQuery {
+        match self {
+            Self::Grant(grant) => {
+                TokenQuery::grant_token(grant.code.clone()).with_client(grant.client.id.clone())
+            }
+            Self::Refresh(refresh) => TokenQuery::refresh_token(refresh.token.clone())
+                .with_client(refresh.client.id.clone()),
+        }
+    }
+
+    /// The record as the credential knows it, without what Zoho is yet to say.
+    fn record(&self) -> OAuthToken {
+        let mut record = OAuthToken::new();
+        let client = match self {
+            Self::Grant(grant) => {
+                record.grant_token = Some(grant.code.clone());
+                record.user_name.clone_from(&grant.user_name);
+                &grant.client
+            }
+            Self::Refresh(refresh) => {
+                record.refresh_token = Some(refresh.token.clone());
+                record.user_name.clone_from(&refresh.user_name);
+                &refresh.client
+            }
+        };
+        record.client_id = Some(client.id.clone());
+        record.client_secret = Some(client.secret.clone());
+        record.redirect_url.clone_from(&client.redirect_uri);
+        record
+    }
+
+    async fn ask(&self, shared: &Shared) -> Result<TokenAnswer> {
+        let center = self.center(shared);
+        match self {
+            Self::Grant(grant) => {
+                let verifier = grant.code_verifier.as_ref();
+                shared
+                    .accounts
+                    .exchange(center, &grant.client, &grant.code, verifier)
+                    .await
+            }
+            Self::Refresh(refresh) => {
+                let client = &refresh.client;
+                shared
+                    .accounts
+                    .refresh(center, &client.id, &client.secret, &refresh.token)
+                    .await
+            }
+        }
+    }
+}
+
+/// Returns the slot of the record that the credential leads to, which is stored then.
+pub(super) async fn login(shared: &Arc<Shared>, login: Login) -> Result<Arc<Slot>> {
+    if let Some(slot) = found(shared, &login).await? {
+        return Ok(slot);
+    }
+    let mut outcome = join_or_begin(shared, &login);
+    let answer = outcome.wait_for(Option::is_some).await;
+    match answer.as_deref() {
+        Ok(Some(result)) => result.clone(),
+        _ => Err(Error::new(
+            ErrorCode::Internal,
+            "the login ended without an answer: its runtime was shut down",
+        )),
+    }
+}
+
+/// The slot of the record that the credential led to before.
+async fn found(shared: &Shared, login: &Login) -> Result<Option<Arc<Slot>>> {
+    let found = shared.store.find_token(&login.query()).await?;
+    match found.filter(|record| fits(record, login.user_name())) {
+        Some(record) => {
+            let name = login.user_name().cloned();
+            let slot = known(shared, &record, login.hints(), name).await?;
+            Ok(Some(slot))
+        }
+        None => Ok(None),
+    }
+}
+
+fn join_or_begin(shared: &Arc<Shared>, login: &Login) -> Starting {
+    let key = login.fingerprint();
+    let mut starts = shared.starts.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(under_way) = starts
+        .get(&key)
+        .filter(|flight| flight.has_changed().is_ok())
+    {
+        return under_way.clone();
+    }
+    let (sender, receiver) = watch::channel(None);
+    starts.insert(key.clone(), receiver.clone());
+    drop(starts);
+    let (shared, login) = (Arc::clone(shared), login.clone());
+    tokio::spawn(async move {
+        let outcome = begin(&shared, &login, &key).await;
+        let mut starts = shared.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        starts.remove(&key);
+        drop(starts);
+        // Nobody may be waiting.
+        let _ = sender.send(Some(outcome));
+    });
+    receiver
+}
+
+/// Turns the credential into a stored record. Runs in a task of its own: the grant token works
+/// once, so whoever asked must not take the answer with him when he goes.
+#[tracing::instrument(name = "zoho_login", level = "debug", skip_all)]
+async fn begin(shared: &Shared, login: &Login, key: &Fingerprint) -> Result<Arc<Slot>> {
+    let key = CoordinationKey::start(key);
+    let permit = acquire(shared, &key, shared.policy.patience).await?;
+    let stored = shared.store.find_token(&login.query()).await?;
+    if stored.is_some_and(|record| fits(&record, login.user_name())) {
+        // What follows may wait for a refresh of the record, and that for the lock of this permit.
+        drop(permit);
+        if let Some(slot) = found(shared, login).await? {
+            return Ok(slot);
+        }
+        return Err(Error::new(
+            ErrorCode::RecordDeleted,
+            "the record was deleted at this very moment",
+        ));
+    }
+    let answer = match ask(shared, login).await {
+        // The grant token was used: by another machine, where the store offers no agreement?
+        Err(error) if error.code() == ErrorCode::InvalidCode => {
+            drop(permit);
+            return found(shared, login).await?.ok_or(error);
+        }
+        answer => answer?,
+    };
+    let slot = save(shared, login, answer).await?;
+    drop(permit);
+    count(shared, login, &slot).await;
+    Ok(slot)
+}
+
+/// Asks Zoho, unless it is known what it would say, or that it should not be asked.
+async fn ask(shared: &Shared, login: &Login) -> Result<TokenAnswer> {
+    let policy = &shared.policy;
+    let now = Timestamp::now();
+    let before = (shared.attempts).recall(&login.attempt(shared), now, policy.window);
+    if let Some(stop) = standing(&before, policy.mint_budget, now, policy) {
+        return Err(stop.into_error("this login"));
+    }
+    let mut noted = before.clone();
+    noted.note_mint(now);
+    shared.attempts.remember(&noted, now, policy.window);
+    let answer = login.ask(shared).await;
+    if let Err(error) = &answer {
+        let memo = after_failure(&before, &noted, error, policy.window);
+        let now = Timestamp::now();
+        shared.attempts.remember(&memo, now, policy.window);
+    }
+    answer
+}
+
+async fn save(shared: &Shared, login: &Login, answer: TokenAnswer) -> Result<Arc<Slot>> {
+    let mut record = login.record();
+    record.access_token = Some(answer.access_token);
+    record.expiry_time = Some(answer.expires_at);
+    record.api_domain = answer.api_domain;
+    if let Some(refresh_token) = answer.refresh_token {
+        record.refresh_token = Some(refresh_token);
+    }
+    if record.refresh_token.is_none() {
+        match renewable(shared, &record, login.center(shared)).await {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(Error::new(
+                    ErrorCode::RefreshTokenMissing,
+                    "Zoho issued an access token without a refresh token, so nothing was stored",
+                )
+                .with_unsaved_token(record));
+            }
+            Err(error) => return Err(not_saved(&error, record)),
+        }
+    }
+    let id = match shared.store.save_token(&record).await {
+        Ok(id) => id,
+        Err(error) => return Err(not_saved(&error, record)),
+    };
+    tracing::info!(%id, expires_at = %answer.expires_at, "logged in");
+    shared.tell(Event::LoggedIn { id });
+    // The record may be one that was there before, with more in it than was just saved.
+    let stored = shared.store.find_token_by_id(id).await;
+    let record = stored.ok().flatten().unwrap_or(OAuthToken {
+        id: Some(id),
+        ..record
+    });
+    let slot = shared.slot_of(&record, login.hints())?;
+    let now = Timestamp::now();
+    if record.expiry_time == Some(answer.expires_at)
+        && let Some(issued) = Issued::of(&record, Some(answer.life), &shared.policy, now)
+    {
+        slot.publish(issued);
+    }
+    Ok(slot)
+}
+
+/// Whether the store has a refresh token for the login that `record` belongs to.
+///
+/// One of another data center is of no use: the row would join a token of one center to the
+/// address of another.
+async fn renewable(shared: &Shared, record: &OAuthToken, center: &DataCenter) -> Result<bool> {
+    let (Some(name), Some(client)) = (&record.user_name, &record.client_id) else {
+        return Ok(false);
+    };
+    let query = TokenQuery::user_name(name.clone()).with_client(client.clone());
+    let stored = shared.store.find_token(&query).await?;
+    Ok(stored.is_some_and(|stored| {
+        let at = shared.center_of(&stored, Some(center));
+        stored.refresh_token.is_some() && at.has_accounts_url(center.accounts_url())
+    }))
+}
+
+/// Lets the access token of the login count towards the budget of its refresh token, as far as
+/// that can be done without waiting for anybody.
+async fn count(shared: &Shared, login: &Login, slot: &Slot) {
+    let (now, window) = (Timestamp::now(), shared.policy.window);
+    let attempts = (shared.attempts).recall(&login.attempt(shared), now, window);
+    let Ok(_turn) = slot.work.try_lock() else {
+        return;
+    };
+    let Ok(Some(record)) = shared.store.find_token_by_id(slot.id).await else {
+        return;
+    };
+    let key = CoordinationKey::record(slot.id);
+    let permit = acquire(shared, &key, Duration::ZERO).await.ok().flatten();
+    let memory = Memory {
+        slot,
+        permit: permit.as_deref(),
+    };
+    let mut memo = memory.recall(&record, now, window).await;
+    memo.minted_at.extend(attempts.minted_at);
+    memo.minted_at.sort_unstable();
+    memory.remember(&memo).await;
+}

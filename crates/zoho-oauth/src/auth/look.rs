@@ -1,0 +1,78 @@
+//! Whether a record whose token is good is still there: asked every few seconds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedMutexGuard;
+
+use super::access::Issued;
+use super::shared::Shared;
+use super::slot::Slot;
+use crate::clock::Timestamp;
+use crate::error::Result;
+
+/// How long the store may take to say whether a good token is still there.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Asks the store whether the record is still there, while the token in hand is good by its time.
+///
+/// `None` when the record's token must be renewed first. One caller asks for all. It does so in a
+/// task of its own: callers who go away early, one after the other, would never get to an answer.
+pub(super) async fn look(slot: &Arc<Slot>, shared: &Arc<Shared>) -> Result<Option<Arc<Issued>>> {
+    let only_one = Arc::clone(&slot.look).lock_owned().await;
+    let now = Timestamp::now();
+    // Taken away while this caller waited: the refresh says why.
+    let Some(old) = slot.in_hand() else {
+        return Ok(None);
+    };
+    if old.is_confirmed(now) {
+        return Ok(Some(old).filter(|issued| issued.is_usable(now)));
+    }
+    let kept = Arc::clone(&old);
+    let (slot, shared) = (Arc::clone(slot), Arc::clone(shared));
+    let task = tokio::spawn(async move { ask(&slot, &shared, old, only_one).await });
+    // A store that panics, or a runtime that ends, says nothing about the token.
+    task.await.unwrap_or(Ok(Some(kept)))
+}
+
+async fn ask(
+    slot: &Arc<Slot>,
+    shared: &Arc<Shared>,
+    old: Arc<Issued>,
+    _only_one: OwnedMutexGuard<()>,
+) -> Result<Option<Arc<Issued>>> {
+    let answer = tokio::time::timeout(PATIENCE, shared.store.find_token_by_id(slot.id)).await;
+    let now = Timestamp::now();
+    let recheck = shared.policy.recheck;
+    let record = match answer {
+        Ok(Ok(Some(record))) if !slot.is_of_another(&record) => record,
+        Ok(Ok(_)) => return Err(shared.gone(slot)),
+        failed => {
+            // A token that is good is served from memory while the store is away. Those who
+            // waited behind a slow answer must not wait for another one, each after the other.
+            let pause = if let Ok(Err(error)) = failed {
+                tracing::warn!(id = %slot.id, %error, "cannot ask the store, serving from memory");
+                recheck.min(PATIENCE)
+            } else {
+                tracing::warn!(id = %slot.id, "the store is slow, serving from memory");
+                PATIENCE
+            };
+            let kept = old.postponed(now, now.after(pause), old.refresh_at);
+            let kept = kept.with_unconfirmed(true);
+            return Ok(Some(slot.replace(Some(&old), kept).0));
+        }
+    };
+    let unchanged =
+        record.access_token.as_ref() == Some(&old.token) && record.expiry_time == old.expires_at;
+    let seen = if slot.is_revoked(&record) {
+        None
+    } else if unchanged || old.unsaved {
+        // The schedule was made when more was known than the record says; and what is not saved
+        // yet is on its way to the store.
+        let kept = old.postponed(now, now.after(recheck), old.refresh_at);
+        Some(kept.with_unconfirmed(false))
+    } else {
+        Issued::of(&record, None, &shared.policy, now).filter(|issued| issued.is_usable(now))
+    };
+    Ok(seen.map(|issued| slot.replace(Some(&old), issued).0))
+}

@@ -1,0 +1,333 @@
+//! What happens between two steps of the authenticator: another login, a deletion, a revocation,
+//! a store that hangs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use zoho_oauth::{
+    Authenticator, Credential, ErrorCode, Event, GrantToken, ListStore, RefreshPolicy, TokenStore,
+};
+use zoho_sandbox::{Endpoint, Fault};
+
+use crate::hooks::{HookStore, OneLock, Step, out_of_order};
+use crate::support::{
+    SCOPES, authenticator, builder, center, client, expired, good, logged_in, no_memory, refreshes,
+    sandbox, user,
+};
+
+#[tokio::test(start_paused = true)]
+async fn callers_do_not_queue_up_behind_a_store_that_hangs() {
+    let store = HookStore::new(ListStore::new());
+    let id = store.save_token(&good("ann", "c")).await.unwrap();
+    let auth = Authenticator::builder(Arc::clone(&store)).policy(no_memory());
+    let session = auth.build().unwrap().session(id).await.unwrap();
+    store.at_each_step(|_| std::future::pending());
+    let begun = tokio::time::Instant::now();
+    let asked = (0..20).map(|_| session.access_token());
+    for answer in join_all(asked).await {
+        assert!(answer.unwrap().is_degraded());
+    }
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_early_does_not_keep_the_store_from_being_asked() {
+    let store = HookStore::new(ListStore::new());
+    let id = store.save_token(&good("ann", "c")).await.unwrap();
+    let auth = Authenticator::builder(Arc::clone(&store)).policy(no_memory());
+    let session = auth.build().unwrap().session(id).await.unwrap();
+    let (asked, mut was_asked) = tokio::sync::mpsc::unbounded_channel();
+    let (open, door) = tokio::sync::watch::channel(false);
+    store.at_each_step(move |_| {
+        let (asked, mut door) = (asked.clone(), door.clone());
+        async move {
+            door.wait_for(|open| *open).await.unwrap();
+            asked.send(()).unwrap();
+            Ok(())
+        }
+    });
+    let impatient = tokio::time::timeout(Duration::from_millis(5), session.access_token());
+    assert!(impatient.await.is_err());
+    open.send(true).unwrap();
+    was_asked.recv().await.unwrap();
+}
+
+/// Defects 7 and 25: what the old login was given must not take the place of the new one's.
+#[tokio::test]
+async fn a_new_login_during_a_refresh_keeps_its_access_token() {
+    let sandbox = sandbox().await;
+    let store = Arc::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let (id, _) = expired(&sandbox, &store, "ann").await;
+    let session = auth.session(id).await.unwrap();
+    sandbox.inject(Fault::delay(Duration::from_millis(300)).on(Endpoint::Refresh));
+    let refreshing = tokio::spawn(async move { session.access_token().await });
+    while refreshes(&sandbox) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let new = logged_in(&sandbox, "ann", 3000);
+    assert_eq!(store.save_token(&new).await.unwrap(), id);
+    let handed = refreshing.await.unwrap().unwrap();
+    assert_eq!(Some(handed.token()), new.access_token.as_ref());
+    let stored = store.find_token_by_id(id).await.unwrap().unwrap();
+    assert_eq!(stored.access_token, new.access_token);
+    assert_eq!(stored.expiry_time, new.expiry_time);
+}
+
+#[tokio::test]
+async fn a_new_login_during_a_revocation_stays() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    sandbox.inject(Fault::delay(Duration::from_millis(300)).on(Endpoint::Revoke));
+    let revoking = {
+        let auth = auth.clone();
+        tokio::spawn(async move { auth.revoke(id).await })
+    };
+    while sandbox.counts().revocations == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let new = logged_in(&sandbox, "ann", 3600);
+    assert_eq!(store.save_token(&new).await.unwrap(), id);
+    assert!(revoking.await.unwrap().unwrap());
+    let handed = auth.access_token(&user("ann")).await.unwrap();
+    assert_eq!(Some(handed.token()), new.access_token.as_ref());
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_not_handed_out_though_its_record_could_not_be_deleted() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let token = logged_in(&sandbox, "ann", 3600);
+    let id = store.save_token(&token).await.unwrap();
+    let session = auth.session(id).await.unwrap();
+    store.once_at(Step::Delete, || async { Err(out_of_order()) });
+    let error = auth.revoke(id).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    for error in [
+        session.access_token().await.unwrap_err(),
+        auth.access_token(&user("ann")).await.unwrap_err(),
+    ] {
+        assert_eq!(error.code(), ErrorCode::InvalidCode);
+    }
+    assert_eq!(refreshes(&sandbox), 0);
+    // A new login of the same user is another credential in the same record.
+    let new = logged_in(&sandbox, "ann", 3600);
+    assert_eq!(store.save_token(&new).await.unwrap(), id);
+    let handed = session.access_token().await.unwrap();
+    assert_eq!(Some(handed.token()), new.access_token.as_ref());
+    assert!(auth.revoke(id).await.unwrap());
+    assert_eq!(store.get_tokens().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_record_without_a_client_can_be_revoked() {
+    let sandbox = sandbox().await;
+    let store = Arc::new(ListStore::new());
+    let auth = Authenticator::builder(Arc::clone(&store)).data_center(center(&sandbox));
+    let mut token = logged_in(&sandbox, "ann", 3600);
+    (token.client_id, token.client_secret) = (None, None);
+    let id = store.save_token(&token).await.unwrap();
+    assert!(auth.build().unwrap().revoke(id).await.unwrap());
+    assert_eq!(sandbox.counts().revocations, 1);
+}
+
+#[tokio::test]
+async fn a_token_that_was_saved_after_all_is_not_degraded_any_more() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = builder(&sandbox, Arc::clone(&store)).policy(no_memory());
+    let auth = auth.build().unwrap();
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    let session = auth.session(id).await.unwrap();
+    let mut events = auth.events();
+    store.once_at(Step::Save, || async { Err(out_of_order()) });
+    assert!(session.access_token().await.unwrap().is_degraded());
+    // A caller asks at the very moment at which the save succeeds.
+    let asking = session.clone();
+    store.once_at(Step::Saved, || async move {
+        asking.access_token().await.map(drop)
+    });
+    while !matches!(events.recv().await.unwrap(), Event::SaveRecovered { .. }) {}
+    assert!(!session.access_token().await.unwrap().is_degraded());
+}
+
+#[tokio::test]
+async fn a_token_that_was_never_saved_gives_way_to_a_newer_stored_one() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = builder(&sandbox, Arc::clone(&store)).policy(no_memory());
+    let auth = auth.build().unwrap();
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    let session = auth.session(id).await.unwrap();
+    store.once_at(Step::Save, || async { Err(out_of_order()) });
+    assert!(session.access_token().await.unwrap().is_degraded());
+    let newer = logged_in(&sandbox, "ann", 7200);
+    store.inner.save_token(&newer).await.unwrap();
+    let handed = loop {
+        let handed = session.access_token().await.unwrap();
+        if !handed.is_degraded() {
+            break handed;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(Some(handed.token()), newer.access_token.as_ref());
+}
+
+#[tokio::test]
+async fn a_record_deleted_between_save_and_answer_is_not_handed_out_again() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    let session = auth.session(id).await.unwrap();
+    let mut events = auth.events();
+    let deleting = auth.clone();
+    store.once_at(Step::Saved, move || async move {
+        assert!(deleting.delete(id).await?);
+        Ok(())
+    });
+    // Whoever waited may get the token; whoever asks now gets the truth, and it is told once.
+    let _ = session.access_token().await;
+    for _ in 0..3 {
+        let error = session.access_token().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::RecordDeleted);
+    }
+    let mut deleted = 0;
+    while let Ok(event) = events.try_recv() {
+        assert!(!matches!(event, Event::RefreshFailed { .. }), "{event:?}");
+        deleted += usize::from(matches!(event, Event::Deleted { .. }));
+    }
+    assert_eq!(deleted, 1);
+}
+
+/// A handle to a deleted record must not come to life again beside the one that replaced it.
+#[tokio::test]
+async fn a_handle_that_ended_stays_ended() {
+    let store = HookStore::new(ListStore::new());
+    let id = store.save_token(&good("ann", "c")).await.unwrap();
+    let auth = Authenticator::builder(Arc::clone(&store)).policy(no_memory());
+    let auth = auth.build().unwrap();
+    let old = auth.session(id).await.unwrap();
+    store.inner.delete_token(id).await.unwrap();
+    let error = old.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
+    let steps = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&steps);
+    store.at_each_step(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { Ok(()) }
+    });
+    let error = old.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
+    assert_eq!(steps.load(Ordering::SeqCst), 0, "nobody need be asked");
+}
+
+/// All keys may share one lock, so whoever holds a permit must not wait for another key's.
+#[tokio::test]
+async fn a_login_and_a_refresh_behind_one_lock_do_not_wait_for_each_other() {
+    let sandbox = sandbox().await;
+    let lock = OneLock::default();
+    let store = HookStore::with_one_lock(ListStore::new(), lock.clone());
+    let patience = RefreshPolicy::new().with_patience(Duration::from_secs(3));
+    let auth = builder(&sandbox, Arc::clone(&store)).policy(patience);
+    let auth = auth.build().unwrap();
+    let mut token = logged_in(&sandbox, "ann", -60);
+    token.user_name = None;
+    let refresh = token.refresh_token.clone().unwrap();
+    let credential = Credential::refresh(client(&sandbox), refresh).user_name(user("ann"));
+
+    // Another process stores the login between our two looks, and here somebody uses it at once.
+    let (finds, hooked, asking) = (AtomicUsize::new(0), Arc::clone(&store), auth.clone());
+    let (report, mut reported) = tokio::sync::mpsc::unbounded_channel();
+    store.at_each_step(move |step| {
+        let second = step == Step::Find && finds.fetch_add(1, Ordering::SeqCst) == 1;
+        let (hooked, asking, token) = (Arc::clone(&hooked), asking.clone(), token.clone());
+        let (report, lock) = (report.clone(), lock.clone());
+        async move {
+            if second {
+                let id = hooked.inner.save_token(&token).await?;
+                let session = asking.session(id).await?;
+                let tries = lock.tries();
+                tokio::spawn(async move {
+                    let answer = session.access_token().await.map(drop);
+                    report.send(answer).unwrap();
+                });
+                while lock.tries() == tries {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+            Ok(())
+        }
+    });
+    let session = auth.session(credential).await.unwrap();
+    assert_eq!(session.user_name(), Some(user("ann")));
+    reported.recv().await.unwrap().unwrap();
+    assert_eq!(refreshes(&sandbox), 1);
+}
+
+/// The exchange has spent the grant token: whatever fails behind it, the answer must not be lost.
+#[tokio::test]
+async fn an_answer_is_not_lost_when_the_store_cannot_be_asked_about_it() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let code = sandbox.grant_code(&sandbox.people()[0], SCOPES);
+    let credential = Credential::grant(client(&sandbox), GrantToken::new(code).unwrap());
+    sandbox.inject(Fault::no_refresh_token());
+    let finds = AtomicUsize::new(0);
+    store.at_each_step(move |step| {
+        let third = step == Step::Find && finds.fetch_add(1, Ordering::SeqCst) == 2;
+        async move { if third { Err(out_of_order()) } else { Ok(()) } }
+    });
+    let error = auth.session(credential.user_name(user("ann"))).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::TokenNotSaved);
+    assert!(error.unsaved_token().unwrap().access_token.is_some());
+}
+
+#[tokio::test]
+async fn a_store_that_panics_does_not_leave_callers_waiting() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    let session = auth.session(id).await.unwrap();
+    store.once_at(Step::FindById, || async { panic!("on purpose") });
+    let asked = (0..5).map(|_| session.access_token());
+    for answer in join_all(asked).await {
+        answer.unwrap();
+    }
+    assert_eq!(refreshes(&sandbox), 1);
+}
+
+/// A refresh may run on the runtime of whoever asked first, which may end before it.
+#[tokio::test]
+async fn a_runtime_that_ends_takes_its_refresh_with_it_and_not_its_waiters() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    let session = auth.session(id).await.unwrap();
+    let (begun, mut has_begun) = tokio::sync::mpsc::unbounded_channel();
+    store.once_at(Step::FindById, move || async move {
+        begun.send(()).unwrap();
+        std::future::pending().await
+    });
+    let other = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let first = session.clone();
+    other.spawn(async move { first.access_token().await });
+    has_begun.recv().await.unwrap();
+    let waiting = tokio::spawn(async move { session.access_token().await });
+    tokio::task::yield_now().await;
+    other.shutdown_background();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(refreshes(&sandbox), 1);
+}
