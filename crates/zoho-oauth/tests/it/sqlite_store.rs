@@ -532,3 +532,11 @@ async fn tables_of_one_database_are_apart() {
     assert_eq!(same.save_token(&token("ann")).await.unwrap(), id(2));
     assert_eq!(other.save_token(&token("cy")).await.unwrap(), id(2));
 }
+
+#[tokio::test]
+async fn any_time_can_be_waited() {
+    let (_folder, path) = place();
+    let builder = SqliteStore::builder().busy_timeout(Duration::MAX);
+    let store = builder.open(&path).unwrap();
+    assert_eq!(store.save_token(&token("ann")).await.unwrap(), id(1));
+}

@@ -79,6 +79,9 @@ use crate::error::{ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
 
+/// A limit, since SQLite counts its waiting in 32 bits.
+const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_hours(24);
+
 /// Keeps tokens in a SQLite database. See the [module documentation](self).
 ///
 /// ```
@@ -195,10 +198,11 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Sets how long a write waits for other processes. Default 5 seconds.
+    /// Sets how long a write waits for other processes: 5 seconds if not set, at most a day.
     #[must_use]
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
-        self.busy_timeout = timeout;
+        let fits = timeout.as_secs() < LONGEST_BUSY_TIMEOUT.as_secs();
+        self.busy_timeout = if fits { timeout } else { LONGEST_BUSY_TIMEOUT };
         self
     }
 
