@@ -540,3 +540,48 @@ async fn any_time_can_be_waited() {
     let store = builder.open(&path).unwrap();
     assert_eq!(store.save_token(&token("ann")).await.unwrap(), id(1));
 }
+
+/// Which of the two is meant? Nobody can know, and a guess would overwrite somebody's login.
+#[tokio::test]
+async fn a_write_never_reaches_a_row_that_only_looks_like_its_own() {
+    // What SQLite takes for the same number, and the id itself.
+    for of_bob in ["05", "5x", " 5", "5"] {
+        let (_folder, path) = place();
+        let raw = Connection::open(&path).unwrap();
+        let table = SAMPLE_TABLE.replace(" NOT NULL PRIMARY KEY", "");
+        raw.execute_batch(&table).unwrap();
+        for id in [of_bob, "5"] {
+            sample_insert(&raw, id);
+        }
+        let rename = "UPDATE oauthtoken SET user_name = ?1, access_token = ?1 WHERE rowid = ?2";
+        raw.execute(rename, rusqlite::params!["bob", 1]).unwrap();
+        raw.execute(rename, rusqlite::params!["ann", 2]).unwrap();
+        let access_tokens = || -> Vec<String> {
+            let sql = "SELECT access_token FROM oauthtoken ORDER BY rowid";
+            let mut statement = raw.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| row.get(0)).unwrap();
+            rows.map(Result::unwrap).collect()
+        };
+
+        let store = SqliteStore::open(&path).unwrap();
+        let mut new = token("ann");
+        new.client_id = Some(ClientId::new("c").unwrap());
+        new.access_token = Some(AccessToken::new("new").unwrap());
+        let saved = store.save_token(&new).await;
+        if of_bob == "5" {
+            assert_eq!(code(saved), ErrorCode::StoreDamaged);
+            let deleted = store.delete_token(id(5)).await;
+            assert_eq!(code(deleted), ErrorCode::StoreDamaged);
+            assert_eq!(access_tokens(), ["bob", "ann"]);
+        } else {
+            assert_eq!(saved.unwrap(), id(5), "{of_bob:?}");
+            assert_eq!(access_tokens(), ["bob", "new"], "{of_bob:?}");
+            let found = store.find_token_by_id(id(5)).await.unwrap().unwrap();
+            assert_eq!(found.access_token, new.access_token);
+            assert!(store.delete_token(id(5)).await.unwrap());
+            assert_eq!(access_tokens(), ["bob"], "{of_bob:?}");
+            let found = store.find_token_by_id(id(5)).await;
+            assert_eq!(code(found), ErrorCode::StoreDamaged);
+        }
+    }
+}

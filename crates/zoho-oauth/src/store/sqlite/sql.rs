@@ -12,6 +12,9 @@ pub(super) const COLUMNS: [&str; 10] = OAuthToken::FIELDS;
 /// the official column is text, in which 10 comes before 9.
 pub(super) const ID: &str = "CAST(id AS INTEGER)";
 
+/// An id as text. Beside [`ID`] where rows are written, since SQLite takes '05' and '5x' for 5 too.
+const ID_TEXT: &str = "CAST(id AS TEXT) COLLATE BINARY";
+
 /// Returns `name` if it can be a table's name: a letter or `_`, then letters, digits, `_`.
 ///
 /// # Errors
@@ -239,7 +242,7 @@ impl Statements {
         let max = TokenId::MAX;
         Self {
             lookups,
-            by_id: format!("{select} WHERE {ID} = ?1 LIMIT 1"),
+            by_id: format!("{select} WHERE {ID} = ?1"),
             // Not one statement with OR, which would not use the indexes.
             twins: twins.join(" UNION ALL "),
             // A row with an id that is none of ours, too long, must not use up the numbers.
@@ -254,10 +257,12 @@ impl Statements {
                 "INSERT INTO \"{table}\" ({columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
             ),
             update: format!(
-                "UPDATE \"{table}\" SET {} WHERE {ID} = CAST(?1 AS INTEGER)",
+                "UPDATE \"{table}\" SET {} WHERE {ID} = CAST(?1 AS INTEGER) AND {ID_TEXT} = ?1",
                 settings.join(", ")
             ),
-            delete: format!("DELETE FROM \"{table}\" WHERE {ID} = ?1"),
+            delete: format!(
+                "DELETE FROM \"{table}\" WHERE {ID} = ?1 AND {ID_TEXT} = CAST(?1 AS TEXT)"
+            ),
             clear: format!("DELETE FROM \"{table}\""),
             memo: "SELECT memo FROM zoho_oauth_memo WHERE token_table = ?1 AND key = ?2",
             set_memo: "INSERT INTO zoho_oauth_memo (token_table, key, memo) VALUES (?1, ?2, ?3) \
