@@ -585,3 +585,30 @@ async fn a_write_never_reaches_a_row_that_only_looks_like_its_own() {
         }
     }
 }
+
+/// A page says what it cannot show, as the whole list does.
+#[tokio::test]
+async fn pages_pass_over_no_record() {
+    let table = SAMPLE_TABLE.replace(" NOT NULL PRIMARY KEY", "");
+    for extra in [None, Some("3"), Some("-99999999999999999999")] {
+        let (_folder, path) = place();
+        let raw = Connection::open(&path).unwrap();
+        raw.execute_batch(&table).unwrap();
+        for id in ["1", "2", "3", "4"] {
+            sample_insert(&raw, id);
+        }
+        sample_insert(&raw, "5");
+        raw.execute("UPDATE oauthtoken SET id = ?1 WHERE id = '5'", [extra])
+            .unwrap();
+        let store = SqliteStore::open(&path).unwrap();
+        let (mut after, mut result) = (None, Ok(()));
+        while result.is_ok() {
+            match store.get_tokens_page(after, 3).await {
+                Ok(page) if page.is_empty() => break,
+                Ok(page) => after = page.last().and_then(|row| row.id),
+                Err(error) => result = Err(error),
+            }
+        }
+        assert_eq!(code(result), ErrorCode::StoreDamaged, "{extra:?}");
+    }
+}

@@ -175,11 +175,17 @@ impl Db {
 
     /// Up to `limit` rows with ids above `after`, in the order of their ids.
     pub(super) fn page(&self, after: Option<TokenId>, limit: usize) -> Result<Vec<OAuthToken>> {
-        // Below every number, so that rows with bad ids are reported and not passed over.
-        let after = after.map_or(i64::MIN, number);
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.records(&self.statements.page, [after, limit])?;
-        self.without_repeats(rows)
+        let most = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
+        let Some(after) = after else {
+            let rows = self.records(&self.statements.first_page, [most(limit)])?;
+            return self.without_repeats(rows);
+        };
+        // From the last row on, so that one which looks like it is reported and not passed over.
+        let bounds = [number(after), most(limit.saturating_add(1))];
+        let mut rows = self.without_repeats(self.records(&self.statements.page, bounds)?)?;
+        rows.retain(|row| row.id != Some(after));
+        rows.truncate(limit);
+        Ok(rows)
     }
 
     fn without_repeats(&self, rows: Vec<OAuthToken>) -> Result<Vec<OAuthToken>> {

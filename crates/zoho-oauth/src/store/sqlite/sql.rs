@@ -200,6 +200,7 @@ pub(super) struct Statements {
     pub(super) twins: String,
     pub(super) highest_id: String,
     pub(super) all: String,
+    pub(super) first_page: String,
     pub(super) page: String,
     pub(super) insert: String,
     pub(super) update: String,
@@ -252,7 +253,9 @@ impl Statements {
                     ifnull((SELECT highest_id FROM zoho_oauth_highest_id WHERE token_table = ?1), 0))"
             ),
             all: format!("{select} ORDER BY {ID}"),
-            page: format!("{select} WHERE {ID} > ?1 ORDER BY {ID} LIMIT ?2"),
+            // With the rows whose id is NULL, which no comparison would find.
+            first_page: format!("{select} ORDER BY {ID} LIMIT ?1"),
+            page: format!("{select} WHERE {ID} >= ?1 ORDER BY {ID} LIMIT ?2"),
             insert: format!(
                 "INSERT INTO \"{table}\" ({columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
             ),
