@@ -531,6 +531,11 @@ async fn tables_of_one_database_are_apart() {
     assert!(same.delete_token(id(1)).await.unwrap());
     assert_eq!(same.save_token(&token("ann")).await.unwrap(), id(2));
     assert_eq!(other.save_token(&token("cy")).await.unwrap(), id(2));
+    // No name is in the way of what lies beside the tables.
+    for name in ["highest", "memo", "oauthtoken_by", "a", "a_user"] {
+        let store = SqliteStore::builder().table(name).open(&path).unwrap();
+        assert_eq!(store.save_token(&token("dan")).await.unwrap(), id(1));
+    }
 }
 
 #[tokio::test]

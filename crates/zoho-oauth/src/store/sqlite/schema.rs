@@ -47,7 +47,8 @@ fn companions(table: &str) -> Vec<(String, String)> {
         let sql = format!("CREATE INDEX IF NOT EXISTS \"{name}\" ON \"{table}\" ({columns})");
         (name, sql)
     };
-    let mut all = vec![index("id", ID)];
+    // Not `_id`: for a table called `highest` that would be the name of a side table.
+    let mut all = vec![index("by_id", ID)];
     for key in Key::ALL {
         let column = key.column();
         let (name, sql) = index(column, &format!("{column} COLLATE BINARY, {ID}"));
