@@ -617,3 +617,33 @@ async fn pages_pass_over_no_record() {
         assert_eq!(code(result), ErrorCode::StoreDamaged, "{extra:?}");
     }
 }
+
+/// Somebody puts a table aside: what belonged to it goes with it under its old name.
+#[tokio::test]
+async fn a_table_that_takes_the_place_of_another_is_whole() {
+    let (_folder, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    store.save_token(&token("ann")).await.unwrap();
+    drop(store);
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch("ALTER TABLE oauthtoken RENAME TO before")
+        .unwrap();
+    let companions = |table: &str| {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE tbl_name = ?1 AND name LIKE 'zoho%'";
+        raw.query_row(sql, [table], |row| row.get::<_, u32>(0))
+            .unwrap()
+    };
+    assert_eq!(companions("before"), 6);
+
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(companions("oauthtoken"), 6);
+    assert_eq!(companions("before"), 0);
+    let second = store.save_token(&token("ann")).await.unwrap();
+    raw.execute("DELETE FROM oauthtoken", []).unwrap();
+    let mut late = token("ann");
+    late.id = Some(second);
+    let saved = store.save_token(&late).await;
+    assert_eq!(code(saved), ErrorCode::RecordDeleted);
+    // What was put aside is nobody's business any more.
+    raw.execute("DELETE FROM before", []).unwrap();
+}

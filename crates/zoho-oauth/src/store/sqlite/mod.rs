@@ -49,8 +49,10 @@
 //! SQLite's own: a value may have a billion bytes. Look-ups, saves and deletes cost the same at a
 //! hundred rows and at a million; for large tables there is
 //! [`get_tokens_page`](SqliteStore::get_tokens_page). The file must not be moved, replaced or deleted
-//! while a store has it open: what is saved then goes to the file that was there. Not for network file systems, whose locks
-//! cannot be relied on. A store in memory works in one process and coordinates nothing else.
+//! while a store has it open: what is saved then goes to the file that was there. Nor should the
+//! token table or a side table be dropped or renamed: what is missing is made anew when a store is
+//! opened, and until then deletes fail for everybody, or ids may be given again. Not for network
+//! file systems, whose locks cannot be relied on. A store in memory works in one process and coordinates nothing else.
 
 mod coordination;
 mod db;
