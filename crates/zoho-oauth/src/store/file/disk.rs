@@ -92,24 +92,13 @@ impl TokenFile {
 
     fn make_folder(&self, owner: Option<&Metadata>) -> Result<()> {
         let path = self.folder.path();
-        let is_new = !path.exists();
-        let made = || -> io::Result<()> {
-            self.folder.create()?;
+        let made = self.folder.create_beside(owner).and_then(|is_new| {
             if is_new {
-                #[cfg(unix)]
-                if let Some(owner) = owner {
-                    use std::os::unix::fs::{MetadataExt, lchown};
-                    // Of use to root alone, whose folder would lock the file's owner out. Not
-                    // through a link that somebody laid in the meantime.
-                    let _ = lchown(path, Some(owner.uid()), Some(owner.gid()));
-                }
-                #[cfg(not(unix))]
-                let _ = owner;
                 sync_parent(path)?;
             }
             Ok(())
-        };
-        made().map_err(while_trying("make the folder", path))
+        });
+        made.map_err(while_trying("make the folder", path))
     }
 
     fn make_empty(&self, deadline: Instant) -> Result<()> {
