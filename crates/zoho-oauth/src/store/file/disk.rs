@@ -338,7 +338,8 @@ fn resolve(path: &Path) -> Result<PathBuf> {
         match std::fs::read_link(&path) {
             Ok(target) => path = parent.join(target),
             // Not a link, or nothing at all. What is wrong with it beyond that, reading will tell.
-            Err(_) => return Ok(path),
+            // Where `Tokens` and `tokens` are one file, its own spelling counts.
+            Err(_) => return Ok(std::fs::canonicalize(&path).unwrap_or(path)),
         }
     }
     Err(Error::invalid_input(format!(
