@@ -136,6 +136,23 @@ pub(super) fn difference(expected: &[OAuthToken], found: &[OAuthToken]) -> Strin
 
 /// Returns whether `text` holds one of the secrets of `token`.
 pub(super) fn leaks(token: &OAuthToken, text: &str) -> bool {
+    secrets(token)
+        // A part is as bad as the whole.
+        .flat_map(|secret| secret.split(['.', '\0', '\'']))
+        .any(|part| part.len() >= 8 && text.contains(part))
+}
+
+/// Returns whether `text` holds eight characters in a row of one of the secrets of `token`. For
+/// secrets that have no words in them, which a text may hold for other reasons.
+pub(super) fn leaks_a_part(token: &OAuthToken, text: &str) -> bool {
+    secrets(token).any(|secret| {
+        let parts = secret.as_bytes().windows(8);
+        let mut parts = parts.filter_map(|part| std::str::from_utf8(part).ok());
+        parts.any(|part| text.contains(part))
+    })
+}
+
+fn secrets(token: &OAuthToken) -> impl Iterator<Item = &str> {
     [
         token
             .client_secret
@@ -150,7 +167,4 @@ pub(super) fn leaks(token: &OAuthToken, text: &str) -> bool {
     ]
     .into_iter()
     .flatten()
-    // A part is as bad as the whole.
-    .flat_map(|secret| secret.split(['.', '\0', '\'']))
-    .any(|part| part.len() >= 8 && text.contains(part))
 }

@@ -28,7 +28,7 @@ pub(crate) struct LockFolder {
 
 impl LockFolder {
     /// Uses, and makes if it is missing, the folder at `path`, readable by its owner alone.
-    #[cfg(any(feature = "sqlite", test))]
+    #[cfg(test)]
     pub(crate) fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let folder = Self::at(path);
         folder.create()?;
@@ -47,6 +47,23 @@ impl LockFolder {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(&self.path)
+    }
+
+    /// [`create`](Self::create) for the store whose file `of` describes. Answers whether the folder
+    /// is new; it then belongs to the owner of that file, if this process may give it away.
+    pub(crate) fn create_beside(&self, of: Option<&Metadata>) -> io::Result<bool> {
+        let is_new = !self.path.exists();
+        self.create()?;
+        #[cfg(unix)]
+        if let Some(of) = of.filter(|_| is_new) {
+            use std::os::unix::fs::{MetadataExt, lchown};
+            // Of use to root alone, whose folder would lock the file's owner out. Not through a
+            // link that somebody laid in the meantime.
+            let _ = lchown(&self.path, Some(of.uid()), Some(of.gid()));
+        }
+        #[cfg(not(unix))]
+        let _ = of;
+        Ok(is_new)
     }
 
     #[cfg(feature = "file")]

@@ -102,6 +102,30 @@ async fn a_refresh_under_way_does_not_write_into_another_users_record() {
     assert_eq!(store.get_tokens().await.unwrap(), [bob]);
 }
 
+/// An official SDK deletes without a trace, so the file does not show that the id was ever given.
+#[tokio::test]
+async fn a_refresh_under_way_does_not_bring_a_deleted_record_back() {
+    let sandbox = sandbox().await;
+    let place = Place::new();
+    let store = Arc::new(StopsBeforeSaving::new(place.open().await));
+    let file = store.inner.path().to_owned();
+    let empty = std::fs::read(&file).unwrap();
+    let (id, _) = expired(&sandbox, &*store, "ann").await;
+    // A process that did not give the id itself.
+    let store = Arc::new(StopsBeforeSaving::new(place.open().await));
+    let auth = builder(&sandbox, Arc::clone(&store)).build().unwrap();
+    let session = auth.session(id).await.unwrap();
+
+    store.stop.store(true, Ordering::SeqCst);
+    let refreshing = tokio::spawn(async move { session.access_token().await });
+    store.stopped.notified().await;
+    std::fs::write(&file, &empty).unwrap();
+    store.go_on.notify_one();
+    let error = refreshing.await.unwrap().unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
+    assert_eq!(std::fs::read(&file).unwrap(), empty);
+}
+
 /// A store that, when it is told to, stops before it saves until it may go on.
 #[derive(Debug)]
 struct StopsBeforeSaving {

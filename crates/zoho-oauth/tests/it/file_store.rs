@@ -179,8 +179,43 @@ async fn without_the_side_folder_the_highest_id_in_the_file_counts() {
     }
     store.delete_token(id(3)).await.unwrap();
     fs::remove_dir_all(place.side()).unwrap();
-    assert_eq!(store.save_token(&token_of("d")).await.unwrap(), id(3));
+    let fresh = place.open().await;
+    assert_eq!(fresh.save_token(&token_of("d")).await.unwrap(), id(3));
     assert!(place.side().join("write.lock").exists());
+    fresh.delete_token(id(3)).await.unwrap();
+    fs::remove_dir_all(place.side()).unwrap();
+    // A store that is open remembers by itself.
+    assert_eq!(store.save_token(&token_of("d")).await.unwrap(), id(4));
+}
+
+/// The official SDKs leave no trace of what they delete. Whoever is refreshing the record must not
+/// put back a fragment of it.
+#[tokio::test]
+async fn the_highest_record_stays_deleted_whoever_deletes_it() {
+    let place = Place::new();
+    let elsewhere = place.open().await;
+    elsewhere.save_token(&token_of("a")).await.unwrap();
+    let without = place.text();
+    elsewhere.save_token(&token_of("b")).await.unwrap();
+
+    let store = place.open().await;
+    let found = store.find_token_by_id(id(2)).await.unwrap().unwrap();
+    fs::write(&place.file, &without).unwrap();
+    let mut fact = OAuthToken::new();
+    fact.id = Some(id(2));
+    fact.user_name = found.user_name;
+    fact.client_id = found.client_id;
+    fact.access_token = Some(AccessToken::new("1000.new").unwrap());
+    assert_eq!(code(store.save_token(&fact).await), "record_deleted");
+    assert_eq!(place.text(), without);
+
+    // The next write lets all others know.
+    assert_eq!(store.save_token(&token_of("c")).await.unwrap(), id(3));
+    fs::write(&place.file, &without).unwrap();
+    assert!(store.delete_token(id(1)).await.unwrap());
+    let fresh = place.open().await;
+    assert_eq!(code(fresh.save_token(&fact).await), "record_deleted");
+    assert_eq!(fresh.save_token(&token_of("d")).await.unwrap(), id(4));
 }
 
 #[tokio::test]

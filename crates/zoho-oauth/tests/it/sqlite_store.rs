@@ -531,4 +531,119 @@ async fn tables_of_one_database_are_apart() {
     assert!(same.delete_token(id(1)).await.unwrap());
     assert_eq!(same.save_token(&token("ann")).await.unwrap(), id(2));
     assert_eq!(other.save_token(&token("cy")).await.unwrap(), id(2));
+    // No name is in the way of what lies beside the tables.
+    for name in ["highest", "memo", "oauthtoken_by", "a", "a_user"] {
+        let store = SqliteStore::builder().table(name).open(&path).unwrap();
+        assert_eq!(store.save_token(&token("dan")).await.unwrap(), id(1));
+    }
+}
+
+#[tokio::test]
+async fn any_time_can_be_waited() {
+    let (_folder, path) = place();
+    let builder = SqliteStore::builder().busy_timeout(Duration::MAX);
+    let store = builder.open(&path).unwrap();
+    assert_eq!(store.save_token(&token("ann")).await.unwrap(), id(1));
+}
+
+/// Which of the two is meant? Nobody can know, and a guess would overwrite somebody's login.
+#[tokio::test]
+async fn a_write_never_reaches_a_row_that_only_looks_like_its_own() {
+    // What SQLite takes for the same number, and the id itself.
+    for of_bob in ["05", "5x", " 5", "5"] {
+        let (_folder, path) = place();
+        let raw = Connection::open(&path).unwrap();
+        let table = SAMPLE_TABLE.replace(" NOT NULL PRIMARY KEY", "");
+        raw.execute_batch(&table).unwrap();
+        for id in [of_bob, "5"] {
+            sample_insert(&raw, id);
+        }
+        let rename = "UPDATE oauthtoken SET user_name = ?1, access_token = ?1 WHERE rowid = ?2";
+        raw.execute(rename, rusqlite::params!["bob", 1]).unwrap();
+        raw.execute(rename, rusqlite::params!["ann", 2]).unwrap();
+        let access_tokens = || -> Vec<String> {
+            let sql = "SELECT access_token FROM oauthtoken ORDER BY rowid";
+            let mut statement = raw.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| row.get(0)).unwrap();
+            rows.map(Result::unwrap).collect()
+        };
+
+        let store = SqliteStore::open(&path).unwrap();
+        let mut new = token("ann");
+        new.client_id = Some(ClientId::new("c").unwrap());
+        new.access_token = Some(AccessToken::new("new").unwrap());
+        let saved = store.save_token(&new).await;
+        if of_bob == "5" {
+            assert_eq!(code(saved), ErrorCode::StoreDamaged);
+            let deleted = store.delete_token(id(5)).await;
+            assert_eq!(code(deleted), ErrorCode::StoreDamaged);
+            assert_eq!(access_tokens(), ["bob", "ann"]);
+        } else {
+            assert_eq!(saved.unwrap(), id(5), "{of_bob:?}");
+            assert_eq!(access_tokens(), ["bob", "new"], "{of_bob:?}");
+            let found = store.find_token_by_id(id(5)).await.unwrap().unwrap();
+            assert_eq!(found.access_token, new.access_token);
+            assert!(store.delete_token(id(5)).await.unwrap());
+            assert_eq!(access_tokens(), ["bob"], "{of_bob:?}");
+            let found = store.find_token_by_id(id(5)).await;
+            assert_eq!(code(found), ErrorCode::StoreDamaged);
+        }
+    }
+}
+
+/// A page says what it cannot show, as the whole list does.
+#[tokio::test]
+async fn pages_pass_over_no_record() {
+    let table = SAMPLE_TABLE.replace(" NOT NULL PRIMARY KEY", "");
+    for extra in [None, Some("3"), Some("-99999999999999999999")] {
+        let (_folder, path) = place();
+        let raw = Connection::open(&path).unwrap();
+        raw.execute_batch(&table).unwrap();
+        for id in ["1", "2", "3", "4"] {
+            sample_insert(&raw, id);
+        }
+        sample_insert(&raw, "5");
+        raw.execute("UPDATE oauthtoken SET id = ?1 WHERE id = '5'", [extra])
+            .unwrap();
+        let store = SqliteStore::open(&path).unwrap();
+        let (mut after, mut result) = (None, Ok(()));
+        while result.is_ok() {
+            match store.get_tokens_page(after, 3).await {
+                Ok(page) if page.is_empty() => break,
+                Ok(page) => after = page.last().and_then(|row| row.id),
+                Err(error) => result = Err(error),
+            }
+        }
+        assert_eq!(code(result), ErrorCode::StoreDamaged, "{extra:?}");
+    }
+}
+
+/// Somebody puts a table aside: what belonged to it goes with it under its old name.
+#[tokio::test]
+async fn a_table_that_takes_the_place_of_another_is_whole() {
+    let (_folder, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    store.save_token(&token("ann")).await.unwrap();
+    drop(store);
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch("ALTER TABLE oauthtoken RENAME TO before")
+        .unwrap();
+    let companions = |table: &str| {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE tbl_name = ?1 AND name LIKE 'zoho%'";
+        raw.query_row(sql, [table], |row| row.get::<_, u32>(0))
+            .unwrap()
+    };
+    assert_eq!(companions("before"), 6);
+
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(companions("oauthtoken"), 6);
+    assert_eq!(companions("before"), 0);
+    let second = store.save_token(&token("ann")).await.unwrap();
+    raw.execute("DELETE FROM oauthtoken", []).unwrap();
+    let mut late = token("ann");
+    late.id = Some(second);
+    let saved = store.save_token(&late).await;
+    assert_eq!(code(saved), ErrorCode::RecordDeleted);
+    // What was put aside is nobody's business any more.
+    raw.execute("DELETE FROM before", []).unwrap();
 }

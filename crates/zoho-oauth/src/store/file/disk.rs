@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
@@ -35,6 +35,9 @@ pub(super) struct TokenFile {
     require_private: bool,
     warned: AtomicBool,
     patience: Duration,
+    /// The highest id that this process saw in the file, 0 before the first. Other programs delete
+    /// records without a trace, perhaps while we refresh one of them: see [`update`](Self::update).
+    highest_seen: AtomicU64,
     /// How often the file was found damaged.
     #[cfg(test)]
     disappointments: std::sync::atomic::AtomicUsize,
@@ -66,6 +69,7 @@ impl TokenFile {
             require_private,
             warned: AtomicBool::new(false),
             patience: READ_PATIENCE,
+            highest_seen: AtomicU64::new(0),
             #[cfg(test)]
             disappointments: std::sync::atomic::AtomicUsize::default(),
         };
@@ -88,24 +92,13 @@ impl TokenFile {
 
     fn make_folder(&self, owner: Option<&Metadata>) -> Result<()> {
         let path = self.folder.path();
-        let is_new = !path.exists();
-        let made = || -> io::Result<()> {
-            self.folder.create()?;
+        let made = self.folder.create_beside(owner).and_then(|is_new| {
             if is_new {
-                #[cfg(unix)]
-                if let Some(owner) = owner {
-                    use std::os::unix::fs::{MetadataExt, lchown};
-                    // Of use to root alone, whose folder would lock the file's owner out. Not
-                    // through a link that somebody laid in the meantime.
-                    let _ = lchown(path, Some(owner.uid()), Some(owner.gid()));
-                }
-                #[cfg(not(unix))]
-                let _ = owner;
                 sync_parent(path)?;
             }
             Ok(())
-        };
-        made().map_err(while_trying("make the folder", path))
+        });
+        made.map_err(while_trying("make the folder", path))
     }
 
     fn make_empty(&self, deadline: Instant) -> Result<()> {
@@ -153,7 +146,10 @@ impl TokenFile {
                 return Ok(work(None));
             };
             match csv::parse(&bytes) {
-                Ok(document) => return Ok(work(Some(Current { document, metadata }))),
+                Ok(document) => {
+                    self.note_seen(document.rows.iter().map(|row| row.id).max());
+                    return Ok(work(Some(Current { document, metadata })));
+                }
                 Err(damage) if Instant::now() >= end => {
                     return Err(damage.into_error(&self.path));
                 }
@@ -164,6 +160,11 @@ impl TokenFile {
                 }
             }
         }
+    }
+
+    fn note_seen(&self, highest: Option<TokenId>) {
+        let highest = highest.map_or(0, TokenId::get);
+        self.highest_seen.fetch_max(highest, Ordering::Relaxed);
     }
 
     fn load(&self) -> Result<Option<(Zeroizing<Vec<u8>>, Metadata)>> {
@@ -235,6 +236,10 @@ impl TokenFile {
     ///
     /// Order of what becomes durable: the highest id, when it is about to vanish from the file;
     /// the file's new content; its name.
+    ///
+    /// An id that this process has seen is never taken for one from elsewhere: who saves what Zoho
+    /// issued for a record has read it here before, so a record that another program deleted
+    /// meanwhile, even the highest, stays deleted.
     pub(super) fn update<T>(
         &self,
         deadline: Instant,
@@ -242,7 +247,7 @@ impl TokenFile {
     ) -> Result<T> {
         let _lock = self.lock(deadline)?;
         sweep(&self.folder, WRITE_LOCK).map_err(while_trying("tidy up", self.folder.path()))?;
-        let highest = self.highest_id()?;
+        let written = self.highest_id()?;
         let (rows, line_end, metadata) = self.read(|current| match current {
             None => (Vec::new(), LineEnd::default(), None),
             Some(Current { document, metadata }) => {
@@ -250,7 +255,8 @@ impl TokenFile {
                 (rows, document.line_end, Some(metadata))
             }
         })?;
-        let mut table = TokenTable::from_rows(rows, highest)?;
+        let seen = TokenId::new(self.highest_seen.load(Ordering::Relaxed)).ok();
+        let mut table = TokenTable::from_rows(rows, written.max(seen))?;
         let answer = match change(&mut table)? {
             Change::None(answer) => return Ok(answer),
             Change::Made(answer) => answer,
@@ -263,7 +269,7 @@ impl TokenFile {
             let message = format!("`{path}` is marked read-only");
             return Err(Error::new(ErrorCode::StorePermission, message));
         }
-        self.keep_highest_id(&table, highest)?;
+        self.keep_highest_id(&table, written)?;
         let content = csv::write(table.rows(), line_end);
         let content = content.as_bytes();
         match metadata {
@@ -271,6 +277,7 @@ impl TokenFile {
             like => replace(&self.folder, WRITE_LOCK, &self.path, content, like.as_ref()),
         }
         .map_err(while_trying("write", &self.path))?;
+        self.note_seen(table.highest_id());
         Ok(answer)
     }
 
@@ -331,7 +338,8 @@ fn resolve(path: &Path) -> Result<PathBuf> {
         match std::fs::read_link(&path) {
             Ok(target) => path = parent.join(target),
             // Not a link, or nothing at all. What is wrong with it beyond that, reading will tell.
-            Err(_) => return Ok(path),
+            // Where `Tokens` and `tokens` are one file, its own spelling counts.
+            Err(_) => return Ok(std::fs::canonicalize(&path).unwrap_or(path)),
         }
     }
     Err(Error::invalid_input(format!(

@@ -55,8 +55,10 @@
 //! Those SDKs truncate the file and write it anew, without a lock. A reader that meets such a write
 //! looks again for a fifth of a second before it speaks of damage. But their writes can undo ours
 //! and ours theirs, and a file cut off exactly behind a record looks complete. Take turns, or let
-//! this store do the writing. Node, TypeScript and C# read no quotes: values with commas or quotes
-//! are not for them.
+//! this store do the writing. A record that they delete stays deleted for every store that had seen
+//! it, so a refresh under way does not bring it back; to a store that is opened later its id is
+//! unknown, if no higher one is there, and may be given again. Node, TypeScript and C# read no
+//! quotes: values with commas or quotes are not for them.
 //!
 //! # Limits
 //! - Each write rewrites the file, and each look-up reads it: right up to some thousands of

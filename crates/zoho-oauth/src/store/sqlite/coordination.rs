@@ -39,11 +39,14 @@ impl Coordination for HostCoordination {
     async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>> {
         let (path, folder) = (self.path.clone(), self.folder.clone());
         let name = LockFolder::stripe_name(key);
-        let locked = self.core.reader.run(move |_| {
-            let locked = match folder.get() {
-                Some(folder) => folder.try_lock(&name),
-                None => LockFolder::open(&path)
-                    .and_then(|opened| folder.get_or_init(|| opened).try_lock(&name)),
+        let locked = self.core.reader.run(move |db| {
+            let locked = if let Some(folder) = folder.get() {
+                folder.try_lock(&name)
+            } else {
+                let database = db.place.path().and_then(|file| file.metadata().ok());
+                let made = LockFolder::at(&path);
+                made.create_beside(database.as_ref())
+                    .and_then(|_| folder.get_or_init(|| made).try_lock(&name))
             };
             locked.map_err(|error| os_fault(&path, error))
         });

@@ -8,7 +8,7 @@ use rusqlite::{CachedStatement, Connection, Params, Rows, params};
 use super::fault::Place;
 use super::row;
 use super::sql::{Lookup, Statements};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::secret::{AccessToken, GrantToken, RefreshToken};
 use crate::store::table::Identity;
@@ -71,10 +71,20 @@ impl Db {
         row.map(|row| row::decode(row, &self.place)).transpose()
     }
 
+    /// The row with this id. One that merely looks like it, '05' beside 5, is damage, and told of
+    /// if there is no other.
     pub(super) fn by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
+        let fault = |error| self.place.fault(&error);
         let mut statement = self.statement(&self.statements.by_id)?;
-        let rows = statement.query([number(id)]);
-        self.next(rows.map_err(|error| self.place.fault(&error))?)
+        let mut rows = statement.query([number(id)]).map_err(fault)?;
+        let mut damage = None;
+        while let Some(row) = rows.next().map_err(fault)? {
+            match row::decode(row, &self.place) {
+                Ok(record) => return Ok(Some(record)),
+                Err(error) => damage = damage.or(Some(error)),
+            }
+        }
+        damage.map_or(Ok(None), Err)
     }
 
     pub(super) fn find(&self, query: &TokenQuery) -> Result<Option<OAuthToken>> {
@@ -128,24 +138,29 @@ impl Db {
     }
 
     pub(super) fn insert(&self, token: &OAuthToken) -> Result<()> {
-        self.write(&self.statements.insert, token)
+        self.write(&self.statements.insert, token).map(drop)
     }
 
+    /// Writes over the row with the id of `token`, which is there.
     pub(super) fn update(&self, token: &OAuthToken) -> Result<()> {
-        self.write(&self.statements.update, token)
+        match (self.write(&self.statements.update, token)?, token.id) {
+            (2.., Some(id)) => Err(self.repeated(id)),
+            _ => Ok(()),
+        }
     }
 
-    fn write(&self, sql: &str, token: &OAuthToken) -> Result<()> {
+    fn write(&self, sql: &str, token: &OAuthToken) -> Result<usize> {
         let mut statement = self.statement(sql)?;
         row::bind(&mut statement, token)
             .and_then(|()| statement.raw_execute())
-            .map(drop)
             .map_err(|error| self.place.fault(&error))
     }
 
     pub(super) fn delete(&self, id: TokenId) -> Result<bool> {
-        let deleted = self.execute(&self.statements.delete, [number(id)])?;
-        Ok(deleted > 0)
+        match self.execute(&self.statements.delete, [number(id)])? {
+            2.. => Err(self.repeated(id)),
+            deleted => Ok(deleted > 0),
+        }
     }
 
     pub(super) fn clear(&self) -> Result<usize> {
@@ -160,27 +175,38 @@ impl Db {
 
     /// Up to `limit` rows with ids above `after`, in the order of their ids.
     pub(super) fn page(&self, after: Option<TokenId>, limit: usize) -> Result<Vec<OAuthToken>> {
-        // Below every number, so that rows with bad ids are reported and not passed over.
-        let after = after.map_or(i64::MIN, number);
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.records(&self.statements.page, [after, limit])?;
-        self.without_repeats(rows)
+        let most = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
+        let Some(after) = after else {
+            let rows = self.records(&self.statements.first_page, [most(limit)])?;
+            return self.without_repeats(rows);
+        };
+        // From the last row on, so that one which looks like it is reported and not passed over.
+        let bounds = [number(after), most(limit.saturating_add(1))];
+        let mut rows = self.without_repeats(self.records(&self.statements.page, bounds)?)?;
+        rows.retain(|row| row.id != Some(after));
+        rows.truncate(limit);
+        Ok(rows)
     }
 
-    /// The official table cannot hold an id twice; one that was made otherwise can.
     fn without_repeats(&self, rows: Vec<OAuthToken>) -> Result<Vec<OAuthToken>> {
         let repeated = rows.windows(2).find(|pair| pair[0].id == pair[1].id);
         match repeated.and_then(|pair| pair[0].id) {
             None => Ok(rows),
-            Some(id) => Err(Error::new(
-                crate::ErrorCode::StoreDamaged,
-                format!(
-                    "table `{}` of {} has two records with the id {id}",
-                    self.place.table(),
-                    self.place.name()
-                ),
-            )),
+            Some(id) => Err(self.repeated(id)),
         }
+    }
+
+    /// The official table cannot hold an id twice; one that was made otherwise can. A write that
+    /// meets such a pair is taken back with its savepoint: whose login it is, nobody knows.
+    fn repeated(&self, id: TokenId) -> Error {
+        Error::new(
+            ErrorCode::StoreDamaged,
+            format!(
+                "table `{}` of {} has two records with the id {id}",
+                self.place.table(),
+                self.place.name()
+            ),
+        )
     }
 
     pub(super) fn memo(&self, key: &str) -> Result<Option<String>> {

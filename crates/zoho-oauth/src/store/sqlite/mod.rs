@@ -49,8 +49,10 @@
 //! SQLite's own: a value may have a billion bytes. Look-ups, saves and deletes cost the same at a
 //! hundred rows and at a million; for large tables there is
 //! [`get_tokens_page`](SqliteStore::get_tokens_page). The file must not be moved, replaced or deleted
-//! while a store has it open: what is saved then goes to the file that was there. Not for network file systems, whose locks
-//! cannot be relied on. A store in memory works in one process and coordinates nothing else.
+//! while a store has it open: what is saved then goes to the file that was there. Nor should the
+//! token table or a side table be dropped or renamed: what is missing is made anew when a store is
+//! opened, and until then deletes fail for everybody, or ids may be given again. Not for network
+//! file systems, whose locks cannot be relied on. A store in memory works in one process and coordinates nothing else.
 
 mod coordination;
 mod db;
@@ -78,6 +80,9 @@ use super::{Coordination, TokenStore};
 use crate::error::{ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
+
+/// A limit, since SQLite counts its waiting in 32 bits.
+const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// Keeps tokens in a SQLite database. See the [module documentation](self).
 ///
@@ -195,10 +200,11 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Sets how long a write waits for other processes. Default 5 seconds.
+    /// Sets how long a write waits for other processes: 5 seconds if not set, at most a day.
     #[must_use]
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
-        self.busy_timeout = timeout;
+        let fits = timeout.as_secs() < LONGEST_BUSY_TIMEOUT.as_secs();
+        self.busy_timeout = if fits { timeout } else { LONGEST_BUSY_TIMEOUT };
         self
     }
 

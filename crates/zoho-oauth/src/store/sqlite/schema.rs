@@ -47,7 +47,8 @@ fn companions(table: &str) -> Vec<(String, String)> {
         let sql = format!("CREATE INDEX IF NOT EXISTS \"{name}\" ON \"{table}\" ({columns})");
         (name, sql)
     };
-    let mut all = vec![index("id", ID)];
+    // Not `_id`: for a table called `highest` that would be the name of a side table.
+    let mut all = vec![index("by_id", ID)];
     for key in Key::ALL {
         let column = key.column();
         let (name, sql) = index(column, &format!("{column} COLLATE BINARY, {ID}"));
@@ -180,7 +181,8 @@ pub(super) fn prepare(
     for (_, sql) in SIDE_TABLES {
         transaction.execute_batch(sql).map_err(failed)?;
     }
-    for (_, sql) in companions(&table) {
+    for (name, sql) in companions(&table) {
+        take_back(&transaction, &name, &table).map_err(failed)?;
         transaction.execute_batch(&sql).map_err(failed)?;
     }
     transaction
@@ -193,16 +195,34 @@ pub(super) fn prepare(
     Ok(table)
 }
 
+/// Removes a companion of `table` from another table. When somebody puts a token table aside under
+/// another name, SQLite moves its indexes and its trigger along, and they keep their names.
+fn take_back(connection: &Connection, name: &str, table: &str) -> rusqlite::Result<()> {
+    let kind: Option<String> = connection
+        .query_row(
+            "SELECT type FROM sqlite_schema WHERE name = ?1 AND tbl_name <> ?2",
+            [name, table],
+            |row| row.get(0),
+        )
+        .optional()?;
+    match kind.as_deref() {
+        Some("index") => connection.execute_batch(&format!("DROP INDEX \"{name}\"")),
+        Some("trigger") => connection.execute_batch(&format!("DROP TRIGGER \"{name}\"")),
+        _ => Ok(()),
+    }
+}
+
 fn is_complete(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
     let companions = companions(table);
-    let sides = SIDE_TABLES.iter().map(|(name, _)| *name);
-    let names = companions
+    let sides = SIDE_TABLES.iter().map(|(name, _)| (*name, *name));
+    let all = companions
         .iter()
-        .map(|(name, _)| name.as_str())
+        .map(|(name, _)| (name.as_str(), table))
         .chain(sides);
-    let mut there = connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = ?1")?;
-    for name in names {
-        if !there.exists([name])? {
+    let sql = "SELECT 1 FROM sqlite_schema WHERE name = ?1 AND tbl_name = ?2";
+    let mut there = connection.prepare(sql)?;
+    for (name, of_table) in all {
+        if !there.exists([name, of_table])? {
             return Ok(false);
         }
     }

@@ -12,6 +12,9 @@ pub(super) const COLUMNS: [&str; 10] = OAuthToken::FIELDS;
 /// the official column is text, in which 10 comes before 9.
 pub(super) const ID: &str = "CAST(id AS INTEGER)";
 
+/// An id as text. Beside [`ID`] where rows are written, since SQLite takes '05' and '5x' for 5 too.
+const ID_TEXT: &str = "CAST(id AS TEXT) COLLATE BINARY";
+
 /// Returns `name` if it can be a table's name: a letter or `_`, then letters, digits, `_`.
 ///
 /// # Errors
@@ -197,6 +200,7 @@ pub(super) struct Statements {
     pub(super) twins: String,
     pub(super) highest_id: String,
     pub(super) all: String,
+    pub(super) first_page: String,
     pub(super) page: String,
     pub(super) insert: String,
     pub(super) update: String,
@@ -239,7 +243,7 @@ impl Statements {
         let max = TokenId::MAX;
         Self {
             lookups,
-            by_id: format!("{select} WHERE {ID} = ?1 LIMIT 1"),
+            by_id: format!("{select} WHERE {ID} = ?1"),
             // Not one statement with OR, which would not use the indexes.
             twins: twins.join(" UNION ALL "),
             // A row with an id that is none of ours, too long, must not use up the numbers.
@@ -249,15 +253,19 @@ impl Statements {
                     ifnull((SELECT highest_id FROM zoho_oauth_highest_id WHERE token_table = ?1), 0))"
             ),
             all: format!("{select} ORDER BY {ID}"),
-            page: format!("{select} WHERE {ID} > ?1 ORDER BY {ID} LIMIT ?2"),
+            // With the rows whose id is NULL, which no comparison would find.
+            first_page: format!("{select} ORDER BY {ID} LIMIT ?1"),
+            page: format!("{select} WHERE {ID} >= ?1 ORDER BY {ID} LIMIT ?2"),
             insert: format!(
                 "INSERT INTO \"{table}\" ({columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
             ),
             update: format!(
-                "UPDATE \"{table}\" SET {} WHERE {ID} = CAST(?1 AS INTEGER)",
+                "UPDATE \"{table}\" SET {} WHERE {ID} = CAST(?1 AS INTEGER) AND {ID_TEXT} = ?1",
                 settings.join(", ")
             ),
-            delete: format!("DELETE FROM \"{table}\" WHERE {ID} = ?1"),
+            delete: format!(
+                "DELETE FROM \"{table}\" WHERE {ID} = ?1 AND {ID_TEXT} = CAST(?1 AS TEXT)"
+            ),
             clear: format!("DELETE FROM \"{table}\""),
             memo: "SELECT memo FROM zoho_oauth_memo WHERE token_table = ?1 AND key = ?2",
             set_memo: "INSERT INTO zoho_oauth_memo (token_table, key, memo) VALUES (?1, ?2, ?3) \

@@ -51,7 +51,7 @@ async fn no_statement_scans_or_sorts() {
         let all = plan(&store, &statements.all).await;
         assert_eq!(
             all,
-            ["SCAN oauthtoken USING INDEX zoho_oauth_oauthtoken_id"]
+            ["SCAN oauthtoken USING INDEX zoho_oauth_oauthtoken_by_id"]
         );
         let fill = |db: &Db| {
             for number in 0..500 {

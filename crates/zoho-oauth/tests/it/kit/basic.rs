@@ -30,6 +30,7 @@ enum Flaw {
     SavesWithoutALock,
     SavesInTwoSteps,
     LeaksSecretsInErrors,
+    LeaksHalfOfASecret,
     LeaksSecretsInDebug,
     WritesOverAnotherLogin,
     KeepsNamelessTwins,
@@ -176,6 +177,12 @@ impl TokenStore for Flawed {
                     .map(RefreshToken::expose_secret);
                 Error::new(error.code(), format!("cannot save {token:?}"))
             }),
+            Flaw::LeaksHalfOfASecret => self.table().save(token).map_err(|error| {
+                let token = token.refresh_token.as_ref();
+                let token = token.map_or("", RefreshToken::expose_secret);
+                let half = token.get(..token.len() / 2).unwrap_or_default();
+                Error::new(error.code(), format!("cannot save {half}…"))
+            }),
             Flaw::WritesOverAnotherLogin => {
                 let mut table = self.table();
                 match table.save(token) {
@@ -292,6 +299,7 @@ flaws! {
     no_lock: SavesWithoutALock breaks logins_saved_at_once_are_all_there;
     two_steps: SavesInTwoSteps breaks readers_see_whole_records;
     leaking_errors: LeaksSecretsInErrors breaks errors_carry_no_secret;
+    leaking_halves: LeaksHalfOfASecret breaks errors_carry_no_secret;
     leaking_debug: LeaksSecretsInDebug breaks the_store_prints_no_secret;
     overwritten_login: WritesOverAnotherLogin breaks an_id_of_another_login_is_a_conflict;
     kept_twins: KeepsNamelessTwins breaks nameless_records_of_a_login_are_taken_in;

@@ -239,6 +239,34 @@ async fn memos_pass_from_holder_to_holder() {
     assert_eq!(count(), 0);
 }
 
+/// Root who runs a tool beside a service must not lock the service out. Whoever is not root cannot
+/// give files away, and tests the simple half.
+#[cfg(unix)]
+#[tokio::test]
+async fn the_locks_belong_to_the_owner_of_the_database() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    const NOBODY: u32 = 65_534;
+
+    let (_folder, path) = place();
+    drop(SqliteStore::open(&path).unwrap());
+    let owner = |path: &std::path::Path| {
+        let metadata = std::fs::metadata(path).unwrap();
+        (metadata.uid(), metadata.gid())
+    };
+    if owner(&path).0 == 0 {
+        chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let store = SqliteStore::open(&path).unwrap();
+    let key = CoordinationKey::record(id(1));
+    let _permit = acquire(&store, &key).await.unwrap();
+    let side = path.with_extension("db.state");
+    let inside = std::fs::read_dir(&side).unwrap().next().unwrap().unwrap();
+    let beside = [side, inside.path(), path.with_extension("db-wal")];
+    for file in beside {
+        assert_eq!(owner(&file), owner(&path), "{}", file.display());
+    }
+}
+
 #[tokio::test]
 async fn a_folder_of_locks_that_cannot_be_made_is_an_error() {
     let (folder, path) = place();
