@@ -181,7 +181,9 @@ async fn receive(crm: &ZohoCrm, call: &Call, request: reqwest::RequestBuilder) -
     while let Some(chunk) = answer.chunk().await.map_err(failed)? {
         if chunk.len() > limit.saturating_sub(body.len()) {
             let text = format!("the answer to `{call}` is longer than {limit} bytes");
-            return Err(Error::new(ErrorCode::AnswerTooLarge, text).with_status(status));
+            return Err(
+                Error::new(unread(call, ErrorCode::AnswerTooLarge), text).with_status(status)
+            );
         }
         body.extend_from_slice(&chunk);
     }
@@ -195,14 +197,19 @@ async fn receive(crm: &ZohoCrm, call: &Call, request: reqwest::RequestBuilder) -
     if call.wants_json && status < 400 && !answer.body.is_empty() && !is_json(&answer.headers) {
         // A page of a proxy or of a maintenance in between: the CRM was not even reached.
         let text = format!("`{call}` was answered with something else than JSON");
-        let code = if call.only_reads {
-            ErrorCode::ServerError
-        } else {
-            ErrorCode::OutcomeUnknown
-        };
-        return Err(Error::new(code, text).with_status(status));
+        return Err(Error::new(unread(call, ErrorCode::ServerError), text).with_status(status));
     }
     Ok(answer)
+}
+
+/// The code for an answer that cannot be read: `reading` for a call that changes nothing. What a
+/// write did is then unknown, and must not look like a call to be corrected and made again.
+fn unread(call: &Call, reading: ErrorCode) -> ErrorCode {
+    if call.only_reads {
+        reading
+    } else {
+        ErrorCode::OutcomeUnknown
+    }
 }
 
 /// What a failed exchange means. A write that may have arrived is not "transient": whoever
