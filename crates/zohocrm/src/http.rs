@@ -286,12 +286,21 @@ fn domain(crm: &ZohoCrm, access: &Access) -> Result<Url> {
         Some(token) if options.api_domain == ApiDomain::OfToken => Some(token),
         Some(token) => {
             let center = options.data_centers.by_api_domain(token);
-            let production = center.and_then(|center| center.environment_of(token))
-                == Some(Environment::Production);
-            if production && environment != Environment::Production {
-                center.and_then(|center| center.api_domain(environment))
-            } else {
-                Some(token)
+            let named = center.and_then(|center| center.environment_of(token));
+            match (environment, named) {
+                (Environment::Production, _) => Some(token),
+                (_, Some(Environment::Production)) => {
+                    center.and_then(|center| center.api_domain(environment))
+                }
+                (_, Some(_)) => Some(token),
+                // It may well be production: Zoho has more data centers than its SDKs know.
+                (_, None) => {
+                    return Err(Error::invalid_input(format!(
+                        "the API domain of this user is that of no known data center, so it cannot \
+                         be told from production, and {environment:?} was asked for (add it with \
+                         `data_center`, or choose `ApiDomain::OfToken`)"
+                    )));
+                }
             }
         }
     };
