@@ -241,10 +241,19 @@ fn lints(run: &mut Run) -> Result<bool> {
 
 /// Clippy rather than a mere check: code that one feature leaves unused is found as well.
 fn features(run: &mut Run) -> Result<bool> {
-    let oauth = run.workspace.package("zoho-oauth")?;
-    let features: Vec<_> = oauth.single_features().map(str::to_owned).collect();
     let mut passed = true;
-    for (package, features) in [("zoho-oauth", features), ("zoho-sandbox", Vec::new())] {
+    for (package, each) in [
+        ("zoho-oauth", true),
+        ("zohocrm", true),
+        ("zoho-sandbox", false),
+    ] {
+        let features: Vec<_> = run
+            .workspace
+            .package(package)?
+            .single_features()
+            .filter(|_| each)
+            .map(str::to_owned)
+            .collect();
         let none = ["--package", package, "--lib", "--no-default-features"];
         passed &= clippy(run, &none)?;
         for feature in &features {

@@ -47,7 +47,7 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $kind:ident, $transient:literal, $remedy:literal;)*) => {
         /// The stable name of an error: [`as_str`](Self::as_str) never changes its meaning.
         ///
-        /// The troubleshooting section of the README is keyed by these.
+        /// `docs/troubleshooting.md` in the repository is keyed by these.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {
