@@ -162,10 +162,15 @@ impl<'a> Plan<'a> {
             )
             .with_hint("unset `CI` to try a part of the test by hand"));
         }
-        Ok(Self {
+        let plan = Self {
             without: options.without.iter().map(String::as_str).collect(),
             only: options.only.iter().map(String::as_str).collect(),
-        })
+        };
+        if !PARTS.iter().any(|part| plan.runs(part)) {
+            return Err(Failure::new("nothing is left to run")
+                .with_hint("leave a part in that `--without` took out"));
+        }
+        Ok(plan)
     }
 
     fn leaves_out(&self, name: &str) -> bool {
@@ -387,6 +392,16 @@ mod tests_of_the_plan {
             Plan::new(&options(&[], &["browser"]), false).is_err(),
             "a need is no part"
         );
+    }
+
+    #[test]
+    fn a_test_of_nothing_is_an_error_and_not_a_success() {
+        let told = Plan::new(&options(&["format"], &["format"]), false)
+            .unwrap_err()
+            .to_string();
+        assert!(told.contains("nothing is left to run"), "{told}");
+        let all: Vec<_> = PARTS.iter().map(|part| part.name).collect();
+        assert!(Plan::new(&options(&all, &[]), false).is_err());
     }
 
     #[test]
