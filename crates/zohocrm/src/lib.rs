@@ -91,6 +91,9 @@ mod settings;
 mod users;
 mod value;
 
+/// The crate of the moments and dates in this one's methods, so that they can be made without
+/// naming its version.
+pub use time;
 pub use zoho_oauth as oauth;
 
 pub use api_error::ApiError;
