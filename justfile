@@ -32,7 +32,7 @@ doc:
 deny:
     cargo xtask test --only deps
 
-# Check for known vulnerabilities (fetches the advisory database).
+# Check for known vulnerabilities (needs cargo-deny; fetches the advisory database).
 advisories:
     cargo deny check advisories
 

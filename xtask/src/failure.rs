@@ -40,6 +40,14 @@ impl Failure {
         self
     }
 
+    /// Adds a hint where there is none yet and there is something to be done.
+    pub(crate) fn with_hint_if_none(mut self, hint: impl FnOnce() -> String) -> Self {
+        if self.hint.is_none() && !self.interrupted {
+            self.hint = Some(hint());
+        }
+        self
+    }
+
     /// 130 is what shells report for a command ended by Ctrl-C; anything else is 1.
     pub(crate) fn exit_status(&self) -> u8 {
         if self.interrupted { 130 } else { 1 }

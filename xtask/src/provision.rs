@@ -109,7 +109,9 @@ pub(crate) type Provided = Vec<(&'static str, PathBuf)>;
 ///
 /// `root` is the workspace, `scratch` the folder that our own environment goes into.
 pub(crate) fn provide(needs: &[&Need], root: &Path, scratch: &Path) -> Result<Provided> {
-    install(&missing(needs), scratch)?;
+    let missing = missing(needs);
+    install(&missing, scratch)
+        .map_err(|failure| failure.with_hint_if_none(|| without(missing.iter().map(|m| m.need))))?;
     let mut provided = Provided::new();
     for need in needs {
         match &need.source {
@@ -120,7 +122,10 @@ pub(crate) fn provide(needs: &[&Need], root: &Path, scratch: &Path) -> Result<Pr
                 }
             }
             Source::Python(packages) => {
-                provided.push((packages.variable, packages.provide(root, scratch)?));
+                let path = packages.provide(root, scratch).map_err(|failure| {
+                    failure.with_hint_if_none(|| without([need.name].into_iter()))
+                })?;
+                provided.push((packages.variable, path));
             }
         }
     }
@@ -221,16 +226,28 @@ fn install(missing: &[Missing], scratch: &Path) -> Result<()> {
     }
 }
 
-fn cannot_install(missing: &[Missing], packages: &[&str]) -> Failure {
-    let mut names: Vec<_> = missing.iter().map(|missing| missing.need).collect();
+/// What to do where `needs` cannot be had: no network, most often.
+fn without<'a>(needs: impl Iterator<Item = &'a str>) -> String {
+    format!(
+        "try again when the packages can be had, or go without: `cargo xtask test {}`",
+        options_without(needs)
+    )
+}
+
+fn options_without<'a>(needs: impl Iterator<Item = &'a str>) -> String {
+    let mut names: Vec<_> = needs.collect();
     names.dedup();
+    let options: Vec<_> = names
+        .iter()
+        .map(|name| format!("--without {name}"))
+        .collect();
+    options.join(" ")
+}
+
+fn cannot_install(missing: &[Missing], packages: &[&str]) -> Failure {
     let wanted: Vec<_> = missing
         .iter()
         .map(|missing| format!("`{}` (for {})", missing.package, missing.need))
-        .collect();
-    let without: Vec<_> = names
-        .iter()
-        .map(|name| format!("--without {name}"))
         .collect();
     Failure::new(format!(
         "the tests need what these Debian packages hold, and it is not on PATH: {}",
@@ -239,7 +256,7 @@ fn cannot_install(missing: &[Missing], packages: &[&str]) -> Failure {
     .with_hint(format!(
         "install it (on Debian: `sudo apt-get install {}`), or go without: `cargo xtask test {}`",
         packages.join(" "),
-        without.join(" ")
+        options_without(missing.iter().map(|missing| missing.need))
     ))
 }
 

@@ -162,10 +162,15 @@ impl<'a> Plan<'a> {
             )
             .with_hint("unset `CI` to try a part of the test by hand"));
         }
-        Ok(Self {
+        let plan = Self {
             without: options.without.iter().map(String::as_str).collect(),
             only: options.only.iter().map(String::as_str).collect(),
-        })
+        };
+        if !PARTS.iter().any(|part| plan.runs(part)) {
+            return Err(Failure::new("nothing is left to run")
+                .with_hint("leave a part in that `--without` took out"));
+        }
+        Ok(plan)
     }
 
     fn leaves_out(&self, name: &str) -> bool {
@@ -241,10 +246,19 @@ fn lints(run: &mut Run) -> Result<bool> {
 
 /// Clippy rather than a mere check: code that one feature leaves unused is found as well.
 fn features(run: &mut Run) -> Result<bool> {
-    let oauth = run.workspace.package("zoho-oauth")?;
-    let features: Vec<_> = oauth.single_features().map(str::to_owned).collect();
     let mut passed = true;
-    for (package, features) in [("zoho-oauth", features), ("zoho-sandbox", Vec::new())] {
+    for (package, each) in [
+        ("zoho-oauth", true),
+        ("zohocrm", true),
+        ("zoho-sandbox", false),
+    ] {
+        let features: Vec<_> = run
+            .workspace
+            .package(package)?
+            .single_features()
+            .filter(|_| each)
+            .map(str::to_owned)
+            .collect();
         let none = ["--package", package, "--lib", "--no-default-features"];
         passed &= clippy(run, &none)?;
         for feature in &features {
@@ -378,6 +392,16 @@ mod tests_of_the_plan {
             Plan::new(&options(&[], &["browser"]), false).is_err(),
             "a need is no part"
         );
+    }
+
+    #[test]
+    fn a_test_of_nothing_is_an_error_and_not_a_success() {
+        let told = Plan::new(&options(&["format"], &["format"]), false)
+            .unwrap_err()
+            .to_string();
+        assert!(told.contains("nothing is left to run"), "{told}");
+        let all: Vec<_> = PARTS.iter().map(|part| part.name).collect();
+        assert!(Plan::new(&options(&all, &[]), false).is_err());
     }
 
     #[test]

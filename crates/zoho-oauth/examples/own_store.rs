@@ -35,7 +35,7 @@ impl JsonStore {
 
 // Each call blocks its thread for as long as the disk takes. With many users, clone the path and
 // move the work into `tokio::task::spawn_blocking`.
-#[async_trait::async_trait]
+#[zoho_oauth::async_trait]
 impl TokenStore for JsonStore {
     async fn find_token(&self, query: &TokenQuery) -> Result<Option<OAuthToken>> {
         self.with(|table| Ok(table.find(query).cloned()))

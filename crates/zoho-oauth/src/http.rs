@@ -95,7 +95,8 @@ impl HttpOptions {
         self
     }
 
-    /// Sets how long a request to the accounts server may take in all: 60 seconds by default.
+    /// Sets how long a request to the accounts server, or a call to the API whose answer is read as
+    /// a whole, may take in all: 60 seconds by default.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

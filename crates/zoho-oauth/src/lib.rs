@@ -46,6 +46,9 @@ mod secret;
 pub mod store;
 mod token;
 
+/// The attribute for `impl TokenStore`, so that a store of your own needs no crate for it.
+pub use async_trait::async_trait;
+
 pub use accounts::{AccountsClient, Revocation, TokenAnswer};
 pub use auth::{Access, Authenticator, AuthenticatorBuilder, Event, RefreshPolicy, Session};
 pub use clock::Timestamp;

@@ -26,13 +26,24 @@ impl Clock {
 
     /// Lets `by` go past at once.
     pub(crate) fn advance(&self, by: Duration) {
-        self.advanced_ms.fetch_add(millis(by), Ordering::Relaxed);
+        let by = millis(by);
+        let add = |advanced: u64| Some(advanced.saturating_add(by));
+        // It always succeeds, since `add` always has an answer.
+        let _ = self
+            .advanced_ms
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 }
 
 /// Whole milliseconds of a duration, at most what fits.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The moment `seconds` after `now_ms`; the end of time where they reach beyond it, since the
+/// numbers come from configurations and requests.
+pub(crate) const fn after(now_ms: u64, seconds: u64) -> u64 {
+    now_ms.saturating_add(seconds.saturating_mul(1000))
 }
 
 /// An instant as the CRM writes it: ISO 8601 with seconds and an offset.

@@ -34,7 +34,11 @@ pub(crate) fn routes() -> Router<Context> {
         )
         .route("/codes", post(code))
         .route("/reset", post(reset));
-    Router::new().nest(PREFIX, routes.layer(axum::middleware::from_fn(same_origin)))
+    // The nested root answers without a slash only, and people type one.
+    Router::new()
+        .nest(PREFIX, routes)
+        .route(&format!("{PREFIX}/"), get(overview))
+        .layer(axum::middleware::from_fn(same_origin))
 }
 
 /// Refuses calls that a page of another site makes from somebody's browser.
@@ -170,6 +174,13 @@ fn parse_fault(mut given: Value) -> Result<Fault, String> {
         return Err(format!("a fault of this effect has no key `{key}`"));
     }
     let effect: Effect = serde_json::from_value(given).map_err(|error| error.to_string())?;
+    if let Effect::Status { status } = effect
+        && !(200..=599).contains(&status)
+    {
+        return Err(format!(
+            "a fault's answer cannot have the HTTP status {status}"
+        ));
+    }
     let mut fault = Fault::new(effect);
     if let Some(endpoint) = endpoint {
         let endpoint: Endpoint =

@@ -48,7 +48,7 @@ pub enum Effect {
     Throttle,
     /// An answer with this HTTP status, usually 5xx. The request is not carried out.
     Status {
-        /// The HTTP status.
+        /// The HTTP status, from 200 to 599; anything else is answered with 502.
         status: u16,
     },
     /// A page of HTML with status 200 where JSON is expected, as from a proxy that is in the

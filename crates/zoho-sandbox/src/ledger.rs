@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use crate::clock::after;
 use crate::config::Rules;
 use crate::random;
 use crate::scope::Scopes;
@@ -128,7 +129,7 @@ impl Ledger {
             .or_default();
         while times
             .front()
-            .is_some_and(|at| at.saturating_add(rules.window_s * 1000) <= now)
+            .is_some_and(|at| after(*at, rules.window_s) <= now)
         {
             times.pop_front();
         }
@@ -147,7 +148,7 @@ impl Ledger {
                 redirect_uri: new.redirect_uri,
                 challenge: new.challenge,
                 with_refresh_token: new.with_refresh_token,
-                expires_ms: now.saturating_add(new.life_s * 1000),
+                expires_ms: after(now, new.life_s),
                 used: None,
             },
         );
@@ -233,7 +234,7 @@ impl Ledger {
         if token.grant.client_id != client_id {
             return Err(Refusal::InvalidCode);
         }
-        if now >= token.window_start_ms.saturating_add(rules.window_s * 1000) {
+        if now >= after(token.window_start_ms, rules.window_s) {
             token.window_start_ms = now;
             token.minted = 0;
         }
@@ -374,7 +375,7 @@ impl Ledger {
             text.clone(),
             AccessToken {
                 grant: grant.clone(),
-                expires_ms: now.saturating_add(rules.access_token_life_s * 1000),
+                expires_ms: after(now, rules.access_token_life_s),
             },
         );
         text

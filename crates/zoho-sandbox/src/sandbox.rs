@@ -71,7 +71,20 @@ impl Sandbox {
         redirect_uri(self.default_client())
     }
 
-    /// Another data center of this sandbox, by its location code, with the same accessors.
+    /// The location code of the first data center, such as `us`: the `location` of its callbacks.
+    pub fn center_name(&self) -> &str {
+        &self.shared.centers[0].name
+    }
+
+    /// All data centers of this sandbox, the first one first.
+    pub fn centers(&self) -> impl Iterator<Item = CenterView<'_>> {
+        (0..self.shared.centers.len()).map(|position| CenterView {
+            sandbox: self,
+            position,
+        })
+    }
+
+    /// Any data center of this sandbox, by its location code, with the same accessors.
     ///
     /// # Panics
     /// When there is no such data center.

@@ -196,7 +196,11 @@ fn instead(context: &Context, endpoint: Endpoint, effect: Effect) -> Option<Resp
         Effect::Throttle => Some(accounts::throttled(&context.shared.rules)),
         Effect::InvalidToken => Some(crm::invalid_token()),
         Effect::Status { status } => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+            // An interim status (1xx) is no answer: a client would wait for the one that follows.
+            let status = StatusCode::from_u16(status)
+                .ok()
+                .filter(|status| (200..=599).contains(&status.as_u16()))
+                .unwrap_or(StatusCode::BAD_GATEWAY);
             Some(if endpoint == Endpoint::Api {
                 crm::broken(status)
             } else {

@@ -26,7 +26,7 @@ pub struct ZohoCrmBuilder {
     options: Options,
     centers: Option<DataCenters>,
     more_centers: Vec<DataCenter>,
-    http: HttpOptions,
+    http: Option<HttpOptions>,
     max_concurrent_calls: Option<NonZeroUsize>,
 }
 
@@ -88,14 +88,17 @@ impl ZohoCrmBuilder {
             },
             centers: None,
             more_centers: Vec::new(),
-            http: HttpOptions::default(),
+            http: None,
             max_concurrent_calls: None,
         }
     }
 
     /// Sets time-outs, proxy and certificates, for the CRM and for the accounts server.
+    ///
+    /// With an authenticator that is there already, for the CRM alone; without this, its own hold
+    /// for the CRM too.
     pub fn http(mut self, options: HttpOptions) -> Self {
-        self.http = options;
+        self.http = Some(options);
         self
     }
 
@@ -182,7 +185,7 @@ impl ZohoCrmBuilder {
     ///
     /// # Errors
     /// `no_token`, with the reason in [`Error::oauth`]: refused credentials, an unreachable store
-    /// or accounts server, an option that cannot be. `invalid_input` when an option belongs to an
+    /// or accounts server. `invalid_input` when an option cannot be, or belongs to an
     /// authenticator that is there already.
     ///
     /// # Cancellation
@@ -205,8 +208,7 @@ impl ZohoCrmBuilder {
         for center in more_centers.into_iter().chain([own.clone()]) {
             options.data_centers.add(center);
         }
-        let http = HttpClient::new(&http_options)?;
-        let (authenticator, session) = match origin {
+        let (authenticator, session, http) = match origin {
             Origin::Login {
                 credential,
                 store,
@@ -216,7 +218,7 @@ impl ZohoCrmBuilder {
                 let mut builder = Authenticator::builder(store)
                     .data_centers(options.data_centers.clone())
                     .data_center(own)
-                    .http(http_options);
+                    .http(http_options.unwrap_or_default());
                 if let Some(client) = client {
                     builder = builder.client(client);
                 }
@@ -225,7 +227,8 @@ impl ZohoCrmBuilder {
                 }
                 let authenticator = builder.build()?;
                 let session = authenticator.session(credential).await?;
-                (authenticator, session)
+                let http = authenticator.http_client().clone();
+                (authenticator, session, http)
             }
             Origin::Ready {
                 misfit: Some(option),
@@ -239,7 +242,13 @@ impl ZohoCrmBuilder {
                 authenticator,
                 session,
                 misfit: None,
-            } => (authenticator, session),
+            } => {
+                let http = match http_options {
+                    Some(options) => HttpClient::new(&options)?,
+                    None => authenticator.http_client().clone(),
+                };
+                (authenticator, session, http)
+            }
         };
         let permits = max_concurrent_calls
             .map(|calls| Semaphore::new(calls.get().min(Semaphore::MAX_PERMITS)));

@@ -67,8 +67,9 @@ impl From<(DataCenter, Environment)> for Target {
 #[non_exhaustive]
 pub enum ApiDomain {
     /// The token's address, except that a token which names *production* is used at the chosen
-    /// sandbox or developer address of the same data center: who asked for a sandbox never
-    /// writes to production. The default.
+    /// sandbox or developer address of the same data center, and one which names the address of
+    /// no known data center is not used at all when a sandbox or developer organisation was asked
+    /// for: who asked for a sandbox never writes to production. The default.
     #[default]
     OfEnvironment,
     /// The token's address whenever it has one, as in the official SDKs.

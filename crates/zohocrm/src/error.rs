@@ -17,7 +17,9 @@ pub enum ErrorKind {
     /// An argument or a setting is wrong: correct it. Nothing was sent.
     InvalidInput,
     /// There is no access token, or none that the CRM takes. [`Error::oauth`] tells why there is
-    /// none; often a person must log in again.
+    /// none: a person must log in again ([`Error::needs_login`]), or the store or the accounts
+    /// server cannot be reached ([`Error::is_transient`]), or the application is not registered
+    /// as it should be.
     Token,
     /// This user, or this token, may not do that.
     Permission,
@@ -139,11 +141,28 @@ codes! {
         "Check that the address is Zoho's and that your types fit the fields; otherwise please report it.";
 }
 
-/// What went wrong: a [`kind`](Self::kind) to decide by, a stable [`code`](Self::code) for people
+/// What went wrong.
+///
+/// It has a [`kind`](Self::kind) to decide by, a stable [`code`](Self::code) for people
 /// and dashboards, and what the CRM ([`api`](Self::api)) or the token side
 /// ([`oauth`](Self::oauth)) said underneath.
 ///
 /// No text of it carries a token, a query string or a record. Cheap to clone.
+///
+/// ```
+/// use zohocrm::{Error, ErrorKind};
+///
+/// fn answer(error: &Error) -> (u16, &'static str) {
+///     match error.kind() {
+///         _ if error.needs_login() => (401, "please log in with Zoho again"),
+///         _ if error.is_transient() => (503, "try again later"),
+///         ErrorKind::Permission => (403, "your CRM does not allow this"),
+///         ErrorKind::NotFound => (404, "there is nothing here"),
+///         ErrorKind::Refused => (422, "the CRM did not take this: see `error.api()`"),
+///         _ => (500, "see the log"),
+///     }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -227,6 +246,18 @@ impl Error {
         }
     }
 
+    /// Returns whether a person must log in (again): nothing that is stored can be turned into an
+    /// access token, or the login did not ask for the scope that this call needs.
+    ///
+    /// Of the [kind](ErrorKind) `Token` alone that cannot be said: the accounts server or the
+    /// store may just be out of reach.
+    pub fn needs_login(&self) -> bool {
+        match &self.0.oauth {
+            Some(cause) => cause.kind() == zoho_oauth::ErrorKind::LoginRequired,
+            None => self.0.code == ErrorCode::ScopeMismatch,
+        }
+    }
+
     /// Returns what happened, without the advice that `Display` adds.
     pub fn message(&self) -> &str {
         &self.0.message
@@ -250,7 +281,8 @@ impl Error {
         self.0.api.as_ref()
     }
 
-    /// Returns why there is no access token.
+    /// Returns what went wrong on the token side: why there is no access token, or which setting
+    /// it does not take.
     pub fn oauth(&self) -> Option<&zoho_oauth::Error> {
         self.0.oauth.as_ref()
     }
@@ -295,8 +327,11 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        if let Some(oauth) = &self.0.oauth {
-            return Some(oauth);
+        match &self.0.oauth {
+            // Its message is ours already.
+            Some(oauth) if self.0.code == ErrorCode::InvalidInput => return oauth.source(),
+            Some(oauth) => return Some(oauth),
+            None => {}
         }
         let source = self.0.source.as_deref();
         source.map(|source| source as &(dyn std::error::Error + 'static))
@@ -307,7 +342,8 @@ impl From<zoho_oauth::Error> for Error {
     /// An error of the token side outside of a call: while logging in or building.
     fn from(cause: zoho_oauth::Error) -> Self {
         if cause.kind() == zoho_oauth::ErrorKind::InvalidInput {
-            return Self::invalid_input(cause.message());
+            let message = cause.message().to_owned();
+            return Self::invalid_input(message).with(|inner| inner.oauth = Some(cause));
         }
         Self::new(ErrorCode::NoToken, "there is no access token for this user")
             .with(|inner| inner.oauth = Some(cause))
@@ -353,6 +389,33 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Token);
         assert!(error.source().unwrap().to_string().contains("too often"));
         assert!(!error.to_string().contains("too often"), "printed twice");
+    }
+
+    #[test]
+    fn a_login_is_asked_for_where_it_helps_and_nowhere_else() {
+        use zoho_oauth::ErrorCode as Cause;
+        for (cause, helps) in [
+            (Cause::LoginRequired, true),
+            (Cause::RecordDeleted, true),
+            (Cause::Network, false),
+            (Cause::StoreLocked, false),
+            (Cause::InvalidClient, false),
+        ] {
+            let error = Error::no_token(&"GET", zoho_oauth::Error::new(cause, "x"));
+            assert_eq!(error.needs_login(), helps, "{}", cause.as_str());
+        }
+        assert!(Error::new(ErrorCode::ScopeMismatch, "x").needs_login());
+        assert!(!Error::new(ErrorCode::PermissionDenied, "x").needs_login());
+    }
+
+    #[test]
+    fn a_wrong_setting_of_the_token_side_keeps_its_code_and_remedy_and_is_told_once() {
+        let code = zoho_oauth::ErrorCode::InsecureUrl;
+        let error = Error::from(zoho_oauth::Error::new(code, "`http://x` is plain http"));
+        assert_eq!(error.code(), ErrorCode::InvalidInput);
+        assert_eq!(error.oauth().unwrap().code(), code);
+        assert_eq!(error.remedy(), code.remedy());
+        assert!(error.source().is_none(), "printed twice");
     }
 
     #[test]

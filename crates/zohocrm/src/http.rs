@@ -181,7 +181,9 @@ async fn receive(crm: &ZohoCrm, call: &Call, request: reqwest::RequestBuilder) -
     while let Some(chunk) = answer.chunk().await.map_err(failed)? {
         if chunk.len() > limit.saturating_sub(body.len()) {
             let text = format!("the answer to `{call}` is longer than {limit} bytes");
-            return Err(Error::new(ErrorCode::AnswerTooLarge, text).with_status(status));
+            return Err(
+                Error::new(unread(call, ErrorCode::AnswerTooLarge), text).with_status(status)
+            );
         }
         body.extend_from_slice(&chunk);
     }
@@ -195,14 +197,19 @@ async fn receive(crm: &ZohoCrm, call: &Call, request: reqwest::RequestBuilder) -
     if call.wants_json && status < 400 && !answer.body.is_empty() && !is_json(&answer.headers) {
         // A page of a proxy or of a maintenance in between: the CRM was not even reached.
         let text = format!("`{call}` was answered with something else than JSON");
-        let code = if call.only_reads {
-            ErrorCode::ServerError
-        } else {
-            ErrorCode::OutcomeUnknown
-        };
-        return Err(Error::new(code, text).with_status(status));
+        return Err(Error::new(unread(call, ErrorCode::ServerError), text).with_status(status));
     }
     Ok(answer)
+}
+
+/// The code for an answer that cannot be read: `reading` for a call that changes nothing. What a
+/// write did is then unknown, and must not look like a call to be corrected and made again.
+fn unread(call: &Call, reading: ErrorCode) -> ErrorCode {
+    if call.only_reads {
+        reading
+    } else {
+        ErrorCode::OutcomeUnknown
+    }
 }
 
 /// What a failed exchange means. A write that may have arrived is not "transient": whoever
@@ -279,12 +286,21 @@ fn domain(crm: &ZohoCrm, access: &Access) -> Result<Url> {
         Some(token) if options.api_domain == ApiDomain::OfToken => Some(token),
         Some(token) => {
             let center = options.data_centers.by_api_domain(token);
-            let production = center.and_then(|center| center.environment_of(token))
-                == Some(Environment::Production);
-            if production && environment != Environment::Production {
-                center.and_then(|center| center.api_domain(environment))
-            } else {
-                Some(token)
+            let named = center.and_then(|center| center.environment_of(token));
+            match (environment, named) {
+                (Environment::Production, _) => Some(token),
+                (_, Some(Environment::Production)) => {
+                    center.and_then(|center| center.api_domain(environment))
+                }
+                (_, Some(_)) => Some(token),
+                // It may well be production: Zoho has more data centers than its SDKs know.
+                (_, None) => {
+                    return Err(Error::invalid_input(format!(
+                        "the API domain of this user is that of no known data center, so it cannot \
+                         be told from production, and {environment:?} was asked for (add it with \
+                         `data_center`, or choose `ApiDomain::OfToken`)"
+                    )));
+                }
             }
         }
     };

@@ -61,6 +61,15 @@
 //! - **Logs** (through `tracing`) have method, path, status, duration and the id of the stored
 //!   token; never tokens, query strings, names or records. See `examples/log_to_file.rs`.
 //!
+//! # Features
+//! | feature | default | what it brings |
+//! | --- | --- | --- |
+//! | `file` | yes | `oauth::FileStore`: the CSV file of Zoho's official SDKs |
+//! | `sqlite` | yes | `oauth::SqliteStore`; builds SQLite, so it needs a C compiler |
+//! | `conformance` | no | `oauth::conformance`: whether a store of your own is right |
+//!
+//! `oauth::ListStore`, in memory, is always there.
+//!
 //! Needs a tokio runtime.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -82,6 +91,9 @@ mod settings;
 mod users;
 mod value;
 
+/// The crate of the moments and dates in this one's methods, so that they can be made without
+/// naming its version.
+pub use time;
 pub use zoho_oauth as oauth;
 
 pub use api_error::ApiError;
@@ -102,12 +114,12 @@ pub use users::{ListUsers, User, UserType, Users};
 pub use value::RecordId;
 
 /// The code of the README, compiled.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "file"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
 /// The example of the repository's README compiles. It is above this crate, so only a checkout
 /// has it.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "sqlite"))]
 #[doc = include_str!("../../../README.md")]
 mod readme {}

@@ -23,6 +23,7 @@ impl Stage {
             "target_directory": root.join("target"),
             "packages": [
                 {"name": "zoho-oauth", "features": {"default": ["file"], "file": [], "sqlite": []}},
+                {"name": "zohocrm"},
                 {"name": "zoho-sandbox"},
             ],
         });

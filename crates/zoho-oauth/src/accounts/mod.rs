@@ -80,6 +80,10 @@ impl AccountsClient {
         })
     }
 
+    pub(crate) fn http(&self) -> &HttpClient {
+        &self.http
+    }
+
     /// Exchanges a grant token for tokens (RFC 6749 section 4.1.3).
     ///
     /// `verifier` belongs to the challenge of the authorization request, if it had one; the

@@ -33,7 +33,7 @@ use crate::accounts::AccountsClient;
 use crate::credential::{Credential, OAuthClient};
 use crate::data_center::{DataCenter, DataCenters};
 use crate::error::{ErrorCode, Result};
-use crate::http::HttpOptions;
+use crate::http::{HttpClient, HttpOptions};
 use crate::store::{Coordination, Guarantee, TokenStore};
 use crate::token::{TokenId, UserName};
 use shared::Shared;
@@ -205,6 +205,12 @@ impl Authenticator {
     /// Returns the data centers that are known.
     pub fn data_centers(&self) -> &DataCenters {
         &self.shared.centers
+    }
+
+    /// Returns the HTTP client, for our sister crate: one set of connections and certificates.
+    #[doc(hidden)]
+    pub fn http_client(&self) -> &HttpClient {
+        self.shared.accounts.http()
     }
 
     /// Returns a receiver of everything that happens from now on. One that falls far behind is

@@ -5,6 +5,13 @@
 //! rule: a failure reads `my_store::two_clients_of_one_user_stay_apart`.
 //!
 //! # As tests
+//! The kit is a feature, for the tests alone:
+//!
+//! ```toml
+//! [dev-dependencies]
+//! zoho-oauth = { version = "0.1", features = ["conformance"] }
+//! ```
+//!
 //! Write a function that opens your store at a [`Place`], and call the macro once per tier:
 //!
 //! ```

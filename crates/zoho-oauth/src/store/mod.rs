@@ -50,7 +50,8 @@ pub use table::TokenTable;
 ///
 /// [`TokenTable`] carries all the rules and can be the heart of a store of your own: see
 /// `examples/own_store.rs`. The kit in the module
-/// `conformance` (a feature) tells you whether it is right.
+/// `conformance` (a feature) tells you whether it is right. Write `#[zoho_oauth::async_trait]` above
+/// the `impl`.
 ///
 /// # Cancellation
 /// A future that is dropped before it resolves leaves the record as it was or as it was to be,

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use url::Url;
 
 use super::pages;
+use crate::clock::after;
 use crate::config::{ClientKind, Person};
 use crate::ledger::{Challenge, Grant, NewCode};
 use crate::params::Params;
@@ -19,8 +20,8 @@ use crate::scope::Scopes;
 use crate::server::{Context, Received};
 use crate::shared::Shared;
 
-/// How long a page may stay open before its forms are refused, in milliseconds.
-const PENDING_LIFE_MS: u64 = 600_000;
+/// How long a page may stay open before its forms are refused, in seconds.
+const PENDING_LIFE_S: u64 = 600;
 
 /// A valid authorization request.
 #[derive(Clone)]
@@ -224,7 +225,7 @@ pub(crate) async fn open(
     let page = pages::sign_in(shared, &request, &name);
     let now = shared.clock.now_ms();
     let mut pending = shared.pending();
-    pending.retain(|_, open| open.opened_ms + PENDING_LIFE_MS > now);
+    pending.retain(|_, open| after(open.opened_ms, PENDING_LIFE_S) > now);
     pending.insert(
         name,
         Pending {
@@ -291,5 +292,5 @@ fn take(
     let now = shared.clock.now_ms();
     pending
         .remove(name)
-        .filter(|open| open.opened_ms + PENDING_LIFE_MS > now)
+        .filter(|open| after(open.opened_ms, PENDING_LIFE_S) > now)
 }

@@ -187,7 +187,7 @@ fn issued_answer(rules: &Rules, api_domain: &str, issued: &Issued, shape: TokenS
             TokenShape {
                 legacy_expiry: true,
                 ..
-            } => Some(life * 1000),
+            } => Some(life.saturating_mul(1000)),
             _ => Some(life),
         },
         expires_in_sec: shape.legacy_expiry.then_some(life),

@@ -9,7 +9,7 @@ use super::Call;
 use super::reply::{ApiError, Reply, Result};
 use super::schema::{Kind, Module};
 use super::store::{OrgData, PageToken, Record, text};
-use crate::clock::iso;
+use crate::clock::{after, iso};
 use crate::params::Params;
 use crate::random;
 
@@ -20,7 +20,7 @@ const TOKEN_LIMIT: usize = 100_000;
 /// The most names in `fields`.
 const FIELDS_LIMIT: usize = 50;
 /// Page tokens live for a day.
-const PAGE_TOKEN_LIFE_MS: u64 = 24 * 3600 * 1000;
+const PAGE_TOKEN_LIFE_S: u64 = 24 * 3600;
 
 pub(super) fn read_scope(call: &Call<'_>, module: &Module) -> Result<()> {
     let target = format!("ZohoCRM.modules.{}", module.api_name);
@@ -107,12 +107,14 @@ pub(super) fn list(call: &Call<'_>, data: &mut OrgData, module: &Module) -> Resu
                 bound_to: bound_to(call),
                 offset: end,
                 page: start.page + 1,
-                expires_ms: call.now + PAGE_TOKEN_LIFE_MS,
+                expires_ms: after(call.now, PAGE_TOKEN_LIFE_S),
             },
         );
         token
     });
-    let expiry = next.as_ref().map(|_| iso(call.now + PAGE_TOKEN_LIFE_MS));
+    let expiry = next
+        .as_ref()
+        .map(|_| iso(after(call.now, PAGE_TOKEN_LIFE_S)));
     Ok(Reply::ok(json!({
         "info": {
             "per_page": per_page,
@@ -143,7 +145,7 @@ fn start(
 ) -> Result<Start> {
     let now = call.now;
     data.page_tokens
-        .retain(|_, token| token.expires_ms + PAGE_TOKEN_LIFE_MS > now);
+        .retain(|_, token| after(token.expires_ms, PAGE_TOKEN_LIFE_S) > now);
     let Some(given) = call.params.get("page_token") else {
         let offset = (page_number - 1) * per_page;
         if offset + per_page > DISCRETE_LIMIT {

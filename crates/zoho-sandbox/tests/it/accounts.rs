@@ -439,3 +439,16 @@ async fn no_secret_is_in_debug_output() {
     assert!(!shown.contains(sandbox.client_secret()));
     assert!(!shown.contains(&refresh_token));
 }
+
+#[tokio::test]
+async fn data_centers_are_listed_the_first_one_first() {
+    let sandbox = sandbox().await;
+    assert_eq!(sandbox.center_name(), "us");
+    let mut centers = sandbox.centers();
+    let first = centers.next().unwrap();
+    assert_eq!(first.name(), "us");
+    assert_eq!(first.accounts_url(), sandbox.accounts_url());
+    let second = centers.next().unwrap();
+    assert_eq!(second.accounts_url(), sandbox.center("eu").accounts_url());
+    assert!(centers.next().is_none());
+}

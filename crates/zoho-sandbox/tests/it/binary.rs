@@ -85,6 +85,30 @@ async fn the_banner_says_what_to_do_next() {
 }
 
 #[tokio::test]
+async fn the_banner_tells_where_the_other_data_center_is_and_who_lives_there() {
+    let mut child = program(&["--listen", "127.0.0.1:0"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut banner = Vec::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        let last = line.starts_with("Ctrl-C");
+        banner.push(line);
+        if last {
+            break;
+        }
+    }
+    let eu = banner.iter().find(|line| line.contains("data center eu"));
+    let eu = eu.unwrap().split_whitespace().last().unwrap();
+    let overview = http().get(format!("{eu}/_sandbox/")).send().await.unwrap();
+    assert_eq!(overview.status(), 200);
+    let elise = "elise.brandt@example.org  (eu)";
+    assert!(
+        banner.iter().any(|line| line.ends_with(elise)),
+        "{banner:?}"
+    );
+    assert_eq!(terminated(child).await, Some(0));
+}
+
+#[tokio::test]
 async fn a_configuration_file_adds_and_options_go_before_it() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(

@@ -218,6 +218,8 @@ async fn the_control_api_does_what_the_handle_does() {
         ("/faults", json!({ "effect": "earthquake" })),
         ("/faults", json!({ "effect": "html", "endpoint": "moon" })),
         ("/faults", json!({ "effect": "html", "tims": 2 })),
+        ("/faults", json!({ "effect": "status", "status": 100 })),
+        ("/faults", json!({ "effect": "status", "status": 4242 })),
         (
             "/codes",
             json!({ "email": "nobody@example.com", "scopes": ALL }),
@@ -241,4 +243,45 @@ async fn pages_of_other_sites_cannot_use_the_control_api() {
     assert_eq!(foreign.send().await.unwrap().status(), 403);
     let own = http().get(&url).header("Origin", sandbox.accounts_url());
     assert_eq!(own.send().await.unwrap().status(), 200);
+}
+
+/// Numbers come from other people's programs; the largest ones must not end the sandbox's work.
+#[tokio::test]
+async fn spans_beyond_all_time_mean_for_ever() {
+    let most = u64::MAX;
+    let sandbox = zoho_sandbox::Sandbox::builder()
+        .rule(|rules| {
+            rules.access_token_life_s = most;
+            rules.window_s = most;
+        })
+        .start()
+        .await
+        .unwrap();
+    let post = async |path: &str, body: Value| {
+        let url = format!("{}{path}", sandbox.control_url());
+        let response = http().post(url).body(body.to_string()).send().await;
+        response.unwrap().json::<Value>().await.unwrap()
+    };
+    let asked = json!({ "email": MIRA, "scopes": ALL, "life_seconds": most });
+    let code = post("/codes", asked).await["code"].clone();
+    let answer = exchange(&sandbox, code.as_str().unwrap()).await;
+    assert_eq!(answer["expires_in"], most);
+    let refresh_token = answer["refresh_token"].as_str().unwrap();
+    assert!(refresh(&sandbox, refresh_token).await["access_token"].is_string());
+    let mut before = 0;
+    for _ in 0..2 {
+        let now = post("/advance", json!({ "seconds": most })).await;
+        let now = now["now_ms"].as_u64().unwrap();
+        assert!(now >= before, "time ran backwards");
+        before = now;
+    }
+    let api = Api::new(&sandbox, MIRA, ALL);
+    assert_eq!(api.get("Leads?fields=Last_Name&per_page=1").await.0, 401);
+    let page = format!(
+        "{}/oauth/v2/auth?client_id={}&response_type=code&scope={ALL}&redirect_uri={}",
+        sandbox.accounts_url(),
+        sandbox.client_id(),
+        sandbox.redirect_uri()
+    );
+    assert_eq!(http().get(page).send().await.unwrap().status(), 200);
 }

@@ -184,4 +184,12 @@ async fn an_endless_answer_is_cut_off() {
     assert!(list.clone().per_page(2).send().await.is_ok());
     let error = list.send().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::AnswerTooLarge);
+    // The records are there: whoever takes this for a mistake of theirs makes them twice.
+    let before = sandbox.requests().len();
+    let many = (0..50).map(|number| lead(&format!("Number {number}")));
+    let create = crm.records("Leads").create(many).send().await;
+    let error = create.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::OutcomeUnknown);
+    assert!(error.to_string().contains("5000 bytes"), "{error}");
+    assert_eq!(sandbox.requests().len(), before + 1);
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use zoho_sandbox::{Endpoint, Fault};
+use zoho_sandbox::{Endpoint, Fault, LoggedRequest};
 use zohocrm::oauth::{
-    AccessToken, Authenticator, Credential, ListStore, RefreshToken, TokenId, UserName,
+    AccessToken, Authenticator, Credential, HttpOptions, ListStore, RefreshToken, TokenId, UserName,
 };
 use zohocrm::{ErrorCode, ErrorKind, ZohoCrm};
 
@@ -194,6 +194,7 @@ async fn an_application_may_bring_its_authenticator() {
     let authenticator = Authenticator::builder(ListStore::new())
         .client(client(&sandbox))
         .data_center(center.clone())
+        .http(HttpOptions::new().user_agent("portal/1.0"))
         .build()
         .unwrap();
     let session = authenticator
@@ -206,6 +207,27 @@ async fn an_application_may_bring_its_authenticator() {
         .unwrap();
     assert!(crm.user_name().is_some());
     assert_eq!(crm.token_id(), session.id());
+    // Its way to the internet is the client's way too: a proxy that one needs, both need.
+    let agents = |requests: &[LoggedRequest]| -> Vec<String> {
+        let headers = requests.iter().flat_map(|request| &request.headers);
+        let agents = headers.filter(|(name, _)| name == "user-agent");
+        agents.map(|(_, value)| value.clone()).collect()
+    };
+    let seen = agents(&sandbox.requests());
+    assert_eq!(seen.len(), 3, "one exchange, two calls to learn the name");
+    assert!(
+        seen.iter().all(|agent| agent.starts_with("portal/1.0")),
+        "{seen:?}"
+    );
+    // Unless the client is given one of its own.
+    let own = ZohoCrm::with_authenticator(center.clone(), authenticator.clone(), session.clone())
+        .http(HttpOptions::new().user_agent("own/2.0"))
+        .build()
+        .await
+        .unwrap();
+    own.org().get().await.unwrap();
+    let seen = agents(&sandbox.requests());
+    assert!(seen[3].starts_with("own/2.0"), "{seen:?}");
     // An option that the authenticator alone could follow is refused, not ignored.
     let error = ZohoCrm::with_authenticator(center, authenticator, session)
         .client(client(&sandbox))

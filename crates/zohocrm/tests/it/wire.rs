@@ -237,6 +237,33 @@ async fn who_asks_for_a_sandbox_never_reaches_production() {
     );
 }
 
+/// Zoho has more data centers than the official SDKs know, and names its API hosts in more than
+/// one way: an unknown address may well be production.
+#[tokio::test]
+async fn an_address_that_nobody_knows_is_not_taken_for_a_sandbox() {
+    let (_production, sandbox, center) = both().await;
+    let (unknown, _, _) = both().await;
+    for environment in [Environment::Sandbox, Environment::Developer] {
+        let target = (center.clone(), environment);
+        let crm = builder(target, &unknown.uri()).build().await.unwrap();
+        let error = crm.org().get().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidInput, "{error}");
+        assert!(
+            error.to_string().contains("no known data center"),
+            "{error}"
+        );
+    }
+    assert_eq!((received(&unknown).await, received(&sandbox).await), (0, 0));
+    // Those who trust the token, and those who want production, go where it says.
+    let trusting = builder((center.clone(), Environment::Sandbox), &unknown.uri());
+    let trusting = trusting.api_domain(ApiDomain::OfToken);
+    let production = builder(center, &unknown.uri());
+    for builder in [trusting, production] {
+        builder.build().await.unwrap().org().get().await.unwrap();
+    }
+    assert_eq!(received(&unknown).await, 2);
+}
+
 #[tokio::test]
 async fn a_token_of_a_sandbox_stays_there_also_when_production_is_the_default() {
     let (production, sandbox, center) = both().await;

@@ -77,7 +77,7 @@ async fn tell(story: &mut Story, stage: &Stage, keep: bool) -> Result<Report> {
     let life = LIFE.as_secs();
     story.say("Zoho is played by a sandbox inside this program; nothing leaves this computer.")?;
     story.say(&format!(
-        "Access tokens live {life} seconds here instead of an hour, so that you can see one end."
+        "Access tokens live {life} seconds here instead of an hour, so that one can end."
     ))?;
 
     story.part("1. A person logs in, once")?;
@@ -99,7 +99,7 @@ async fn tell(story: &mut Story, stage: &Stage, keep: bool) -> Result<Report> {
     ))?;
     let (old, wait) = parts::time_left(&crm).await?;
     story.tell(&format!(
-        "Waiting {:.1} seconds for its end. Nobody asks meanwhile, so it is not renewed early.",
+        "Waiting {:.1} seconds for its end. Nobody asks meanwhile: no early renewal.",
         wait.as_secs_f64()
     ))?;
     let expiry = parts::expire(stage, &crm, &old, wait).await?;

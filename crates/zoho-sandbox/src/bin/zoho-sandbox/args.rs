@@ -14,7 +14,7 @@ use crate::config_file;
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Args {
-    /// Where the first data center listens; port 0 is any free port
+    /// Where the first data center listens; port 0 is any free port [default: 127.0.0.1:8025]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
     /// ID of the default client

@@ -34,14 +34,35 @@ pub(crate) fn json(sandbox: &Sandbox) {
     say(&format!("{line}\n"));
 }
 
+/// What a client needs that reads and writes records and asks who its user is.
+const SCOPES: &str = "ZohoCRM.modules.ALL,ZohoCRM.users.READ,ZohoCRM.org.READ";
+
 /// What a person needs to go on. The demo client's secret is in it on purpose.
 pub(crate) fn banner(sandbox: &Sandbox) {
     let control = sandbox.control_url();
-    let people = sandbox.people();
+    let several = sandbox.centers().count() > 1;
+    let people: Vec<String> = sandbox
+        .centers()
+        .flat_map(|center| {
+            let people = center.people().into_iter();
+            people.map(move |email| {
+                if several {
+                    format!("{email}  ({})", center.name())
+                } else {
+                    email
+                }
+            })
+        })
+        .collect();
+    let mut elsewhere = String::new();
+    for center in sandbox.centers().skip(1) {
+        let label = format!("data center {}", center.name());
+        let _ = write!(elsewhere, "\n  {label:<15}  {}", center.accounts_url());
+    }
     let mut text = format!(
         "Zoho sandbox: accounts server and CRM, all invented, nothing leaves this machine\n\
          \n  accounts server  {}\
-         \n  API              {}\
+         \n  API              {}{elsewhere}\
          \n  control          {control}\
          \n  client ID        {}\
          \n  client secret    {}\
@@ -54,11 +75,12 @@ pub(crate) fn banner(sandbox: &Sandbox) {
         sandbox.redirect_uri(),
         people.join("\n                   "),
     );
-    if let Some(first) = people.first() {
+    if let Some(first) = sandbox.people().first() {
         let _ = write!(
             text,
             "\nNext: get a grant code, as from the API console, and exchange it in your application\
-             \n  curl {control}/codes -d '{{\"email\": \"{first}\", \"scopes\": \"ZohoCRM.modules.ALL\"}}'\n",
+             \n  curl {control}/codes \\\
+             \n    -d '{{\"email\": \"{first}\", \"scopes\": \"{SCOPES}\"}}'\n",
         );
     }
     text += "\nCtrl-C ends it.\n";
