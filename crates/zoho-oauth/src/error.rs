@@ -187,7 +187,9 @@ codes! {
         "Please report it, with the steps that led here.";
 }
 
-/// What went wrong. See the [module documentation](self).
+/// What went wrong: a [`kind`](Self::kind) for decisions, a stable [`code`](Self::code) for people
+/// and dashboards, and a text that says what happened to what and what to do next. No text of it
+/// carries a secret.
 ///
 /// Cheap to clone: everybody who waits for one refresh gets the same error.
 #[derive(Clone)]

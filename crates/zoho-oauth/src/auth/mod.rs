@@ -13,9 +13,7 @@
 //! `look`, `refresh`, `keep`, `start` and `login` the steps that do I/O; `turn` and `memory` what
 //! processes agree on.
 //!
-//! Needs a tokio runtime that is driven for as long as the authenticator is used: a refresh in the
-//! background stands still, with its lock held, while a `current_thread` runtime is not inside
-//! `block_on`.
+//! Needs a tokio runtime.
 
 mod access;
 mod decide;
@@ -54,7 +52,16 @@ use shared::Shared;
 /// How many events a slow listener may fall behind before it misses some.
 const EVENTS: usize = 256;
 
-/// Gives every user a good access token. See the [module documentation](self).
+/// Gives every user a good access token.
+///
+/// A token in memory that is good is returned at once. One near its end is returned too, and
+/// refreshed in the background. Otherwise all callers wait for one refresh, also those of other
+/// processes, as far as the store's [`guarantee`](Self::guarantee) reaches; what it brings is saved
+/// before it is handed out.
+///
+/// Needs a tokio runtime that is driven for as long as the authenticator is used: a refresh in the
+/// background stands still, and keeps other processes waiting, while a `current_thread` runtime is
+/// not inside `block_on`.
 ///
 /// Cheap to clone; all clones share the tokens in memory. Users, clients and data centers work
 /// side by side: there is no global to switch.
