@@ -16,6 +16,7 @@ mod refresh;
 mod session;
 mod shared;
 mod slot;
+mod slots;
 mod start;
 mod turn;
 
@@ -37,6 +38,8 @@ use crate::http::{HttpClient, HttpOptions};
 use crate::store::{Coordination, Guarantee, TokenStore};
 use crate::token::{TokenId, UserName};
 use shared::Shared;
+use slot::Slot;
+use slots::Slots;
 
 /// How many events a slow listener may fall behind before it misses some.
 const EVENTS: usize = 256;
@@ -136,10 +139,7 @@ impl Authenticator {
     /// # Errors
     /// `login_required` when the user is not stored; else as [`Session::access_token`].
     pub async fn access_token(&self, user: &UserName) -> Result<Access> {
-        let quick = {
-            let users = self.shared.users.pin();
-            users.get(user).and_then(|slot| slot.quick())
-        };
+        let quick = self.shared.users.look(user, Slot::quick);
         match quick {
             Some(access) => Ok(access),
             None => Box::pin(self.access_token_slowly(user)).await,
@@ -147,7 +147,7 @@ impl Authenticator {
     }
 
     async fn access_token_slowly(&self, user: &UserName) -> Result<Access> {
-        let known = self.shared.users.pin().get(user).map(Arc::clone);
+        let known = self.shared.users.get(user);
         if let Some(slot) = known {
             match slot.access(&self.shared).await {
                 // Perhaps the user logged in again since, under a new id.
@@ -182,7 +182,7 @@ impl Authenticator {
     /// What keeps the store from working.
     pub async fn delete(&self, id: TokenId) -> Result<bool> {
         let deleted = self.shared.store.delete_token(id).await?;
-        let slot = self.shared.slots.pin().get(&id).map(Arc::clone);
+        let slot = self.shared.slots.get(&id);
         // A refresh that was under way may have noticed, and said so.
         let is_first = slot.is_none_or(|slot| self.shared.forget(&slot));
         if deleted && is_first {
@@ -219,7 +219,7 @@ impl Authenticator {
         self.shared.events.subscribe()
     }
 
-    fn handle(&self, slot: Arc<slot::Slot>) -> Session {
+    fn handle(&self, slot: Arc<Slot>) -> Session {
         Session {
             shared: Arc::clone(&self.shared),
             slot,
@@ -299,8 +299,8 @@ impl AuthenticatorBuilder {
                 center: self.center,
                 policy: self.policy,
                 events: broadcast::channel(EVENTS).0,
-                slots: papaya::HashMap::new(),
-                users: papaya::HashMap::new(),
+                slots: Slots::default(),
+                users: Slots::default(),
                 starts: Mutex::default(),
                 attempts: memory::Attempts::default(),
                 lines: turn::Lines::default(),

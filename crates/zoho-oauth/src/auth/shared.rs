@@ -8,6 +8,7 @@ use tokio::sync::broadcast;
 use super::login::Starting;
 use super::memory::Attempts;
 use super::slot::{Hints, Slot};
+use super::slots::Slots;
 use super::turn::Lines;
 use super::{Event, RefreshPolicy};
 use crate::accounts::AccountsClient;
@@ -28,9 +29,9 @@ pub(crate) struct Shared {
     pub(crate) policy: RefreshPolicy,
     pub(crate) events: broadcast::Sender<Event>,
     /// One slot per stored record, however it was reached.
-    pub(crate) slots: papaya::HashMap<TokenId, Arc<Slot>>,
+    pub(super) slots: Slots<TokenId>,
     /// The slots of users, under the client of this authenticator.
-    pub(crate) users: papaya::HashMap<UserName, Arc<Slot>>,
+    pub(super) users: Slots<UserName>,
     /// Logins under way that no record exists for yet.
     pub(crate) starts: Mutex<HashMap<Fingerprint, Starting>>,
     /// What became of logins that no record exists for.
@@ -47,13 +48,12 @@ impl Shared {
                 "the store returned a record without an id",
             )
         })?;
-        let slots = self.slots.pin();
-        if let Some(slot) = slots.get(&id)
+        if let Some(slot) = self.slots.get(&id)
             && slot.is_of_another(record)
         {
-            self.forget(slot);
+            self.forget(&slot);
         }
-        let slot = slots.get_or_insert_with(id, || Arc::new(Slot::new(id)));
+        let slot = self.slots.get_or_insert(id, || Slot::new(id));
         slot.learn(Hints {
             user_name: record.user_name.clone(),
             ..hints
@@ -64,9 +64,9 @@ impl Shared {
         if let (Some(name), Some(own)) = (&record.user_name, &self.client)
             && record.client_id.as_ref() == Some(&own.id)
         {
-            self.users.pin().insert(name.clone(), Arc::clone(slot));
+            self.users.insert(name.clone(), Arc::clone(&slot));
         }
-        Ok(Arc::clone(slot))
+        Ok(slot)
     }
 
     /// Forgets a record that is not in the store any more, and says so.
@@ -80,8 +80,8 @@ impl Shared {
     /// Hands out nothing of this record any more; `true` the first time.
     pub(crate) fn forget(&self, slot: &Slot) -> bool {
         let is_first = slot.end();
-        let slots = self.slots.pin();
-        let _ = slots.remove_if(&slot.id, |_, there| std::ptr::eq(&raw const **there, slot));
+        self.slots
+            .remove_if(&slot.id, |there| std::ptr::eq(there, slot));
         if let Some(name) = slot.hints().user_name {
             self.forget_name(&name, slot.id);
         }
@@ -89,8 +89,7 @@ impl Shared {
     }
 
     fn forget_name(&self, name: &UserName, id: TokenId) {
-        let users = self.users.pin();
-        let _ = users.remove_if(name, |_, slot| slot.id == id);
+        self.users.remove_if(name, |slot| slot.id == id);
     }
 
     /// Reads the record of `slot` again.

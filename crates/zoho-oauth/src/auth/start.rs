@@ -43,7 +43,7 @@ async fn user(shared: &Shared, name: UserName) -> Result<Arc<Slot>> {
     };
     let slot = shared.slot_of(&record, Hints::default())?;
     if shared.client.is_none() {
-        shared.users.pin().insert(name, Arc::clone(&slot));
+        shared.users.insert(name, Arc::clone(&slot));
     }
     Ok(slot)
 }
