@@ -69,3 +69,8 @@ pub use store::FileStore;
 pub use store::SqliteStore;
 pub use store::{Guarantee, ListStore, TokenStore, TokenTable};
 pub use token::{ClientId, OAuthToken, TokenId, UserName};
+
+/// The code of the README, compiled.
+#[cfg(all(doctest, feature = "file"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
