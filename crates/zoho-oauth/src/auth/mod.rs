@@ -133,8 +133,9 @@ impl Authenticator {
 
     /// Returns an access token of a stored user that is good now.
     ///
-    /// With a client set in the builder, the user's record under that client. See
-    /// [`Session::access_token`]; holding a session saves the look-up by name.
+    /// With a client set in the builder, the user's record under that client, or one that belongs to
+    /// no client where there is none. See [`Session::access_token`]; holding a session saves the
+    /// look-up by name.
     ///
     /// # Errors
     /// `login_required` when the user is not stored; else as [`Session::access_token`].
