@@ -47,6 +47,11 @@ impl Timestamp {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
+    /// The same moment by a clock that shows `millis` more.
+    pub(crate) const fn shifted(self, millis: i64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
     /// Returns how long it is from `earlier` until this moment, zero if `earlier` is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         let millis = self.0.saturating_sub(earlier.0);

@@ -147,6 +147,10 @@ codes! {
     /// Another process holds the store's lock for too long.
     StoreLocked = "store_locked", StoreUnavailable, true,
         "Try again; if it lasts, look for a process that holds the lock.";
+    /// The right to refresh a token ended before the work was done: this process stood still for too
+    /// long, or could not reach the store. Another one may be at it.
+    LeaseLost = "lease_lost", StoreUnavailable, true,
+        "Try again; if it lasts, look for processes that stand still, and for a slow store.";
     /// There is no room left.
     StoreFull = "store_full", StoreUnavailable, true,
         "Make room on the disk; the stored tokens are as they were.";

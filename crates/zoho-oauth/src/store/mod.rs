@@ -5,12 +5,29 @@
 //! conformance kit (module `conformance`, a feature). Stores know nothing of
 //! networks, of refreshing, or of the clock.
 
+mod change;
 mod coordination;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(any(feature = "file", feature = "sqlite"))]
 mod host_lock;
 mod list;
+#[cfg(feature = "mysql")]
+pub mod mysql;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(any(
+    test,
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "secrets-manager"
+))]
+pub(crate) mod rows;
+#[cfg(feature = "secrets-manager")]
+pub mod secrets_manager;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod table;
@@ -19,12 +36,17 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::broadcast;
 
 use crate::error::Result;
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
 
-pub use coordination::{Coordination, CoordinationKey, Guarantee, Memo, Permit, Verdict};
+pub use change::Change;
+pub use coordination::{
+    Cell, Coordination, CoordinationKey, Fact, Guarantee, Kept, LeaseCells, Leases, Memo, Permit,
+    Ruling, Verdict,
+};
 #[cfg(feature = "file")]
 pub use file::FileStore;
 pub use list::ListStore;
@@ -32,7 +54,8 @@ pub use list::ListStore;
 pub use sqlite::SqliteStore;
 pub use table::TokenTable;
 
-/// A place where tokens live. Six methods; anyone can implement it.
+/// A place where tokens live. Six methods; anyone can implement it. The others are for stores that
+/// can do more.
 ///
 /// # What a store promises
 /// - **Identity.** One record per login: the user name and the client id together. A record
@@ -112,6 +135,35 @@ pub trait TokenStore: Debug + Send + Sync + 'static {
     /// What keeps the store from working; never for absence.
     async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>>;
 
+    /// Returns up to `limit` records with ids above `after`, in the order of their ids.
+    ///
+    /// Start with `None`, go on with the id of the last record of a page, and stop at a page that
+    /// is not full. Each page is read for itself: records that are saved meanwhile may show up.
+    ///
+    /// A store with many records reads no more than it answers; unless it says how, everything is
+    /// read for each page.
+    ///
+    /// # Errors
+    /// What keeps the store from working.
+    async fn get_tokens_page(
+        &self,
+        after: Option<TokenId>,
+        limit: usize,
+    ) -> Result<Vec<OAuthToken>> {
+        let all = self.get_tokens().await?.into_iter();
+        let rest = all.filter(|token| token.id > after);
+        Ok(rest.take(limit).collect())
+    }
+
+    /// Returns a receiver of what changes in the store from now on, whoever changes it, if the
+    /// store can tell. A decorator forwards this to the store inside it.
+    ///
+    /// The [`Authenticator`](crate::Authenticator) listens, and so stops handing out a token at once
+    /// that another process deleted or revoked.
+    fn changes(&self) -> Option<broadcast::Receiver<Change>> {
+        None
+    }
+
     /// Returns the means to agree with other processes on who refreshes, if the store has them.
     ///
     /// Without them a token is refreshed once per process; the authenticator says so in
@@ -144,6 +196,16 @@ macro_rules! forward {
             }
             async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
                 (**self).find_token_by_id(id).await
+            }
+            async fn get_tokens_page(
+                &self,
+                after: Option<TokenId>,
+                limit: usize,
+            ) -> Result<Vec<OAuthToken>> {
+                (**self).get_tokens_page(after, limit).await
+            }
+            fn changes(&self) -> Option<broadcast::Receiver<Change>> {
+                (**self).changes()
             }
             fn coordination(&self) -> Option<&dyn Coordination> {
                 (**self).coordination()

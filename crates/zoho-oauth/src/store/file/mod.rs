@@ -106,11 +106,17 @@ const LONGEST_LOCK_TIMEOUT: Duration = Duration::from_hours(24);
 /// A write whose future is dropped is either not begun or completed in the background.
 #[derive(Debug)]
 pub struct FileStore {
+    writer: Writer,
+    coordination: FileCoordination,
+}
+
+/// Writes to the file, one after the other.
+#[derive(Clone, Debug)]
+struct Writer {
     file: Arc<TokenFile>,
     /// The writers of this process, so that they do not all try for the kernel's lock.
     turn: Arc<tokio::sync::Mutex<()>>,
     lock_timeout: Duration,
-    coordination: FileCoordination,
 }
 
 impl FileStore {
@@ -138,18 +144,20 @@ impl FileStore {
 
     /// Returns the absolute path of the token file, with symbolic links followed.
     pub fn path(&self) -> &Path {
-        self.file.path()
+        self.writer.file.path()
     }
 
     async fn reading<T: Send + 'static>(
         &self,
         work: impl FnOnce(&TokenFile) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let file = Arc::clone(&self.file);
+        let file = Arc::clone(&self.writer.file);
         blocking(move || work(&file)).await
     }
+}
 
-    async fn writing<T: Send + 'static>(
+impl Writer {
+    async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut TokenTable) -> Result<Change<T>> + Send + 'static,
     ) -> Result<T> {
@@ -204,11 +212,15 @@ impl FileStoreBuilder {
         } = self;
         let deadline = Instant::now() + lock_timeout;
         let file = blocking(move || TokenFile::open(&path, require_private, deadline)).await?;
-        Ok(FileStore {
-            coordination: FileCoordination::new(file.folder().clone()),
+        let folder = file.folder().clone();
+        let writer = Writer {
             file: Arc::new(file),
             turn: Arc::default(),
             lock_timeout,
+        };
+        Ok(FileStore {
+            coordination: FileCoordination::new(folder, writer.clone()),
+            writer,
         })
     }
 }
@@ -233,12 +245,13 @@ impl TokenStore for FileStore {
 
     async fn save_token(&self, token: &OAuthToken) -> Result<TokenId> {
         let token = token.clone();
-        self.writing(move |table| table.save(&token).map(Change::Made))
+        self.writer
+            .write(move |table| table.save(&token).map(Change::Made))
             .await
     }
 
     async fn delete_token(&self, id: TokenId) -> Result<bool> {
-        self.writing(move |table| {
+        let delete = move |table: &mut TokenTable| {
             let was_there = table.delete(id);
             let change = if was_there {
                 Change::Made
@@ -246,8 +259,8 @@ impl TokenStore for FileStore {
                 Change::None
             };
             Ok(change(was_there))
-        })
-        .await
+        };
+        self.writer.write(delete).await
     }
 
     async fn get_tokens(&self) -> Result<Vec<OAuthToken>> {
@@ -262,13 +275,13 @@ impl TokenStore for FileStore {
     }
 
     async fn delete_tokens(&self) -> Result<usize> {
-        self.writing(|table| {
+        let clear = |table: &mut TokenTable| {
             Ok(match table.clear() {
                 0 => Change::None(0),
                 count => Change::Made(count),
             })
-        })
-        .await
+        };
+        self.writer.write(clear).await
     }
 
     async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {

@@ -6,10 +6,12 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 
 use super::Core;
+use super::db::Db;
 use super::fault::os_fault;
+use super::save::save;
 use crate::error::{Error, ErrorCode, Result};
 use crate::store::host_lock::{HeldLock, LockFolder};
-use crate::store::{Coordination, CoordinationKey, Guarantee, Memo, Permit};
+use crate::store::{Coordination, CoordinationKey, Fact, Guarantee, Kept, Memo, Permit, Ruling};
 
 /// What a store in a file offers.
 #[derive(Clone, Debug)]
@@ -58,6 +60,18 @@ impl Coordination for HostCoordination {
             }) as Box<dyn Permit>
         }))
     }
+
+    async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
+        let fact = fact.clone();
+        let keep = move |db: &Db| {
+            let stored = db.by_id(fact.id())?;
+            match fact.ruling(stored.as_ref()) {
+                Ruling::Save(record) => save(db, &record).map(|_| Kept::Saved),
+                ruling => Ok(ruling.kept(stored.as_ref())),
+            }
+        };
+        self.core.writer.run(keep).await
+    }
 }
 
 #[derive(Debug)]
@@ -94,7 +108,7 @@ impl Permit for HostPermit {
                 Error::new(ErrorCode::Internal, "a memo cannot be written").caused_by(error)
             })?;
         let key = self.key.clone();
-        let write = move |db: &super::db::Db| db.set_memo(key.as_str(), text.as_deref());
+        let write = move |db: &Db| db.set_memo(key.as_str(), text.as_deref());
         self.core.writer.run(write).await
     }
 }

@@ -48,7 +48,7 @@
 //! # Limits
 //! SQLite's own: a value may have a billion bytes. Look-ups, saves and deletes cost the same at a
 //! hundred rows and at a million; for large tables there is
-//! [`get_tokens_page`](SqliteStore::get_tokens_page). The file must not be moved, replaced or deleted
+//! [`get_tokens_page`](TokenStore::get_tokens_page). The file must not be moved, replaced or deleted
 //! while a store has it open: what is saved then goes to the file that was there. Nor should the
 //! token table or a side table be dropped or renamed: what is missing is made anew when a store is
 //! opened, and until then deletes fail for everybody, or ids may be given again. Not for network
@@ -163,22 +163,6 @@ impl SqliteStore {
     /// Returns where the database is; `None` in memory.
     pub fn path(&self) -> Option<&Path> {
         self.core.place.path()
-    }
-
-    /// Returns up to `limit` records with ids above `after`, in the order of their ids.
-    ///
-    /// Start with `None`, go on with the id of the last record of a page, and stop at a page that
-    /// is not full. Each page is read for itself: records that are saved meanwhile may show up.
-    ///
-    /// # Errors
-    /// What keeps the store from working.
-    pub async fn get_tokens_page(
-        &self,
-        after: Option<TokenId>,
-        limit: usize,
-    ) -> Result<Vec<OAuthToken>> {
-        let read = move |db: &Db| db.page(after, limit);
-        self.core.reader.run(read).await
     }
 }
 
@@ -336,6 +320,15 @@ impl TokenStore for SqliteStore {
             return found;
         }
         self.core.reader.run(move |db| db.by_id(id)).await
+    }
+
+    async fn get_tokens_page(
+        &self,
+        after: Option<TokenId>,
+        limit: usize,
+    ) -> Result<Vec<OAuthToken>> {
+        let read = move |db: &Db| db.page(after, limit);
+        self.core.reader.run(read).await
     }
 
     fn coordination(&self) -> Option<&dyn Coordination> {

@@ -1,110 +1,17 @@
-//! Agreement between processes: who refreshes a token, and what was learned about it.
+//! What the holders of a key leave to those after them.
 
-use std::fmt;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::error::Result;
 use crate::secret::Fingerprint;
-use crate::token::TokenId;
-
-/// How far "exactly one refresh per token" reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Guarantee {
-    /// Among the tasks and threads of one process.
-    Process,
-    /// Among all processes of one machine that use the same store.
-    Host,
-    /// Among all machines that use the same store.
-    Fleet,
-}
-
-impl fmt::Display for Guarantee {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Process => "process",
-            Self::Host => "host",
-            Self::Fleet => "fleet",
-        })
-    }
-}
-
-/// What a store can offer beside its six methods: one worker per token, and a memory for verdicts.
-///
-/// Nothing of it is kept in the official file or table.
-#[async_trait]
-pub trait Coordination: fmt::Debug + Send + Sync {
-    /// Returns how far the agreement reaches.
-    fn guarantee(&self) -> Guarantee;
-
-    /// Tries once, without waiting, to become the only holder of `key`; `None` if another one is.
-    ///
-    /// The permit ends when it is dropped and when the process dies, however it dies.
-    ///
-    /// # Errors
-    /// What keeps the store from working.
-    async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>>;
-}
-
-/// The right to ask Zoho about one token, held until it is dropped.
-#[async_trait]
-pub trait Permit: fmt::Debug + Send + Sync {
-    /// Returns what earlier holders remembered; an empty memo if there is nothing.
-    ///
-    /// # Errors
-    /// What keeps the store from working.
-    async fn memo(&self) -> Result<Memo>;
-
-    /// Remembers `memo` for the holders after this one. An empty memo may be forgotten.
-    ///
-    /// # Errors
-    /// What keeps the store from working.
-    async fn set_memo(&self, memo: &Memo) -> Result<()>;
-}
-
-/// What processes agree on: a stored record, or a login that is about to become one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CoordinationKey(String);
-
-impl CoordinationKey {
-    /// Returns the key of a stored record.
-    pub fn record(id: TokenId) -> Self {
-        Self(format!("id:{id}"))
-    }
-
-    /// Returns the key of a login that is not stored yet, named by the digest of its credential.
-    pub(crate) fn start(credential: &Fingerprint) -> Self {
-        Self(format!("start:{}", credential.as_str()))
-    }
-
-    /// Returns the key as text: letters, digits and a colon, no secret.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Returns a number below `count` that is the same in every process and version.
-    ///
-    /// For stores that spread many keys over a few locks (FNV-1a, 64 bits).
-    pub fn stripe(&self, count: u64) -> u64 {
-        let hash = self
-            .0
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
-        hash % count.max(1)
-    }
-}
 
 /// What the holders of a key know about its credential.
 ///
 /// It speaks of one refresh token, named by its fingerprint: when a new one is saved, by whomever,
 /// all of it is void.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Memo {
@@ -119,7 +26,7 @@ pub struct Memo {
 }
 
 /// That Zoho refused a refresh token for good.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Verdict {
     /// Zoho's error code, such as `invalid_code`.
     pub code: String,
@@ -138,6 +45,19 @@ impl Memo {
         let minted = self.minted_at.iter().copied();
         let judged = self.verdict.iter().map(|verdict| verdict.at);
         minted.chain(judged).chain(self.wait_until).max()
+    }
+
+    /// The same memo by a clock that shows `millis` more.
+    #[must_use]
+    pub(super) fn shifted(mut self, millis: i64) -> Self {
+        for at in &mut self.minted_at {
+            *at = at.shifted(millis);
+        }
+        if let Some(verdict) = &mut self.verdict {
+            verdict.at = verdict.at.shifted(millis);
+        }
+        self.wait_until = self.wait_until.map(|until| until.shifted(millis));
+        self
     }
 
     /// Puts two memos of one credential together. A mint that both know of counts once, and two in
@@ -275,13 +195,5 @@ mod tests {
     fn a_budget_of_none_is_one() {
         assert_eq!(memo(&[]).budget_wait(0, at(40), WINDOW), None);
         assert_eq!(memo(&[10]).budget_wait(0, at(40), WINDOW), Some(at(610)));
-    }
-
-    #[test]
-    fn stripes_are_the_same_everywhere() {
-        let key = CoordinationKey::record(TokenId::new(7).unwrap());
-        assert_eq!(key.as_str(), "id:7");
-        // Written down: a change would let two versions hold the same key at once.
-        assert_eq!(key.stripe(64), 27);
     }
 }

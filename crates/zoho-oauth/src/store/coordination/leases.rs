@@ -1,0 +1,346 @@
+//! Carrying out the lease protocol over a store that can compare and swap a text.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::lease::{Hold, Lease, Lost, Write};
+use super::{CoordinationKey, Memo, Permit};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorCode, Result};
+use crate::secret::Fingerprint;
+
+/// How often a write is worked out anew because somebody else, who does not hold the lease, wrote
+/// in between.
+const TRIES: usize = 8;
+
+/// Small texts in a store, one per key, that many machines can compare and swap.
+///
+/// All that a store on a server has to bring for [`Leases`]. The texts hold no secret.
+#[async_trait]
+pub trait LeaseCells: fmt::Debug + Send + Sync + 'static {
+    /// Reads the cell of `key`, and the store's clock at the same moment.
+    ///
+    /// What was written before by [`swap_cell`](Self::swap_cell), on whichever machine, is seen.
+    ///
+    /// # Errors
+    /// What keeps the store from working.
+    async fn read_cell(&self, key: &CoordinationKey) -> Result<Cell>;
+
+    /// Puts `after` in the place of `before`, atomically, if the cell still holds `before` to the
+    /// byte and the store's clock shows no more than `not_after`; `false` if not. `None` means no
+    /// cell.
+    ///
+    /// # Errors
+    /// What keeps the store from working. If the connection was lost, the write may have happened.
+    async fn swap_cell(
+        &self,
+        key: &CoordinationKey,
+        before: Option<&str>,
+        after: Option<&str>,
+        not_after: Option<Timestamp>,
+    ) -> Result<bool>;
+}
+
+/// What a cell holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// The text; `None` if there is no cell.
+    pub text: Option<String>,
+    /// What the store's clock showed.
+    pub now: Timestamp,
+}
+
+/// One worker per key among all machines, by leases in a store. What a
+/// [`Coordination`](super::Coordination) of `Fleet` is made of.
+///
+/// A lease ends by itself when its holder does not renew it: a machine that dies delays others by
+/// its rest. It is renewed while its [`Permit`] lives, on the tokio runtime that took it. All
+/// moments are of the store's clock; the clocks of the machines that ask it do not matter. Where
+/// the store has several clocks (the nodes of a cluster), they must agree to within a small part
+/// of the life of a lease.
+#[derive(Clone, Debug)]
+pub struct Leases {
+    cells: Arc<dyn LeaseCells>,
+    life: Duration,
+}
+
+impl Leases {
+    /// How long a lease lives without being renewed, unless it is set: long enough to outlast a
+    /// database cluster that stalls because it lost a node.
+    pub const DEFAULT_LIFE: Duration = Duration::from_secs(20);
+
+    /// Keeps leases in `cells`.
+    pub fn new(cells: impl LeaseCells) -> Self {
+        Self {
+            cells: Arc::new(cells),
+            life: Self::DEFAULT_LIFE,
+        }
+    }
+
+    /// Sets how long a lease lives without being renewed: at least a tenth of a second.
+    #[must_use]
+    pub fn with_life(mut self, life: Duration) -> Self {
+        self.life = life.max(Duration::from_millis(100));
+        self
+    }
+
+    /// Tries once to take the lease of `key`; `None` if another holder has it.
+    ///
+    /// # Errors
+    /// What keeps the store from working.
+    pub async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>> {
+        let name = getrandom::u64().map_err(|error| {
+            Error::new(ErrorCode::Internal, "no random numbers").caused_by(error)
+        })?;
+        let cell = self.cells.read_cell(key).await?;
+        let lease = lease_of(cell.text.as_deref());
+        let Ok((write, hold)) = lease.take(name, cell.now, self.life) else {
+            return Ok(None);
+        };
+        let Some(text) = text_of(&write)? else {
+            return Ok(None);
+        };
+        let before = cell.text.as_deref();
+        let swapped = self.cells.swap_cell(key, before, Some(&text), None).await;
+        let taken = match swapped {
+            Ok(taken) => taken,
+            // The answer may have been lost behind a write that happened.
+            Err(error) => match self.cells.read_cell(key).await {
+                Ok(cell) if cell.text.as_deref() == Some(text.as_str()) => true,
+                _ => return Err(error),
+            },
+        };
+        if !taken {
+            return Ok(None);
+        }
+        let inner = Arc::new(Inner {
+            leases: self.clone(),
+            key: key.clone(),
+            hold,
+            ahead: cell.now.as_millis() - Timestamp::now().as_millis(),
+            known: Mutex::new(Known {
+                lease: write.lease.unwrap_or_default(),
+                text,
+                is_lost: false,
+            }),
+        });
+        let renewal = tokio::spawn(renew(Arc::clone(&inner)));
+        Ok(Some(Box::new(LeasePermit {
+            inner: Some(inner),
+            renewal,
+        })))
+    }
+}
+
+/// A lease that is held. Dropping it gives the lease back in the background, as long as the runtime
+/// lives; [`release`](Permit::release) waits for that.
+struct LeasePermit {
+    /// Taken when it is given back.
+    inner: Option<Arc<Inner>>,
+    renewal: JoinHandle<()>,
+}
+
+struct Inner {
+    leases: Leases,
+    key: CoordinationKey,
+    hold: Hold,
+    /// By how many milliseconds the store's clock is ahead of this machine's.
+    ahead: i64,
+    known: Mutex<Known>,
+}
+
+/// The cell as it was last seen. Held while it is written, so that a renewal and a memo of one
+/// permit do not get into each other's way.
+struct Known {
+    lease: Lease,
+    text: String,
+    is_lost: bool,
+}
+
+impl fmt::Debug for LeasePermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.inner.as_ref().map(|inner| inner.key.as_str());
+        f.debug_struct("LeasePermit")
+            .field("key", &key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Writes what `next` makes of the lease as it is known, as long as it is held.
+    async fn write(&self, next: impl Fn(&Lease) -> Result<Write, Lost> + Send) -> Result<()> {
+        let mut known = self.known.lock().await;
+        let cells = &self.leases.cells;
+        for _ in 0..TRIES {
+            if known.is_lost {
+                break;
+            }
+            let Ok(write) = next(&known.lease) else {
+                break;
+            };
+            let after = text_of(&write)?;
+            let before = Some(known.text.as_str());
+            let swapped = cells.swap_cell(&self.key, before, after.as_deref(), write.not_after);
+            if swapped.await? {
+                known.text = after.unwrap_or_default();
+                known.is_lost = write.lease.is_none();
+                known.lease = write.lease.unwrap_or_default();
+                return Ok(());
+            }
+            // Time ran out, somebody took over; or somebody told a fact, or an earlier write
+            // happened whose answer was lost, and the lease is still ours.
+            self.look(&mut known).await?;
+        }
+        known.is_lost = true;
+        Err(self.lost())
+    }
+
+    /// Reads the cell again. Returns the store's clock.
+    async fn look(&self, known: &mut Known) -> Result<Timestamp> {
+        let cell = self.leases.cells.read_cell(&self.key).await?;
+        let lease = lease_of(cell.text.as_deref());
+        known.is_lost = !lease.is_held_by(self.hold, cell.now);
+        known.lease = lease;
+        known.text = cell.text.unwrap_or_default();
+        Ok(cell.now)
+    }
+
+    fn lost(&self) -> Error {
+        let message = format!("the lease of `{}` ended too early", self.key.as_str());
+        Error::new(ErrorCode::LeaseLost, message)
+    }
+
+    async fn renew_once(&self) -> Result<()> {
+        let mut known = self.known.lock().await;
+        let now = self.look(&mut known).await?;
+        drop(known);
+        let life = self.leases.life;
+        self.write(|lease| lease.renew(self.hold, now, life)).await
+    }
+
+    /// Counts an issue although the lease is another holder's by now.
+    async fn tell_issue(&self, credential: &Fingerprint, at: Timestamp) -> Result<()> {
+        let cells = &self.leases.cells;
+        for _ in 0..TRIES {
+            let cell = cells.read_cell(&self.key).await?;
+            let lease = lease_of(cell.text.as_deref());
+            let Some(write) = lease.with_issue(credential, at) else {
+                return Ok(());
+            };
+            let after = text_of(&write)?;
+            let before = cell.text.as_deref();
+            let swapped = cells.swap_cell(&self.key, before, after.as_deref(), None);
+            if swapped.await? {
+                return Ok(());
+            }
+        }
+        let message = format!("the lease of `{}` changes all the time", self.key.as_str());
+        Err(Error::new(ErrorCode::StoreLocked, message))
+    }
+}
+
+/// Renews until the permit goes, or the lease is lost. A store that does not answer is asked again
+/// sooner.
+async fn renew(inner: Arc<Inner>) {
+    let life = inner.leases.life;
+    let mut pause = life / 4;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = match inner.renew_once().await {
+            Ok(()) => life / 4,
+            Err(error) if error.code() == ErrorCode::LeaseLost => {
+                tracing::warn!(key = inner.key.as_str(), "a lease was lost");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(key = inner.key.as_str(), %error, "a lease cannot be renewed");
+                life / 20
+            }
+        };
+    }
+}
+
+#[async_trait]
+impl Permit for LeasePermit {
+    async fn memo(&self) -> Result<Memo> {
+        let Some(inner) = &self.inner else {
+            return Ok(Memo::default());
+        };
+        let memo = inner.known.lock().await.lease.memo.clone();
+        Ok(memo.shifted(-inner.ahead))
+    }
+
+    async fn set_memo(&self, memo: &Memo) -> Result<()> {
+        let Some(inner) = &self.inner else {
+            return Ok(());
+        };
+        let memo = memo.clone().shifted(inner.ahead);
+        inner
+            .write(|lease| lease.remember(inner.hold, memo.clone()))
+            .await
+    }
+
+    async fn tell_issue(&self, credential: &Fingerprint, at: Timestamp) -> Result<()> {
+        match &self.inner {
+            Some(inner) => {
+                let at = at.shifted(inner.ahead);
+                inner.tell_issue(credential, at).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn release(mut self: Box<Self>, memo: Option<&Memo>) -> Result<()> {
+        self.renewal.abort();
+        let Some(inner) = self.inner.take() else {
+            return Ok(());
+        };
+        let memo = memo.map(|memo| memo.clone().shifted(inner.ahead));
+        give_back(&inner, memo).await
+    }
+}
+
+async fn give_back(inner: &Inner, memo: Option<Memo>) -> Result<()> {
+    let released = inner.write(|lease| lease.release(inner.hold, memo.clone()));
+    released.await
+}
+
+impl Drop for LeasePermit {
+    fn drop(&mut self) {
+        self.renewal.abort();
+        let Some(inner) = self.inner.take() else {
+            return;
+        };
+        // Without a runtime the lease ends by itself, a little later.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = give_back(&inner, None).await {
+                    tracing::debug!(key = inner.key.as_str(), %error, "a lease is left to end");
+                }
+            });
+        }
+    }
+}
+
+fn lease_of(text: Option<&str>) -> Lease {
+    let Some(text) = text else {
+        return Lease::default();
+    };
+    // A memo is advice, and what it advises is found out again. Damage must not end logins.
+    serde_json::from_str(text).unwrap_or_else(|_| {
+        tracing::warn!("a lease cannot be read: forgotten");
+        Lease::default()
+    })
+}
+
+fn text_of(write: &Write) -> Result<Option<String>> {
+    let text = write.lease.as_ref().map(serde_json::to_string).transpose();
+    text.map_err(|error| {
+        Error::new(ErrorCode::Internal, "a lease cannot be written").caused_by(error)
+    })
+}

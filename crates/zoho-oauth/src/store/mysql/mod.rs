@@ -1,0 +1,1 @@
+//! Tokens in MySQL, MariaDB and clusters of them.

@@ -1,0 +1,270 @@
+//! The rule book over rows on a server: what to read, what to decide, what to write.
+//!
+//! A store on a server cannot keep all its rows in memory, and must not hold a lock while it thinks.
+//! So a save reads the few rows that can matter, lets [`TokenTable`] decide over them, and writes
+//! the difference if nothing changed meanwhile; otherwise it begins again. Most saves change one row
+//! and neither its login nor its refresh token: one conditional write of that row. The others
+//! (inserts, rows that become one) are held apart by a mark that each of them moves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::table::TokenTable;
+use super::{Fact, Kept, Ruling};
+use crate::error::{Error, ErrorCode, Result};
+use crate::secret::{AccessToken, GrantToken, RefreshToken};
+use crate::token::{OAuthToken, TokenId, UserName};
+
+/// How long a save begins again and again because others keep changing the same rows.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a save wants to read: rows with this id, or with this value in a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Id(TokenId),
+    UserName(UserName),
+    RefreshToken(RefreshToken),
+    GrantToken(GrantToken),
+    AccessToken(AccessToken),
+}
+
+/// What holds apart the writes that insert, delete or join rows: each of them moves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The highest id that was ever given; 0 before the first. At least that of every stored row,
+    /// except for rows that another program has just inserted.
+    pub(crate) highest_id: u64,
+    /// A number that is never the same again.
+    pub(crate) writes: u64,
+}
+
+/// What a save comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Plan {
+    /// The id that the saved record has.
+    pub(crate) id: TokenId,
+    /// The highest id that has been given after the plan.
+    pub(crate) highest_id: u64,
+    pub(crate) insert: Option<OAuthToken>,
+    /// A row as it is, and as it is to be.
+    pub(crate) update: Option<(OAuthToken, OAuthToken)>,
+    /// Rows as they are, which are to go.
+    pub(crate) delete: Vec<OAuthToken>,
+}
+
+impl Plan {
+    /// Whether nobody else's save can depend on it: no row comes, goes, or changes its login or
+    /// what it is recognised by beside the access token.
+    fn is_quick(&self) -> bool {
+        let same_login = |old: &OAuthToken, new: &OAuthToken| {
+            old.user_name == new.user_name
+                && old.client_id == new.client_id
+                && old.refresh_token == new.refresh_token
+                && old.grant_token == new.grant_token
+        };
+        let update = self.update.as_ref();
+        self.insert.is_none()
+            && self.delete.is_empty()
+            && update.is_none_or(|(old, new)| same_login(old, new))
+    }
+}
+
+/// The rows of a token table on a server. Rows are compared in all ten fields; a missing value and
+/// an empty one are the same.
+#[async_trait]
+pub(crate) trait RowServer: Sync {
+    /// Returns the rows that are wanted, each once, in any order, all read at one moment.
+    async fn rows(&self, wanted: &[Wanted]) -> Result<Vec<OAuthToken>>;
+
+    /// Returns the present mark. What is read afterwards is no older than the mark.
+    async fn mark(&self) -> Result<Mark>;
+
+    /// Puts `new` in the place of `old`, durably, if the row is still `old`; `false` if not.
+    async fn replace(&self, old: &OAuthToken, new: &OAuthToken) -> Result<bool>;
+
+    /// Does all of `plan` or nothing, durably, and moves the mark, if the mark is still `mark`, all
+    /// rows of the plan are what the plan says, and the id of an insert is free; `false` if not.
+    async fn apply(&self, mark: &Mark, plan: &Plan) -> Result<bool>;
+}
+
+/// Inserts or updates, by the rules of [`TokenTable::save`].
+///
+/// `alone` is one lock for all saves of this process, so that they do not undo each other's work.
+pub(crate) async fn save(
+    server: &impl RowServer,
+    alone: &Mutex<()>,
+    token: &OAuthToken,
+) -> Result<TokenId> {
+    let token = token.checked()?;
+    let mut again = Again::new();
+    loop {
+        if let Some(plan) = plan(server, &token, None).await?
+            && plan.is_quick()
+        {
+            let Some((old, new)) = &plan.update else {
+                return Ok(plan.id);
+            };
+            if server.replace(old, new).await? {
+                return Ok(plan.id);
+            }
+        } else {
+            let _alone = alone.lock().await;
+            let mark = server.mark().await?;
+            if let Some(plan) = plan(server, &token, Some(mark.highest_id)).await?
+                && server.apply(&mark, &plan).await?
+            {
+                return Ok(plan.id);
+            }
+        }
+        again.pause().await?;
+    }
+}
+
+/// Saves what Zoho issued: see [`Coordination::save_fact`](super::Coordination::save_fact).
+pub(crate) async fn save_fact(server: &impl RowServer, fact: &Fact) -> Result<Kept> {
+    let mut again = Again::new();
+    // Most often the record is still what it was when Zoho was asked: nothing need be read.
+    let mut stored = Some(fact.before().clone());
+    loop {
+        match (fact.ruling(stored.as_ref()), stored) {
+            (Ruling::Save(new), Some(old)) => {
+                if old == new || server.replace(&old, &new).await? {
+                    return Ok(Kept::Saved);
+                }
+            }
+            (Ruling::Superseded, Some(newer)) => return Ok(Kept::Superseded(Box::new(newer))),
+            _ => return Ok(Kept::Gone),
+        }
+        let rows = server.rows(&[Wanted::Id(fact.id())]).await?;
+        stored = rows.into_iter().find(|row| row.id == Some(fact.id()));
+        again.pause().await?;
+    }
+}
+
+/// When to give up beginning again.
+struct Again {
+    began: Instant,
+    pause: Duration,
+}
+
+impl Again {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            pause: Duration::from_millis(1),
+        }
+    }
+
+    async fn pause(&mut self) -> Result<()> {
+        if self.began.elapsed() > PATIENCE {
+            let message = "other processes keep changing the same records";
+            return Err(Error::new(ErrorCode::StoreLocked, message));
+        }
+        tokio::time::sleep(self.pause.mul_f64(fastrand::f64())).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}
+
+/// Reads what matters and decides. `None` when that needs the highest id and it is not known.
+async fn plan(
+    server: &impl RowServer,
+    token: &OAuthToken,
+    highest_id: Option<u64>,
+) -> Result<Option<Plan>> {
+    let mut known = BTreeMap::new();
+    let mut asked = wanted_by(token);
+    let mut wanted = asked.clone();
+    loop {
+        if !wanted.is_empty() {
+            for row in server.rows(&wanted).await? {
+                known.insert(row.id, row);
+            }
+        }
+        match decide(&known, &asked, token, highest_id)? {
+            Step::Read(more) => {
+                asked.extend(more.iter().cloned());
+                wanted = more;
+            }
+            Step::Highest => return Ok(None),
+            Step::Done(plan) => return Ok(Some(plan)),
+        }
+    }
+}
+
+enum Step {
+    /// Other rows may matter too.
+    Read(Vec<Wanted>),
+    /// It depends on the highest id.
+    Highest,
+    Done(Plan),
+}
+
+type Known = BTreeMap<Option<TokenId>, OAuthToken>;
+
+fn decide(
+    known: &Known,
+    asked: &[Wanted],
+    token: &OAuthToken,
+    highest_id: Option<u64>,
+) -> Result<Step> {
+    // Whether a record without its row was deleted or is new, the highest id tells.
+    if highest_id.is_none() && token.id.is_some() && !known.contains_key(&token.id) {
+        return Ok(Step::Highest);
+    }
+    let rows: Vec<_> = known.values().cloned().collect();
+    let highest = highest_id.and_then(|id| TokenId::new(id).ok());
+    let mut table = TokenTable::from_rows(rows, highest)?;
+    let id = table.save(token)?;
+    let saved = table.find_by_id(id).cloned().unwrap_or_default();
+    let before = known.get(&Some(id));
+    if before.is_none() && highest_id.is_none() {
+        return Ok(Step::Highest);
+    }
+
+    // What a row was recognised by before, under the same user and client, has taken in every
+    // other row that it could: only what is new can lead to others.
+    let leads_nowhere = |wanted: &Wanted| {
+        let same_login = before.is_some_and(|before| {
+            before.user_name == saved.user_name && before.client_id == saved.client_id
+        });
+        same_login && before.is_some_and(|before| wanted_by(before).contains(wanted))
+    };
+    let mut more = wanted_by(&saved);
+    more.retain(|wanted| !asked.contains(wanted) && !leads_nowhere(wanted));
+    if !more.is_empty() && before.is_some() {
+        return Ok(Step::Read(more));
+    }
+
+    let gone = |row: &&OAuthToken| row.id.is_some_and(|id| table.find_by_id(id).is_none());
+    Ok(Step::Done(Plan {
+        id,
+        highest_id: table.highest_id().map_or(0, TokenId::get),
+        delete: known.values().filter(gone).cloned().collect(),
+        update: before
+            .filter(|before| **before != saved)
+            .map(|before| (before.clone(), saved.clone())),
+        insert: before.is_none().then_some(saved),
+    }))
+}
+
+fn wanted_by(token: &OAuthToken) -> Vec<Wanted> {
+    [
+        token.id.map(Wanted::Id),
+        token.user_name.clone().map(Wanted::UserName),
+        token.refresh_token.clone().map(Wanted::RefreshToken),
+        token.grant_token.clone().map(Wanted::GrantToken),
+        token.access_token.clone().map(Wanted::AccessToken),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! The conformance kit over rows in memory that behave as badly as a server may.
+
+use std::sync::Mutex as StdMutex;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+
+use super::*;
+use crate::conformance::Place;
+use crate::query::TokenQuery;
+use crate::store::TokenStore;
+
+#[derive(Debug, Default)]
+struct Rows {
+    table: BTreeMap<TokenId, OAuthToken>,
+    mark: Mark,
+}
+
+impl Default for Mark {
+    fn default() -> Self {
+        Self {
+            highest_id: 0,
+            writes: 7,
+        }
+    }
+}
+
+/// Says now and then that something changed, and lets others in between any two steps.
+#[derive(Debug, Default)]
+struct Fickle {
+    rows: StdMutex<Rows>,
+    alone: Mutex<()>,
+}
+
+impl Fickle {
+    async fn hesitate(&self) -> bool {
+        for _ in 0..fastrand::u32(0..3) {
+            tokio::task::yield_now().await;
+        }
+        fastrand::u32(0..5) == 0
+    }
+}
+
+fn matches(row: &OAuthToken, wanted: &Wanted) -> bool {
+    wanted_by(row).contains(wanted)
+}
+
+#[async_trait]
+impl RowServer for Fickle {
+    async fn rows(&self, wanted: &[Wanted]) -> Result<Vec<OAuthToken>> {
+        self.hesitate().await;
+        let rows = self.rows.lock().unwrap();
+        let all = rows.table.values();
+        let found = all.filter(|row| wanted.iter().any(|wanted| matches(row, wanted)));
+        Ok(found.cloned().collect())
+    }
+
+    async fn mark(&self) -> Result<Mark> {
+        self.hesitate().await;
+        Ok(self.rows.lock().unwrap().mark)
+    }
+
+    async fn replace(&self, old: &OAuthToken, new: &OAuthToken) -> Result<bool> {
+        assert_eq!(old.id, new.id);
+        if self.hesitate().await {
+            return Ok(false);
+        }
+        let mut rows = self.rows.lock().unwrap();
+        let row = rows.table.get_mut(&old.id.unwrap());
+        Ok(match row {
+            Some(row) if row == old => {
+                *row = new.clone();
+                true
+            }
+            _ => false,
+        })
+    }
+
+    async fn apply(&self, mark: &Mark, plan: &Plan) -> Result<bool> {
+        if self.hesitate().await {
+            return Ok(false);
+        }
+        let mut rows = self.rows.lock().unwrap();
+        let touched = plan
+            .delete
+            .iter()
+            .chain(plan.update.iter().map(|pair| &pair.0));
+        let is_same = touched
+            .clone()
+            .all(|row| rows.table.get(&row.id.unwrap()) == Some(row));
+        if rows.mark != *mark || !is_same {
+            return Ok(false);
+        }
+        for row in &plan.delete {
+            rows.table.remove(&row.id.unwrap());
+        }
+        let written = plan.update.iter().map(|pair| &pair.1).chain(&plan.insert);
+        for row in written {
+            rows.table.insert(row.id.unwrap(), row.clone());
+        }
+        rows.mark = Mark {
+            highest_id: plan.highest_id,
+            writes: mark.writes + 1,
+        };
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl TokenStore for Fickle {
+    async fn find_token(&self, query: &TokenQuery) -> Result<Option<OAuthToken>> {
+        let rows = self.rows.lock().unwrap();
+        Ok(rows.table.values().find(|row| query.matches(row)).cloned())
+    }
+
+    async fn save_token(&self, token: &OAuthToken) -> Result<TokenId> {
+        save(self, &self.alone, token).await
+    }
+
+    async fn delete_token(&self, id: TokenId) -> Result<bool> {
+        let mut rows = self.rows.lock().unwrap();
+        rows.mark.writes += 1;
+        Ok(rows.table.remove(&id).is_some())
+    }
+
+    async fn get_tokens(&self) -> Result<Vec<OAuthToken>> {
+        Ok(self.rows.lock().unwrap().table.values().cloned().collect())
+    }
+
+    async fn delete_tokens(&self) -> Result<usize> {
+        let mut rows = self.rows.lock().unwrap();
+        rows.mark.writes += 1;
+        Ok(std::mem::take(&mut rows.table).len())
+    }
+
+    async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
+        Ok(self.rows.lock().unwrap().table.get(&id).cloned())
+    }
+}
+
+async fn open(_: Place) -> Result<Fickle> {
+    Ok(Fickle::default())
+}
+
+crate::token_store_conformance!(basic, open);
+
+fn token(user: &str, access: &str, expiry: i64) -> OAuthToken {
+    let mut token = OAuthToken::new();
+    token.user_name = UserName::new(user).ok();
+    token.refresh_token = RefreshToken::new("r").ok();
+    token.access_token = AccessToken::new(access).ok();
+    token.expiry_time = Some(crate::clock::Timestamp::from_millis(expiry));
+    token
+}
+
+#[tokio::test]
+async fn a_fact_is_saved_over_what_changed_meanwhile_and_not_over_a_new_login() {
+    let server = Fickle::default();
+    let id = server.save_token(&token("u", "old", 1)).await.unwrap();
+    let before = server.find_token_by_id(id).await.unwrap().unwrap();
+    let mut news = OAuthToken::new();
+    news.access_token = AccessToken::new("new").ok();
+    news.expiry_time = token("u", "x", 5).expiry_time;
+    let fact = Fact::new(id, before, news);
+
+    let mut domain = OAuthToken::new();
+    domain.id = Some(id);
+    domain.api_domain = Some("https://api.example".into());
+    server.save_token(&domain).await.unwrap();
+    assert_eq!(save_fact(&server, &fact).await.unwrap(), Kept::Saved);
+    let stored = server.find_token_by_id(id).await.unwrap().unwrap();
+    assert_eq!(stored.access_token, AccessToken::new("new").ok());
+    assert_eq!(stored.api_domain, domain.api_domain);
+
+    let mut login = token("u", "login", 3);
+    login.refresh_token = RefreshToken::new("another").ok();
+    server.save_token(&login).await.unwrap();
+    let kept = save_fact(&server, &fact).await.unwrap();
+    let Kept::Superseded(newer) = kept else {
+        panic!("{kept:?}");
+    };
+    assert_eq!(newer.access_token, login.access_token);
+
+    server.delete_token(id).await.unwrap();
+    assert_eq!(save_fact(&server, &fact).await.unwrap(), Kept::Gone);
+    assert!(server.get_tokens().await.unwrap().is_empty());
+}
