@@ -50,7 +50,9 @@ mod token;
 pub use async_trait::async_trait;
 
 pub use accounts::{AccountsClient, Revocation, TokenAnswer};
-pub use auth::{Access, Authenticator, AuthenticatorBuilder, Event, RefreshPolicy, Session};
+pub use auth::{
+    Access, Authenticator, AuthenticatorBuilder, Event, RefreshPolicy, Session, StoreState,
+};
 pub use clock::Timestamp;
 pub use credential::{
     AccessCredential, Credential, GrantCredential, OAuthClient, RefreshCredential,

@@ -7,12 +7,11 @@ use super::Event;
 use super::access::{Access, Issued};
 use super::shared::Shared;
 use super::slot::Slot;
-use super::turn::acquire;
 use crate::accounts::TokenAnswer;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
-use crate::secret::RefreshToken;
-use crate::store::CoordinationKey;
+use crate::store::table::merge;
+use crate::store::{Fact, Kept};
 use crate::token::OAuthToken;
 
 /// Saves what Zoho answered about `record`, then hands it out.
@@ -23,52 +22,40 @@ pub(super) async fn keep(
     answer: &TokenAnswer,
 ) -> Result<Access> {
     // Only what is new: whoever saved another refresh token meanwhile must find it there still.
-    let mut fact = OAuthToken::new();
-    fact.id = Some(slot.id);
+    let mut news = OAuthToken::new();
+    news.id = Some(slot.id);
     // Whose it is, so that the store refuses it if another login has the id by now.
-    fact.user_name.clone_from(&record.user_name);
-    fact.client_id.clone_from(&record.client_id);
-    fact.access_token = Some(answer.access_token.clone());
-    fact.expiry_time = Some(answer.expires_at);
-    fact.refresh_token =
+    news.user_name.clone_from(&record.user_name);
+    news.client_id.clone_from(&record.client_id);
+    news.access_token = Some(answer.access_token.clone());
+    news.expiry_time = Some(answer.expires_at);
+    news.refresh_token =
         (answer.refresh_token.clone()).filter(|token| record.refresh_token.as_ref() != Some(token));
-    fact.api_domain.clone_from(&answer.api_domain);
+    news.api_domain.clone_from(&answer.api_domain);
 
-    let mut fresh = record.clone();
-    fresh.access_token.clone_from(&fact.access_token);
-    fresh.expiry_time = fact.expiry_time;
-    fresh.api_domain = fact.api_domain.clone().or(fresh.api_domain);
-    fresh.refresh_token = fact.refresh_token.clone().or(fresh.refresh_token);
+    let fresh = merge(record, &news);
     let now = Timestamp::now();
     let issued = Issued::of(&fresh, Some(answer.life), &shared.policy, now)
         .ok_or_else(|| Error::new(ErrorCode::Internal, "a new record has no access token"))?;
 
-    // The request took a while. If the user logged in anew meanwhile, what came of the old refresh
-    // token must not be saved beside the new one.
-    if let Some(old) = &record.refresh_token {
-        match shared.store.find_token_by_id(slot.id).await {
-            Ok(None) => return Err(shared.gone(slot)),
-            Ok(Some(stored)) if slot.is_of_another(&stored) => return Err(shared.gone(slot)),
-            Ok(Some(stored)) if stored.refresh_token.as_ref() != Some(old) => {
-                tracing::debug!("the user logged in anew during the refresh");
-                let newer = Issued::of(&stored, None, &shared.policy, now);
-                let newer = newer.filter(|issued| issued.is_usable(now));
-                return Ok(slot.publish(newer.unwrap_or(issued)));
-            }
-            // If the store is away, saving will tell.
-            _ => {}
-        }
-    }
-    match shared.store.save_token(&fact).await {
-        Ok(_) => {
+    let fact = Fact::new(slot.id, record.clone(), news);
+    match shared.store.save_fact(&fact).await {
+        Ok(Kept::Saved) => {
             let expires_at = answer.expires_at;
             tracing::info!(%expires_at, "refreshed");
             let id = slot.id;
             shared.tell(Event::Refreshed { id, expires_at });
             Ok(slot.publish(issued))
         }
+        Ok(Kept::Superseded(stored)) => {
+            tracing::debug!("the store has something newer than what was refreshed");
+            let newer = Issued::of(&stored, None, &shared.policy, now);
+            let newer = newer.filter(|issued| issued.is_usable(now));
+            Ok(slot.publish(newer.unwrap_or(issued)))
+        }
+        Ok(Kept::Gone) => Err(shared.gone(slot)),
         Err(error) if is_gone(&error) => Err(shared.gone(slot)),
-        Err(error) if fact.refresh_token.is_some() => {
+        Err(error) if fact.news().refresh_token.is_some() => {
             // Nothing but this answer holds the new refresh token.
             Err(not_saved(&error, fresh))
         }
@@ -79,7 +66,6 @@ pub(super) async fn keep(
             let access = slot.publish(issued.with_unsaved(true));
             let unsaved = Unsaved {
                 fact,
-                credential: record.refresh_token.clone(),
                 access: access.clone(),
             };
             save_later(Arc::clone(shared), Arc::clone(slot), unsaved);
@@ -108,9 +94,7 @@ pub(super) fn not_saved(cause: &Error, token: OAuthToken) -> Error {
 
 /// A new access token that is in use and not in the store.
 struct Unsaved {
-    fact: OAuthToken,
-    /// The refresh token that it came from.
-    credential: Option<RefreshToken>,
+    fact: Fact,
     access: Access,
 }
 
@@ -125,14 +109,20 @@ fn save_later(shared: Arc<Shared>, slot: Arc<Slot>, unsaved: Unsaved) {
             let Some(in_hand) = slot.in_hand() else {
                 return;
             };
-            let end = unsaved.fact.expiry_time;
+            let end = unsaved.fact.news().expiry_time;
             if end.is_none_or(|end| end <= Timestamp::now()) || in_hand.token != *token {
                 return;
             }
-            match try_again(&shared, &slot, &unsaved).await {
-                Ok(saved) => {
+            // Not while a refresh of this process is at it.
+            let _turn = slot.work.lock().await;
+            match shared.store.save_fact(&unsaved.fact).await {
+                Ok(Kept::Gone) => {
+                    shared.gone(&slot);
+                    return;
+                }
+                Ok(kept) => {
                     slot.settle(token);
-                    if saved {
+                    if kept == Kept::Saved {
                         shared.tell(Event::SaveRecovered { id: slot.id });
                     }
                     return;
@@ -145,18 +135,4 @@ fn save_later(shared: Arc<Shared>, slot: Arc<Slot>, unsaved: Unsaved) {
             }
         }
     });
-}
-
-/// `false` if the store has something newer by now.
-async fn try_again(shared: &Arc<Shared>, slot: &Arc<Slot>, unsaved: &Unsaved) -> Result<bool> {
-    let _turn = slot.work.lock().await;
-    // Nobody else refreshes between the look and the save.
-    let key = CoordinationKey::record(slot.id);
-    let _permit = acquire(shared, &key, Duration::ZERO).await?;
-    let stored = shared.record_of(slot).await?;
-    if stored.refresh_token != unsaved.credential || stored.expiry_time > unsaved.fact.expiry_time {
-        return Ok(false);
-    }
-    shared.store.save_token(&unsaved.fact).await?;
-    Ok(true)
 }

@@ -9,11 +9,11 @@ use super::Event;
 use super::access::Issued;
 use super::decide::standing;
 use super::keep::not_saved;
-use super::memory::{Memory, after_failure};
+use super::memory::{Memory, after_failure, recent};
 use super::shared::Shared;
 use super::slot::{Hints, Slot};
 use super::start::{fits, known};
-use super::turn::acquire;
+use super::turn::{acquire, release};
 use crate::accounts::TokenAnswer;
 use crate::clock::Timestamp;
 use crate::credential::{GrantCredential, RefreshCredential};
@@ -21,7 +21,7 @@ use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::secret::Fingerprint;
-use crate::store::CoordinationKey;
+use crate::store::{CoordinationKey, Guarantee, Memo, Permit};
 use crate::token::{OAuthToken, UserName};
 
 /// A login under way; everybody who starts from the same credential waits for its outcome.
@@ -195,50 +195,97 @@ fn join_or_begin(shared: &Arc<Shared>, login: &Login) -> Starting {
 async fn begin(shared: &Shared, login: &Login, key: &Fingerprint) -> Result<Arc<Slot>> {
     let key = CoordinationKey::start(key);
     let permit = acquire(shared, &key, shared.policy.patience).await?;
+    // What follows may wait for a refresh of the record, and that for the lock of this permit.
+    let begun = begin_in_turn(shared, login, permit.as_deref()).await;
+    // The record takes over from here.
+    let is_stored = matches!(begun, Ok(Begun::Stored | Begun::New(_)));
+    let forget = is_stored.then(Memo::default);
+    release(permit, forget.as_ref()).await;
+    match begun? {
+        Begun::Stored => found(shared, login).await?.ok_or_else(|| {
+            let message = "the record was deleted at this very moment";
+            Error::new(ErrorCode::RecordDeleted, message)
+        }),
+        Begun::Spent(error) => found(shared, login).await?.ok_or(error),
+        Begun::New(slot) => {
+            count(shared, login, &slot).await;
+            Ok(slot)
+        }
+    }
+}
+
+enum Begun {
+    /// Somebody else stored it meanwhile.
+    Stored,
+    /// Zoho refuses the credential: it was used, by another machine perhaps, where the store offers
+    /// no agreement.
+    Spent(Error),
+    New(Arc<Slot>),
+}
+
+async fn begin_in_turn(
+    shared: &Shared,
+    login: &Login,
+    permit: Option<&dyn Permit>,
+) -> Result<Begun> {
     let stored = shared.store.find_token(&login.query()).await?;
     if stored.is_some_and(|record| fits(&record, login.user_name())) {
-        // What follows may wait for a refresh of the record, and that for the lock of this permit.
-        drop(permit);
-        if let Some(slot) = found(shared, login).await? {
-            return Ok(slot);
-        }
-        return Err(Error::new(
-            ErrorCode::RecordDeleted,
-            "the record was deleted at this very moment",
-        ));
+        return Ok(Begun::Stored);
     }
-    let answer = match ask(shared, login).await {
-        // The grant token was used: by another machine, where the store offers no agreement?
-        Err(error) if error.code() == ErrorCode::InvalidCode => {
-            drop(permit);
-            return found(shared, login).await?.ok_or(error);
-        }
-        answer => answer?,
-    };
-    let slot = save(shared, login, answer).await?;
-    drop(permit);
-    count(shared, login, &slot).await;
-    Ok(slot)
+    match ask(shared, login, permit).await {
+        Err(error) if error.code() == ErrorCode::InvalidCode => Ok(Begun::Spent(error)),
+        answer => save(shared, login, answer?).await.map(Begun::New),
+    }
 }
 
 /// Asks Zoho, unless it is known what it would say, or that it should not be asked.
-async fn ask(shared: &Shared, login: &Login) -> Result<TokenAnswer> {
+async fn ask(shared: &Shared, login: &Login, permit: Option<&dyn Permit>) -> Result<TokenAnswer> {
     let policy = &shared.policy;
     let now = Timestamp::now();
-    let before = (shared.attempts).recall(&login.attempt(shared), now, policy.window);
+    let attempt = login.attempt(shared);
+    let own = (shared.attempts).recall(&attempt, now, policy.window);
+    let others = match permit {
+        Some(permit) => permit.memo().await.unwrap_or_default(),
+        None => Memo::default(),
+    };
+    let others = recent(
+        others.about(&attempt, now, policy.window),
+        now,
+        policy.window,
+    );
+    let before = others.joined(own);
     if let Some(stop) = standing(&before, policy.mint_budget, now, policy) {
         return Err(stop.into_error("this login"));
     }
     let mut noted = before.clone();
     noted.note_mint(now);
-    shared.attempts.remember(&noted, now, policy.window);
+    remember(shared, permit, &noted).await?;
     let answer = login.ask(shared).await;
     if let Err(error) = &answer {
         let memo = after_failure(&before, &noted, error, policy.window);
-        let now = Timestamp::now();
-        shared.attempts.remember(&memo, now, policy.window);
+        if let Err(error) = remember(shared, permit, &memo).await {
+            tracing::warn!(%error, "cannot tell other machines what became of a login");
+        }
     }
     answer
+}
+
+/// Remembers what became of a login, in this process and, as far as the store can, in all.
+async fn remember(shared: &Shared, permit: Option<&dyn Permit>, memo: &Memo) -> Result<()> {
+    let (now, window) = (Timestamp::now(), shared.policy.window);
+    shared.attempts.remember(memo, now, window);
+    let written = match permit {
+        Some(permit) => permit.set_memo(memo).await,
+        None => Ok(()),
+    };
+    match written {
+        Err(error) if shared.guarantee() == Guarantee::Fleet => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "cannot write down what is to be remembered, going on");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 async fn save(shared: &Shared, login: &Login, answer: TokenAnswer) -> Result<Arc<Slot>> {
@@ -313,12 +360,11 @@ async fn count(shared: &Shared, login: &Login, slot: &Slot) {
     };
     let key = CoordinationKey::record(slot.id);
     let permit = acquire(shared, &key, Duration::ZERO).await.ok().flatten();
-    let memory = Memory {
-        slot,
-        permit: permit.as_deref(),
-    };
+    let memory = Memory::new(shared, slot, permit.as_deref());
     let mut memo = memory.recall(&record, now, window).await;
     memo.minted_at.extend(attempts.minted_at);
     memo.minted_at.sort_unstable();
-    memory.remember(&memo).await;
+    // Without a turn it is remembered here alone.
+    let _ = memory.remember(&memo).await;
+    release(permit, None).await;
 }

@@ -9,7 +9,7 @@ use super::access::Issued;
 use super::shared::Shared;
 use super::slot::Slot;
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, ErrorCode, Result};
 
 /// How long the store may take to say whether a good token is still there.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,9 +41,17 @@ async fn ask(
     old: Arc<Issued>,
     _only_one: OwnedMutexGuard<()>,
 ) -> Result<Option<Arc<Issued>>> {
+    let recheck = shared.policy.recheck;
+    if let Err(wait) = shared.health.admit() {
+        // Others find out when it is back. Then not everybody should come at once.
+        let now = Timestamp::now();
+        let later = now.after(wait + recheck.mul_f64(fastrand::f64()));
+        let kept = old.postponed(now, later, old.refresh_at);
+        let kept = kept.with_unconfirmed(true);
+        return Ok(Some(slot.replace(Some(&old), kept).0));
+    }
     let answer = tokio::time::timeout(PATIENCE, shared.store.find_token_by_id(slot.id)).await;
     let now = Timestamp::now();
-    let recheck = shared.policy.recheck;
     let record = match answer {
         Ok(Ok(Some(record))) if !slot.is_of_another(&record) => record,
         Ok(Ok(_)) => return Err(shared.gone(slot)),
@@ -54,6 +62,10 @@ async fn ask(
                 tracing::warn!(id = %slot.id, %error, "cannot ask the store, serving from memory");
                 recheck.min(PATIENCE)
             } else {
+                let message = "the store did not answer in time";
+                shared
+                    .health
+                    .failed(&Error::new(ErrorCode::StoreUnavailable, message));
                 tracing::warn!(id = %slot.id, "the store is slow, serving from memory");
                 PATIENCE
             };

@@ -4,24 +4,42 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::shared::Shared;
 use super::slot::Slot;
 use crate::clock::Timestamp;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Result};
 use crate::secret::{Fingerprint, GrantToken, RefreshToken};
-use crate::store::{Memo, Permit, Verdict};
+use crate::store::{Guarantee, Memo, Permit, Verdict};
 use crate::token::OAuthToken;
+
+/// How long it may take to write down a mint before it is asked for. A process that stood still for
+/// longer counts anew: the mint would reach Zoho long after the moment it is counted for.
+const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// The memory of one record, while its permit is held.
 pub(super) struct Memory<'a> {
-    pub(super) slot: &'a Slot,
-    pub(super) permit: Option<&'a dyn Permit>,
+    slot: &'a Slot,
+    permit: Option<&'a dyn Permit>,
+    guarantee: Guarantee,
 }
 
-impl Memory<'_> {
+impl<'a> Memory<'a> {
+    pub(super) fn new(shared: &Shared, slot: &'a Slot, permit: Option<&'a dyn Permit>) -> Self {
+        Self {
+            slot,
+            permit,
+            guarantee: shared.guarantee(),
+        }
+    }
+
     /// Returns what is remembered about the credential of `record`.
     ///
     /// What the store says and what this process knows by itself are put together: the store knows
-    /// of other processes, and this one of what the store could not be made to remember.
+    /// of other processes, and this one of what the store could not be made to remember. What a
+    /// fleet's store was told is there, by a clock that differs from this machine's: putting that
+    /// together with the same would count each mint twice.
     pub(super) async fn recall(
         &self,
         record: &OAuthToken,
@@ -38,19 +56,60 @@ impl Memory<'_> {
         let Some(credential) = credential_of(record) else {
             return Memo::default();
         };
-        let own = self.slot.memo().about(&credential, now, window);
-        let memo = stored.about(&credential, now, window).joined(own);
-        self.slot.set_memo(memo.clone());
+        let (own, is_told) = self.slot.memo();
+        let stored = stored.about(&credential, now, window);
+        let memo = if self.guarantee == Guarantee::Fleet && is_told {
+            stored
+        } else {
+            stored.joined(own.about(&credential, now, window))
+        };
+        self.slot.set_memo(memo.clone(), is_told);
         memo
     }
 
-    pub(super) async fn remember(&self, memo: &Memo) {
-        self.slot.set_memo(memo.clone());
-        if let Some(permit) = self.permit
-            && let Err(error) = permit.set_memo(memo).await
-        {
-            tracing::warn!(%error, "cannot write down what is to be remembered, going on");
+    /// Remembers what was learned.
+    ///
+    /// # Errors
+    /// `lease_lost`: whoever holds the lease by now knows better. A store that cannot remember is no
+    /// error; this process remembers all the same.
+    pub(super) async fn remember(&self, memo: &Memo) -> Result<()> {
+        match self.write(memo).await {
+            Err(error) if error.code() != ErrorCode::LeaseLost => {
+                tracing::warn!(%error, "cannot write down what is to be remembered, going on");
+                Ok(())
+            }
+            done => done,
         }
+    }
+
+    /// Remembers a mint that is about to be asked for.
+    ///
+    /// # Errors
+    /// `lease_lost`; and among machines whatever keeps the store from counting: they would not know
+    /// of it, and together ask for more than Zoho grants.
+    pub(super) async fn reserve(&self, memo: &Memo) -> Result<()> {
+        let began = Instant::now();
+        if self.guarantee == Guarantee::Fleet {
+            self.write(memo).await?;
+        } else {
+            self.remember(memo).await?;
+        }
+        if began.elapsed() > STANDSTILL {
+            let message = "this process stood still before it could ask Zoho";
+            return Err(Error::new(ErrorCode::LeaseLost, message));
+        }
+        Ok(())
+    }
+
+    async fn write(&self, memo: &Memo) -> Result<()> {
+        let written = match self.permit {
+            Some(permit) => permit.set_memo(memo).await,
+            None => Ok(()),
+        };
+        if !matches!(&written, Err(error) if error.code() == ErrorCode::LeaseLost) {
+            self.slot.set_memo(memo.clone(), written.is_ok());
+        }
+        written
     }
 }
 
@@ -101,11 +160,7 @@ impl Attempts {
         let attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let memo = attempts.get(credential).cloned().unwrap_or_default();
         drop(attempts);
-        let mut memo = memo.about(credential, now, window);
-        memo.verdict = memo
-            .verdict
-            .filter(|verdict| is_recent(verdict.at, now, window));
-        memo
+        recent(memo.about(credential, now, window), now, window)
     }
 
     pub(super) fn remember(&self, memo: &Memo, now: Timestamp, window: Duration) {
@@ -119,6 +174,13 @@ impl Attempts {
                 .is_some_and(|latest| is_recent(latest, now, window))
         });
     }
+}
+
+/// The memo of a login that no record exists for. A verdict on it stands for one window: what was
+/// refused may have been a slip, and whoever tries again later gets Zoho's own answer.
+pub(super) fn recent(mut memo: Memo, now: Timestamp, window: Duration) -> Memo {
+    memo.verdict = (memo.verdict).filter(|verdict| is_recent(verdict.at, now, window));
+    memo
 }
 
 /// Whether `at` lies within one window of `now`; a clock that was set back leaves nothing for ever.

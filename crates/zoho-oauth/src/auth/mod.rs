@@ -2,11 +2,12 @@
 //!
 //! `decide` holds the decisions as a pure function; `slot` what this process knows about a record;
 //! `look`, `refresh`, `keep`, `start` and `login` the steps that do I/O; `turn` and `memory` what
-//! processes agree on.
+//! processes agree on; `health` and `watch` how this one gets on with its store.
 
 mod access;
 mod decide;
 mod event;
+mod health;
 mod keep;
 mod login;
 mod look;
@@ -19,14 +20,16 @@ mod slot;
 mod slots;
 mod start;
 mod turn;
+mod watch;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 pub use access::Access;
 pub use event::Event;
+pub use health::StoreState;
 pub use policy::RefreshPolicy;
 pub use session::Session;
 
@@ -35,11 +38,13 @@ use crate::credential::{Credential, OAuthClient};
 use crate::data_center::{DataCenter, DataCenters};
 use crate::error::{ErrorCode, Result};
 use crate::http::{HttpClient, HttpOptions};
-use crate::store::{Coordination, Guarantee, TokenStore};
+use crate::store::{Guarantee, TokenStore};
 use crate::token::{TokenId, UserName};
+use health::{Health, Observed};
 use shared::Shared;
 use slot::Slot;
 use slots::Slots;
+use watch::Watch;
 
 /// How many events a slow listener may fall behind before it misses some.
 const EVENTS: usize = 256;
@@ -127,6 +132,7 @@ impl Authenticator {
     /// # Cancellation
     /// A login that Zoho was asked for is finished and stored, also if the caller goes away.
     pub async fn session(&self, credential: impl Into<Credential>) -> Result<Session> {
+        Watch::begin(&self.shared);
         let slot = Box::pin(start::start(&self.shared, credential.into())).await?;
         Ok(self.handle(slot))
     }
@@ -194,13 +200,17 @@ impl Authenticator {
 
     /// Returns how far "one refresh per token" reaches with this store.
     pub fn guarantee(&self) -> Guarantee {
-        let coordination = self.shared.store.coordination();
-        coordination.map_or(Guarantee::Process, Coordination::guarantee)
+        self.shared.guarantee()
     }
 
     /// Returns the store.
     pub fn store(&self) -> &dyn TokenStore {
-        &*self.shared.store
+        &*self.shared.own_store
+    }
+
+    /// Returns whether the store answers.
+    pub fn store_state(&self) -> StoreState {
+        self.shared.health.state()
     }
 
     /// Returns the data centers that are known.
@@ -291,20 +301,30 @@ impl AuthenticatorBuilder {
                 "this store offers no agreement between processes: each process refreshes by itself"
             );
         }
+        let events = broadcast::channel(EVENTS).0;
+        let health = Arc::new(Health::new(events.clone()));
+        let at_once = self.policy.at_once.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Authenticator {
             shared: Arc::new(Shared {
-                store: self.store,
+                store: Arc::new(Observed {
+                    inner: Arc::clone(&self.store),
+                    health: Arc::clone(&health),
+                }),
+                own_store: self.store,
+                health,
+                watch: Watch::default(),
                 accounts,
                 client: self.client,
                 centers: self.centers,
                 center: self.center,
                 policy: self.policy,
-                events: broadcast::channel(EVENTS).0,
+                events,
                 slots: Slots::default(),
                 users: Slots::default(),
                 starts: Mutex::default(),
                 attempts: memory::Attempts::default(),
                 lines: turn::Lines::default(),
+                at_work: Semaphore::new(at_once),
             }),
         })
     }

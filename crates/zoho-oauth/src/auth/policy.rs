@@ -37,6 +37,10 @@ pub struct RefreshPolicy {
     /// How long to wait for another process that is refreshing the same token. Default: 90 s, as
     /// long as its requests can take with the default time-out of a minute.
     pub patience: Duration,
+    /// How many tokens this authenticator refreshes at once. Default: 64. Others wait in line, so
+    /// that neither Zoho nor the store is overrun when many tokens end together, as after an
+    /// outage. 0 counts as 1.
+    pub at_once: usize,
 }
 
 impl Default for RefreshPolicy {
@@ -50,6 +54,7 @@ impl Default for RefreshPolicy {
             window: Duration::from_mins(10),
             attempts: 3,
             patience: Duration::from_secs(90),
+            at_once: 64,
         }
     }
 }
@@ -92,6 +97,13 @@ impl RefreshPolicy {
     #[must_use]
     pub const fn with_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
+        self
+    }
+
+    /// Sets [`at_once`](Self::at_once).
+    #[must_use]
+    pub const fn with_at_once(mut self, most: usize) -> Self {
+        self.at_once = most;
         self
     }
 

@@ -10,17 +10,20 @@ use super::keep::keep;
 use super::memory::{Memory, after_failure};
 use super::shared::Shared;
 use super::slot::Slot;
-use super::turn::acquire;
+use super::turn::{Queue, release};
 use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
 use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::secret::{ClientSecret, GrantToken, RefreshToken};
-use crate::store::{CoordinationKey, Memo};
+use crate::store::{CoordinationKey, Memo, Permit};
 use crate::token::{ClientId, OAuthToken};
 
 /// The longest pause between two requests of one refresh, during which nobody else can have a try.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often a refresh begins again because its lease ended too early.
+const MOST_LEASES: u32 = 3;
 
 /// Gets a good access token for the record of `slot`. Runs in a task of its own.
 #[tracing::instrument(name = "zoho_refresh", level = "debug", skip_all, fields(id = %slot.id))]
@@ -57,27 +60,127 @@ fn tell(shared: &Shared, slot: &Slot, error: &Error) {
 
 async fn work(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Result<Access> {
     let _turn = slot.work.lock().await;
+    let mut attempt = 1;
+    loop {
+        match in_turn(shared, slot, purpose).await {
+            // Somebody else took over, and what this process learned does not count. Look again.
+            Err(error) if error.code() == ErrorCode::LeaseLost && attempt < MOST_LEASES => {
+                tracing::warn!(%error, "beginning again");
+                attempt += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Result<Access> {
+    shared.health.check()?;
+    let permit = match turn(shared, slot, purpose).await {
+        Ok(Turn::Ours(permit)) => permit,
+        Ok(Turn::Done(access)) => return Ok(access),
+        Err(error) => {
+            shared.health.note(&error);
+            return Err(error);
+        }
+    };
+    let memory = Memory::new(shared, slot, permit.as_deref());
+    // Never closed, so this cannot fail.
+    let _place = shared.at_work.acquire().await;
+    let done = alone(shared, slot, purpose, &memory).await;
+    let settled = done.as_ref().ok().and_then(|done| done.settled.as_ref());
+    release(permit, settled).await;
+    done.map(|done| done.access)
+}
+
+/// What came of a turn.
+struct Done {
+    access: Access,
+    /// What is remembered from now on, if a token was issued.
+    settled: Option<Memo>,
+}
+
+impl From<Access> for Done {
+    fn from(access: Access) -> Self {
+        Self {
+            access,
+            settled: None,
+        }
+    }
+}
+
+enum Turn {
+    Ours(Option<Box<dyn Permit>>),
+    /// Somebody else did the work meanwhile.
+    Done(Access),
+}
+
+async fn turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Result<Turn> {
     let patience = match purpose {
         // A good token is in hand, and whoever holds the lock is about to bring a new one.
         Purpose::Ahead => Duration::ZERO,
         Purpose::Need | Purpose::Refused(_) => shared.policy.patience,
     };
     let key = CoordinationKey::record(slot.id);
-    let permit = match acquire(shared, &key, patience).await {
-        Err(error) if *purpose == Purpose::Ahead && error.code() == ErrorCode::StoreLocked => {
-            return slot.postpone().ok_or(error);
-        }
-        acquired => acquired?,
+    let is_left_to_others = |error: &Error| {
+        let locked = error.code() == ErrorCode::StoreLocked;
+        (locked && *purpose == Purpose::Ahead).then(|| slot.postpone())?
     };
+    let postponed = |error: Error| match is_left_to_others(&error) {
+        Some(access) => Ok(Turn::Done(access)),
+        None => Err(error),
+    };
+    let mut queue = match Queue::enter(shared, &key, patience).await {
+        Ok(Some(queue)) => queue,
+        Ok(None) => return Ok(Turn::Ours(None)),
+        Err(error) => return postponed(error),
+    };
+    loop {
+        match queue.try_once().await {
+            Ok(Some(permit)) => return Ok(Turn::Ours(Some(permit))),
+            Ok(None) => {}
+            Err(error) => return postponed(error),
+        }
+        // A fleet that waits for one refresh must not take the lease one after the other, only to
+        // find that there is nothing left to do.
+        if queue.is_fleet()
+            && let Some(access) = done_by_another(shared, slot, purpose).await?
+        {
+            return Ok(Turn::Done(access));
+        }
+    }
+}
+
+async fn done_by_another(
+    shared: &Arc<Shared>,
+    slot: &Arc<Slot>,
+    purpose: &Purpose,
+) -> Result<Option<Access>> {
+    let record = match shared.record_of(slot).await {
+        Ok(record) if !slot.is_revoked(&record) => record,
+        Err(error) if error.code() == ErrorCode::RecordDeleted => return Err(error),
+        _ => return Ok(None),
+    };
+    let now = Timestamp::now();
+    // What is remembered stands against asking Zoho, and can be seen with the lease alone.
+    match decide(&record, &Memo::default(), now, &shared.policy, purpose) {
+        Decision::Use => Ok(Issued::of(&record, None, &shared.policy, now)
+            .map(|issued| slot.publish(issued.kept(now)))),
+        _ => Ok(None),
+    }
+}
+
+/// Does what is due, while nobody else works on the record.
+async fn alone(
+    shared: &Arc<Shared>,
+    slot: &Arc<Slot>,
+    purpose: &Purpose,
+    memory: &Memory<'_>,
+) -> Result<Done> {
     let record = shared.record_of(slot).await?;
     if slot.is_revoked(&record) {
         let message = format!("the refresh token of record {} was revoked", slot.id);
         return Err(Error::new(ErrorCode::InvalidCode, message));
     }
-    let memory = Memory {
-        slot,
-        permit: permit.as_deref(),
-    };
     let now = Timestamp::now();
     let memo = memory.recall(&record, now, shared.policy.window).await;
     match decide(&record, &memo, now, &shared.policy, purpose) {
@@ -85,10 +188,13 @@ async fn work(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Resu
             let life = known_life(&record, &memo);
             let issued = Issued::of(&record, life, &shared.policy, now)
                 .ok_or_else(|| Error::new(ErrorCode::Internal, "decided to use no access token"))?;
-            Ok(slot.publish(issued.kept(now)))
+            Ok(slot.publish(issued.kept(now)).into())
         }
-        Decision::Refresh(token) => renew(shared, slot, &memory, &record, memo, &token).await,
-        Decision::Exchange(code) => exchange(shared, slot, &memory, &record, memo, &code).await,
+        Decision::Refresh(token) => renew(shared, slot, memory, &record, memo, &token).await,
+        Decision::Exchange(code) => {
+            let access = exchange(shared, slot, memory, &record, memo, &code).await;
+            access.map(Done::from)
+        }
         Decision::Stop(stop) => Err(stop.into_error(&format!("record {}", slot.id))),
     }
 }
@@ -138,7 +244,7 @@ async fn exchange(
         Ok(answer) => keep(shared, slot, record, &answer).await,
         Err(error) => {
             let memo = after_failure(&before, &before, &error, shared.policy.window);
-            memory.remember(&memo).await;
+            memory.remember(&memo).await?;
             Err(error)
         }
     }
@@ -152,7 +258,7 @@ async fn renew(
     record: &OAuthToken,
     mut memo: Memo,
     token: &RefreshToken,
-) -> Result<Access> {
+) -> Result<Done> {
     let ((id, secret), center) = parties(shared, slot, record)?;
     let policy = &shared.policy;
     let began = tokio::time::Instant::now();
@@ -161,7 +267,7 @@ async fn renew(
         // Noted before asking: should this process die now, Zoho has counted all the same.
         let before = memo.clone();
         memo.note_mint(Timestamp::now());
-        memory.remember(&memo).await;
+        memory.reserve(&memo).await?;
         let result = shared.accounts.refresh(&center, &id, &secret, token).await;
         let error = match result {
             Ok(answer) => break answer,
@@ -181,12 +287,19 @@ async fn renew(
             && error.retry_after().is_none_or(|wait| wait <= pause)
             && !is_long;
         if !again {
-            memory.remember(&memo).await;
+            memory.remember(&memo).await?;
             return Err(error);
         }
         tracing::debug!(%error, attempt, "asking again");
         tokio::time::sleep(pause).await;
         attempt += 1;
     };
-    keep(shared, slot, record, &answer).await
+    // Zoho counted it at some moment before its answer was here.
+    memo.settle_mint(Timestamp::now());
+    slot.set_memo(memo.clone(), true);
+    let access = keep(shared, slot, record, &answer).await?;
+    Ok(Done {
+        access,
+        settled: Some(memo),
+    })
 }

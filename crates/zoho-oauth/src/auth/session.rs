@@ -8,13 +8,13 @@ use super::decide::Purpose;
 use super::memory::Memory;
 use super::shared::Shared;
 use super::slot::Slot;
-use super::turn::acquire;
+use super::turn::{acquire, release};
 use super::{Event, start};
 use crate::accounts::Revocation;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::AccessToken;
-use crate::store::{CoordinationKey, Verdict};
+use crate::store::{CoordinationKey, Permit, Verdict};
 use crate::token::{TokenId, UserName};
 
 /// One logged-in user: a cheap handle to a stored record, which always has a good access token.
@@ -127,6 +127,12 @@ async fn revoke(shared: &Shared, slot: &Slot) -> Result<()> {
     let _turn = slot.work.lock().await;
     let key = CoordinationKey::record(slot.id);
     let permit = acquire(shared, &key, shared.policy.patience).await?;
+    let revoked = revoke_in_turn(shared, slot, permit.as_deref()).await;
+    release(permit, None).await;
+    revoked
+}
+
+async fn revoke_in_turn(shared: &Shared, slot: &Slot, permit: Option<&dyn Permit>) -> Result<()> {
     let record = shared.record_of(slot).await?;
     let Some(token) = &record.refresh_token else {
         return Err(Error::new(
@@ -149,15 +155,13 @@ async fn revoke(shared: &Shared, slot: &Slot) -> Result<()> {
     if !is_replaced {
         if let Err(error) = shared.store.delete_token(id).await {
             // The record is still there. At least nobody need ask Zoho what became of it.
-            let memory = Memory {
-                slot,
-                permit: permit.as_deref(),
-            };
+            let memory = Memory::new(shared, slot, permit);
             let now = Timestamp::now();
             let mut memo = memory.recall(&record, now, shared.policy.window).await;
             let code = "invalid_code".to_owned();
             memo.verdict = Some(Verdict { code, at: now });
-            memory.remember(&memo).await;
+            // Should the lease be lost as well, the next refresh finds out for itself.
+            let _ = memory.remember(&memo).await;
             return Err(error);
         }
         shared.forget(slot);

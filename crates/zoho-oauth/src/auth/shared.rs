@@ -3,25 +3,32 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
+use super::health::Health;
 use super::login::Starting;
 use super::memory::Attempts;
 use super::slot::{Hints, Slot};
 use super::slots::Slots;
 use super::turn::Lines;
+use super::watch::Watch;
 use super::{Event, RefreshPolicy};
 use crate::accounts::AccountsClient;
 use crate::credential::OAuthClient;
 use crate::data_center::{DataCenter, DataCenters};
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::Fingerprint;
-use crate::store::TokenStore;
+use crate::store::{Coordination, Guarantee, TokenStore};
 use crate::token::{OAuthToken, TokenId, UserName};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// The store, watched while it is used.
     pub(crate) store: Arc<dyn TokenStore>,
+    /// The same as the application gave it.
+    pub(super) own_store: Arc<dyn TokenStore>,
+    pub(super) health: Arc<Health>,
+    pub(super) watch: Watch,
     pub(crate) accounts: AccountsClient,
     pub(crate) client: Option<OAuthClient>,
     pub(crate) centers: DataCenters,
@@ -37,6 +44,8 @@ pub(crate) struct Shared {
     /// What became of logins that no record exists for.
     pub(super) attempts: Attempts,
     pub(super) lines: Lines,
+    /// Held by refreshes while they do their work.
+    pub(super) at_work: Semaphore,
 }
 
 impl Shared {
@@ -102,6 +111,12 @@ impl Shared {
             Some(record) if !slot.is_of_another(&record) => Ok(record),
             _ => Err(self.gone(slot)),
         }
+    }
+
+    /// How far "one refresh per token" reaches with this store.
+    pub(crate) fn guarantee(&self) -> Guarantee {
+        let coordination = self.store.coordination();
+        coordination.map_or(Guarantee::Process, Coordination::guarantee)
     }
 
     pub(crate) fn tell(&self, event: Event) {

@@ -58,6 +58,8 @@ struct Known {
     hints: Hints,
     /// What was learned about the record's credential, also if the store cannot remember it.
     memo: Memo,
+    /// Whether the store was not told of all that the memo says.
+    is_untold: bool,
     failure: Option<Failure>,
     /// A refresh token that was revoked here, while its record could not be deleted.
     revoked: Option<Fingerprint>,
@@ -119,12 +121,16 @@ impl Slot {
         known.user_name.is_some() && known.user_name != record.user_name
     }
 
-    pub(crate) fn memo(&self) -> Memo {
-        lock(&self.known).memo.clone()
+    /// What this process remembers, and whether the store was told.
+    pub(crate) fn memo(&self) -> (Memo, bool) {
+        let known = lock(&self.known);
+        (known.memo.clone(), !known.is_untold)
     }
 
-    pub(crate) fn set_memo(&self, memo: Memo) {
-        lock(&self.known).memo = memo;
+    pub(crate) fn set_memo(&self, memo: Memo, is_told: bool) {
+        let mut known = lock(&self.known);
+        known.memo = memo;
+        known.is_untold = !is_told;
     }
 
     /// Returns whether nobody was told yet that the present credential needs a new login.
@@ -191,7 +197,20 @@ impl Slot {
         self.issued.rcu(|in_hand| match in_hand {
             Some(issued) if issued.token == *token => {
                 let settled = issued.postponed(now, now, issued.refresh_at);
-                Some(Arc::new(settled.with_unsaved(false)))
+                // Whoever is looking at this moment must not take it for confirmed.
+                Some(Arc::new(settled.with_unsaved(false).with_unconfirmed(true)))
+            }
+            other => other.clone(),
+        });
+    }
+
+    /// Asks the store about the token in hand before it is handed out again. One that is not saved
+    /// yet is better known here.
+    pub(super) fn doubt(&self) {
+        let now = Timestamp::now();
+        self.issued.rcu(|in_hand| match in_hand {
+            Some(issued) if !issued.unsaved => {
+                Some(Arc::new(issued.postponed(now, now, issued.refresh_at)))
             }
             other => other.clone(),
         });

@@ -40,6 +40,12 @@ impl<K: Eq + Hash> Slots<K> {
         self.read().get(key).and_then(|slot| look(slot))
     }
 
+    pub(super) fn each(&self, work: impl Fn(&Slot)) {
+        for slot in self.read().values() {
+            work(slot);
+        }
+    }
+
     pub(super) fn get_or_insert(&self, key: K, make: impl FnOnce() -> Slot) -> Arc<Slot> {
         if let Some(slot) = self.get(&key) {
             return slot;

@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::shared::Shared;
 use crate::error::{Error, ErrorCode, Result};
-use crate::store::{Coordination, CoordinationKey, Guarantee, Permit};
+use crate::store::{Coordination, CoordinationKey, Guarantee, Memo, Permit};
 
-/// The longest pause between two looks at a lock that another process holds.
+/// The longest pause between two looks at a kernel lock that another process holds.
 const LONGEST_POLL: Duration = Duration::from_millis(25);
+/// The same for a lease, each look at which is a request to a server.
+const LONGEST_FLEET_POLL: Duration = Duration::from_millis(100);
+
+/// How long the store may take to give a permit back. After that it ends by itself.
+const RELEASE: Duration = Duration::from_secs(5);
 
 /// Stores of one machine spread their keys over this many locks.
 const LINES: u64 = 64;
@@ -36,51 +41,118 @@ impl Lines {
     }
 }
 
+/// Somebody who waits for his turn at a key.
+pub(super) struct Queue<'a> {
+    coordination: &'a dyn Coordination,
+    key: &'a CoordinationKey,
+    began: Instant,
+    patience: Duration,
+    pause: Duration,
+    _line: Option<MutexGuard<'a, ()>>,
+}
+
+impl<'a> Queue<'a> {
+    /// Lines up. `None` where the store offers no agreement.
+    ///
+    /// Whoever holds a permit must not line up for another one: the two keys may share a lock.
+    pub(super) async fn enter(
+        shared: &'a Shared,
+        key: &'a CoordinationKey,
+        patience: Duration,
+    ) -> Result<Option<Self>> {
+        let Some(coordination) = shared.store.coordination() else {
+            return Ok(None);
+        };
+        let began = Instant::now();
+        // Machines agree on each key by itself; there nobody waits for anybody else's token.
+        let line = if coordination.guarantee() == Guarantee::Host {
+            let line = shared.lines.of(key);
+            let turn = match line.try_lock() {
+                Ok(turn) => Ok(turn),
+                Err(_) if patience.is_zero() => Err(locked()),
+                Err(_) => tokio::time::timeout(patience, line.lock())
+                    .await
+                    .map_err(|_| locked()),
+            };
+            Some(turn?)
+        } else {
+            None
+        };
+        Ok(Some(Self {
+            coordination,
+            key,
+            began,
+            patience,
+            pause: Duration::from_millis(1),
+            _line: line,
+        }))
+    }
+
+    /// Tries once. If somebody else is at it, waits a moment before it says so.
+    pub(super) async fn try_once(&mut self) -> Result<Option<Box<dyn Permit>>> {
+        if let Some(permit) = self.coordination.try_acquire(self.key).await? {
+            return Ok(Some(permit));
+        }
+        if self.began.elapsed() >= self.patience {
+            return Err(locked());
+        }
+        tokio::time::sleep(self.pause.mul_f64(0.5 + fastrand::f64())).await;
+        let longest = if self.is_fleet() {
+            LONGEST_FLEET_POLL
+        } else {
+            LONGEST_POLL
+        };
+        self.pause = (self.pause * 2).min(longest);
+        Ok(None)
+    }
+
+    /// Whether others wait on other machines.
+    pub(super) fn is_fleet(&self) -> bool {
+        self.coordination.guarantee() == Guarantee::Fleet
+    }
+}
+
 /// Waits until nobody else works on `key`. `None` where the store offers no agreement.
-///
-/// Whoever holds a permit must not ask for another one: the two keys may share a lock.
 pub(super) async fn acquire(
     shared: &Shared,
     key: &CoordinationKey,
     patience: Duration,
 ) -> Result<Option<Box<dyn Permit>>> {
-    let Some(coordination) = shared.store.coordination() else {
+    let Some(mut queue) = Queue::enter(shared, key, patience).await? else {
         return Ok(None);
     };
-    let began = Instant::now();
-    // Machines agree on each key by itself; there nobody waits for anybody else's token.
-    let _first = if coordination.guarantee() == Guarantee::Host {
-        let line = shared.lines.of(key);
-        let turn = match line.try_lock() {
-            Ok(turn) => Ok(turn),
-            Err(_) if patience.is_zero() => Err(locked()),
-            Err(_) => tokio::time::timeout(patience, line.lock())
-                .await
-                .map_err(|_| locked()),
-        };
-        Some(turn?)
-    } else {
-        None
-    };
-    poll(coordination, key, began, patience).await.map(Some)
+    loop {
+        if let Some(permit) = queue.try_once().await? {
+            return Ok(Some(permit));
+        }
+    }
 }
 
-async fn poll(
-    coordination: &dyn Coordination,
-    key: &CoordinationKey,
-    began: Instant,
-    patience: Duration,
-) -> Result<Box<dyn Permit>> {
-    let mut pause = Duration::from_millis(1);
-    loop {
-        if let Some(permit) = coordination.try_acquire(key).await? {
-            return Ok(permit);
+/// Ends a permit, with a last memo if there is one. `false` if it had ended by itself before that.
+pub(super) async fn release(permit: Option<Box<dyn Permit>>, memo: Option<&Memo>) -> bool {
+    let Some(permit) = permit else {
+        return true;
+    };
+    match tokio::time::timeout(RELEASE, permit.release(memo)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) if error.code() == ErrorCode::LeaseLost => {
+            let minted = memo.and_then(|memo| memo.credential.as_ref().zip(memo.minted_at.last()));
+            // That Zoho issued it is true whoever holds the lease by now.
+            if let Some((credential, &at)) = minted
+                && let Err(error) = permit.tell_issue(credential, at).await
+            {
+                tracing::warn!(%error, "cannot write down that Zoho issued a token");
+            }
+            false
         }
-        if began.elapsed() >= patience {
-            return Err(locked());
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a permit is left to end by itself");
+            true
         }
-        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-        pause = (pause * 2).min(LONGEST_POLL);
+        Err(_) => {
+            tracing::warn!("the store is slow: a permit is left to end by itself");
+            true
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{TokenStore, TokenTable};
+use super::{Fact, Kept, Ruling, TokenStore, TokenTable};
 use crate::error::Result;
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
@@ -56,5 +56,27 @@ impl TokenStore for ListStore {
 
     async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
         Ok(self.with(|table| table.find_by_id(id).cloned()))
+    }
+
+    async fn get_tokens_page(
+        &self,
+        after: Option<TokenId>,
+        limit: usize,
+    ) -> Result<Vec<OAuthToken>> {
+        Ok(self.with(|table| {
+            let rows = table.rows();
+            let first = rows.partition_point(|row| row.id <= after);
+            rows[first..].iter().take(limit).cloned().collect()
+        }))
+    }
+
+    async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
+        self.with(|table| {
+            let stored = table.find_by_id(fact.id());
+            match fact.ruling(stored) {
+                Ruling::Save(record) => table.save(&record).map(|_| Kept::Saved),
+                ruling => Ok(ruling.kept(stored)),
+            }
+        })
     }
 }

@@ -30,7 +30,7 @@ pub(crate) mod rows;
 pub mod secrets_manager;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
-mod table;
+pub(crate) mod table;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -155,6 +155,23 @@ pub trait TokenStore: Debug + Send + Sync + 'static {
         Ok(rest.take(limit).collect())
     }
 
+    /// Saves what Zoho issued for a record, as [`Fact::ruling`] says.
+    ///
+    /// A store that can decides and writes in one step, so that nobody else's write to the record
+    /// comes in between. Unless it says how, the record is read and then saved, and what another
+    /// process saves at that very moment is not seen.
+    ///
+    /// # Errors
+    /// As [`save_token`](Self::save_token).
+    async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
+        let stored = self.find_token_by_id(fact.id()).await?;
+        match fact.ruling(stored.as_ref()) {
+            // Not the whole record: a blank field stays, whatever it holds by then.
+            Ruling::Save(_) => self.save_token(fact.news()).await.map(|_| Kept::Saved),
+            ruling => Ok(ruling.kept(stored.as_ref())),
+        }
+    }
+
     /// Returns a receiver of what changes in the store from now on, whoever changes it, if the
     /// store can tell. A decorator forwards this to the store inside it.
     ///
@@ -203,6 +220,9 @@ macro_rules! forward {
                 limit: usize,
             ) -> Result<Vec<OAuthToken>> {
                 (**self).get_tokens_page(after, limit).await
+            }
+            async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
+                (**self).save_fact(fact).await
             }
             fn changes(&self) -> Option<broadcast::Receiver<Change>> {
                 (**self).changes()

@@ -125,7 +125,7 @@ pub(crate) async fn save(
     }
 }
 
-/// Saves what Zoho issued: see [`Coordination::save_fact`](super::Coordination::save_fact).
+/// Saves what Zoho issued: see [`TokenStore::save_fact`](super::TokenStore::save_fact).
 pub(crate) async fn save_fact(server: &impl RowServer, fact: &Fact) -> Result<Kept> {
     let mut again = Again::new();
     // Most often the record is still what it was when Zoho was asked: nothing need be read.

@@ -41,6 +41,8 @@ async fn a_refresh_that_cannot_be_saved_is_handed_out_and_saved_later() {
     let access = session.access_token().await.unwrap();
     assert!(access.is_degraded());
     let told = events.recv().await.unwrap();
+    assert!(matches!(told, Event::StoreDegraded { .. }), "{told:?}");
+    let told = events.recv().await.unwrap();
     assert!(matches!(told, Event::SaveFailed { .. }), "{told:?}");
     let stored = store.inner.find_token_by_id(id).await.unwrap().unwrap();
     assert_eq!(stored.access_token, old.access_token);

@@ -10,6 +10,7 @@ mod auth_reused_ids;
 mod auth_store;
 mod defects;
 mod file_store;
+mod fleet;
 mod hooks;
 mod kit;
 mod official_python;

@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use zoho_oauth::store::{CoordinationKey, Memo};
 use zoho_oauth::{
     AccountsClient, Authenticator, Callback, Credential, DataCenter, DataCenters, Error, ErrorCode,
     FileStore, GrantCredential, GrantToken, HttpOptions, ListStore, LoginRequest, OAuthClient,
@@ -21,6 +22,7 @@ use zoho_oauth::{
 use zoho_sandbox::{Fault, Sandbox};
 
 use crate::accounts::{RawServer, block_on, refresh};
+use crate::fleet::FleetStore;
 use crate::support::{
     FlakyStore, SCOPES, authenticator, builder, center, client, expire, expired, logged_in,
     no_memory, sandbox, user,
@@ -76,6 +78,7 @@ fn the_document_says_what_people_read() {
         records(&said).await;
         files(&said).await;
         databases(&said).await;
+        fleets(&said).await;
         networks(&said).await;
     });
     shut_down(&said);
@@ -294,6 +297,35 @@ async fn databases(said: &Said) {
     raw.execute_batch("CREATE TABLE oauthtoken (id INTEGER PRIMARY KEY)")
         .unwrap();
     said.note(ErrorCode::StoreForeign, SqliteStore::open(&path));
+}
+
+async fn fleets(said: &Said) {
+    let store = FleetStore::new();
+    let id = store.save_token(&token("ann")).await.unwrap();
+    let key = CoordinationKey::record(id);
+    let agreement = store.coordination().unwrap();
+    let permit = agreement.try_acquire(&key).await.unwrap().unwrap();
+    let _other = store.take_over(id).await;
+    said.note(
+        ErrorCode::LeaseLost,
+        permit.set_memo(&Memo::default()).await,
+    );
+
+    let auth = Authenticator::builder(store.clone()).build().unwrap();
+    let mut sessions = vec![auth.session(id).await.unwrap()];
+    for name in ["bob", "cid", "dan"] {
+        let id = store.save_token(&token(name)).await.unwrap();
+        sessions.push(auth.session(id).await.unwrap());
+    }
+    store.cells.break_down(true);
+    for session in &sessions[..3] {
+        let error = session.access_token().await.unwrap_err();
+        assert_eq!(error.message(), "out of order");
+    }
+    said.note(
+        ErrorCode::StoreUnavailable,
+        sessions[3].access_token().await,
+    );
 }
 
 async fn networks(said: &Said) {

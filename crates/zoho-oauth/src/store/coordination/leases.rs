@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -131,8 +132,9 @@ impl Leases {
         });
         let renewal = tokio::spawn(renew(Arc::clone(&inner)));
         Ok(Some(Box::new(LeasePermit {
-            inner: Some(inner),
+            inner,
             renewal,
+            is_released: AtomicBool::new(false),
         })))
     }
 }
@@ -140,9 +142,9 @@ impl Leases {
 /// A lease that is held. Dropping it gives the lease back in the background, as long as the runtime
 /// lives; [`release`](Permit::release) waits for that.
 struct LeasePermit {
-    /// Taken when it is given back.
-    inner: Option<Arc<Inner>>,
+    inner: Arc<Inner>,
     renewal: JoinHandle<()>,
+    is_released: AtomicBool,
 }
 
 struct Inner {
@@ -164,9 +166,8 @@ struct Known {
 
 impl fmt::Debug for LeasePermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = self.inner.as_ref().map(|inner| inner.key.as_str());
         f.debug_struct("LeasePermit")
-            .field("key", &key)
+            .field("key", &self.inner.key.as_str())
             .finish_non_exhaustive()
     }
 }
@@ -208,6 +209,11 @@ impl Inner {
         known.lease = lease;
         known.text = cell.text.unwrap_or_default();
         Ok(cell.now)
+    }
+
+    async fn give_back(&self, memo: Option<Memo>) -> Result<()> {
+        self.write(|lease| lease.release(self.hold, memo.clone()))
+            .await
     }
 
     fn lost(&self) -> Error {
@@ -268,58 +274,41 @@ async fn renew(inner: Arc<Inner>) {
 #[async_trait]
 impl Permit for LeasePermit {
     async fn memo(&self) -> Result<Memo> {
-        let Some(inner) = &self.inner else {
-            return Ok(Memo::default());
-        };
-        let memo = inner.known.lock().await.lease.memo.clone();
-        Ok(memo.shifted(-inner.ahead))
+        let memo = self.inner.known.lock().await.lease.memo.clone();
+        Ok(memo.shifted(-self.inner.ahead))
     }
 
     async fn set_memo(&self, memo: &Memo) -> Result<()> {
-        let Some(inner) = &self.inner else {
-            return Ok(());
-        };
+        let inner = &self.inner;
         let memo = memo.clone().shifted(inner.ahead);
-        inner
-            .write(|lease| lease.remember(inner.hold, memo.clone()))
-            .await
+        let remember = |lease: &Lease| lease.remember(inner.hold, memo.clone());
+        inner.write(remember).await
     }
 
     async fn tell_issue(&self, credential: &Fingerprint, at: Timestamp) -> Result<()> {
-        match &self.inner {
-            Some(inner) => {
-                let at = at.shifted(inner.ahead);
-                inner.tell_issue(credential, at).await
-            }
-            None => Ok(()),
-        }
+        let at = at.shifted(self.inner.ahead);
+        self.inner.tell_issue(credential, at).await
     }
 
-    async fn release(mut self: Box<Self>, memo: Option<&Memo>) -> Result<()> {
+    async fn release(&self, memo: Option<&Memo>) -> Result<()> {
         self.renewal.abort();
-        let Some(inner) = self.inner.take() else {
-            return Ok(());
-        };
-        let memo = memo.map(|memo| memo.clone().shifted(inner.ahead));
-        give_back(&inner, memo).await
+        self.is_released.store(true, Ordering::SeqCst);
+        let memo = memo.map(|memo| memo.clone().shifted(self.inner.ahead));
+        self.inner.give_back(memo).await
     }
-}
-
-async fn give_back(inner: &Inner, memo: Option<Memo>) -> Result<()> {
-    let released = inner.write(|lease| lease.release(inner.hold, memo.clone()));
-    released.await
 }
 
 impl Drop for LeasePermit {
     fn drop(&mut self) {
         self.renewal.abort();
-        let Some(inner) = self.inner.take() else {
+        if self.is_released.load(Ordering::SeqCst) {
             return;
-        };
+        }
         // Without a runtime the lease ends by itself, a little later.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let inner = Arc::clone(&self.inner);
             runtime.spawn(async move {
-                if let Err(error) = give_back(&inner, None).await {
+                if let Err(error) = inner.give_back(None).await {
                     tracing::debug!(key = inner.key.as_str(), %error, "a lease is left to end");
                 }
             });

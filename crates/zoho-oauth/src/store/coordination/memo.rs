@@ -105,6 +105,13 @@ impl Memo {
         self.wait_until = None;
     }
 
+    /// Notes that the mint that was noted last happened no later than `at`.
+    pub(crate) fn settle_mint(&mut self, at: Timestamp) {
+        if let Some(last) = self.minted_at.last_mut() {
+            *last = at.max(*last);
+        }
+    }
+
     /// Returns from when on one more access token stays within `budget` per `window`, if not now.
     pub(crate) fn budget_wait(
         &self,

@@ -61,13 +61,6 @@ pub trait Coordination: fmt::Debug + Send + Sync {
     /// # Errors
     /// What keeps the store from working.
     async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>>;
-
-    /// Saves what Zoho issued, as [`Fact::ruling`] says: decided and written in one step, so that
-    /// nobody else's write to the record comes in between. No permit is needed.
-    ///
-    /// # Errors
-    /// As [`save_token`](super::TokenStore::save_token).
-    async fn save_fact(&self, fact: &Fact) -> Result<Kept>;
 }
 
 /// The right to ask Zoho about one token, held until it is dropped.
@@ -97,10 +90,11 @@ pub trait Permit: fmt::Debug + Send + Sync {
     }
 
     /// Ends the permit, with a last memo if there is one, and waits until others can have it.
+    /// Drop it then: some permits end only there.
     ///
     /// # Errors
     /// As [`set_memo`](Self::set_memo). The permit is ended all the same.
-    async fn release(self: Box<Self>, memo: Option<&Memo>) -> Result<()> {
+    async fn release(&self, memo: Option<&Memo>) -> Result<()> {
         match memo {
             Some(memo) => self.set_memo(memo).await,
             None => Ok(()),

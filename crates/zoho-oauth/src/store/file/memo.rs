@@ -8,12 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::super::host_lock::{HeldLock, LockFolder};
-use super::super::{
-    Coordination, CoordinationKey, Fact, Guarantee, Kept, Memo, Permit, Ruling, TokenTable,
-};
-use super::disk::Change;
+use super::super::{Coordination, CoordinationKey, Guarantee, Memo, Permit};
+use super::blocking;
 use super::replace::{read_if_there, replace, sweep, while_trying};
-use super::{Writer, blocking};
 use crate::error::Result;
 
 /// How long before the newest memo another one of the same file was written, if nothing of it can
@@ -25,13 +22,12 @@ const OVER_WITH_VERDICT: Duration = Duration::from_hours(30 * 24);
 /// The coordination of a [`FileStore`](super::FileStore).
 #[derive(Debug)]
 pub(super) struct FileCoordination {
-    locks: LockFolder,
-    writer: Writer,
+    folder: LockFolder,
 }
 
 impl FileCoordination {
-    pub(super) const fn new(locks: LockFolder, writer: Writer) -> Self {
-        Self { locks, writer }
+    pub(super) const fn new(folder: LockFolder) -> Self {
+        Self { folder }
     }
 }
 
@@ -42,7 +38,7 @@ impl Coordination for FileCoordination {
     }
 
     async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>> {
-        let folder = self.locks.clone();
+        let folder = self.folder.clone();
         let key = key.clone();
         blocking(move || {
             let stripe = LockFolder::stripe_name(&key);
@@ -65,21 +61,6 @@ impl Coordination for FileCoordination {
             }))
         })
         .await
-    }
-
-    async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
-        let fact = fact.clone();
-        let keep = move |table: &mut TokenTable| {
-            let stored = table.find_by_id(fact.id());
-            Ok(match fact.ruling(stored) {
-                Ruling::Save(record) => {
-                    table.save(&record)?;
-                    Change::Made(Kept::Saved)
-                }
-                ruling => Change::None(ruling.kept(stored)),
-            })
-        };
-        self.writer.write(keep).await
     }
 }
 
@@ -164,7 +145,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::secret::Fingerprint;
-    use crate::store::{FileStore, Verdict};
+    use crate::store::Verdict;
     use crate::token::TokenId;
 
     fn key(id: u64) -> CoordinationKey {
@@ -188,10 +169,8 @@ mod tests {
         }
     }
 
-    async fn coordination(place: &tempfile::TempDir) -> FileCoordination {
-        let store = FileStore::open(place.path().join("tokens")).await.unwrap();
-        let locks = LockFolder::at(place.path().join("side"));
-        FileCoordination::new(locks, store.writer)
+    fn coordination(place: &tempfile::TempDir) -> FileCoordination {
+        FileCoordination::new(LockFolder::at(place.path().join("side")))
     }
 
     async fn permit(coordination: &FileCoordination, key: &CoordinationKey) -> Box<dyn Permit> {
@@ -201,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn one_permit_at_a_time_also_between_two_stores() {
         let place = tempfile::tempdir().unwrap();
-        let (one, other) = (coordination(&place).await, coordination(&place).await);
+        let (one, other) = (coordination(&place), coordination(&place));
         let held = permit(&one, &key(1)).await;
         assert!(one.try_acquire(&key(1)).await.unwrap().is_none());
         assert!(other.try_acquire(&key(1)).await.unwrap().is_none());
@@ -215,7 +194,7 @@ mod tests {
     async fn a_memo_is_there_for_the_next_holder_of_its_key_alone() {
         let place = tempfile::tempdir().unwrap();
         let (one, other) = neighbours();
-        let coordination = coordination(&place).await;
+        let coordination = coordination(&place);
         permit(&coordination, &one)
             .await
             .set_memo(&memo("a"))
@@ -232,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn an_empty_memo_is_forgotten() {
         let place = tempfile::tempdir().unwrap();
-        let permit = permit(&coordination(&place).await, &key(1)).await;
+        let permit = permit(&coordination(&place), &key(1)).await;
         permit.set_memo(&memo("a")).await.unwrap();
         permit.set_memo(&Memo::default()).await.unwrap();
         let name = format!("side/{}.json", LockFolder::stripe_name(&key(1)));
@@ -245,7 +224,7 @@ mod tests {
         let day = |number: i64| Timestamp::from_millis(number * 24 * 3_600_000);
         let place = tempfile::tempdir().unwrap();
         let (new, old) = neighbours();
-        let coordination = coordination(&place).await;
+        let coordination = coordination(&place);
         for (verdict, kept_until, gone_at) in [(false, 1, 2), (true, 30, 31)] {
             let mut minted = memo("old");
             minted.minted_at = vec![day(0)];
@@ -275,7 +254,7 @@ mod tests {
     #[tokio::test]
     async fn memos_that_cannot_be_read_are_empty_and_replaced() {
         let place = tempfile::tempdir().unwrap();
-        let permit = permit(&coordination(&place).await, &key(1)).await;
+        let permit = permit(&coordination(&place), &key(1)).await;
         let name = format!("side/{}.json", LockFolder::stripe_name(&key(1)));
         for junk in ["", "{", "{\"id:1\": 7}", "\u{0}\u{0}"] {
             std::fs::write(place.path().join(&name), junk).unwrap();

@@ -87,7 +87,7 @@ use async_trait::async_trait;
 
 use self::disk::{Change, TokenFile};
 use self::memo::FileCoordination;
-use super::{Coordination, TokenStore, TokenTable};
+use super::{Coordination, Fact, Kept, Ruling, TokenStore, TokenTable};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::{Criterion, TokenQuery};
 use crate::token::{OAuthToken, TokenId};
@@ -106,17 +106,11 @@ const LONGEST_LOCK_TIMEOUT: Duration = Duration::from_hours(24);
 /// A write whose future is dropped is either not begun or completed in the background.
 #[derive(Debug)]
 pub struct FileStore {
-    writer: Writer,
-    coordination: FileCoordination,
-}
-
-/// Writes to the file, one after the other.
-#[derive(Clone, Debug)]
-struct Writer {
     file: Arc<TokenFile>,
     /// The writers of this process, so that they do not all try for the kernel's lock.
     turn: Arc<tokio::sync::Mutex<()>>,
     lock_timeout: Duration,
+    coordination: FileCoordination,
 }
 
 impl FileStore {
@@ -144,20 +138,18 @@ impl FileStore {
 
     /// Returns the absolute path of the token file, with symbolic links followed.
     pub fn path(&self) -> &Path {
-        self.writer.file.path()
+        self.file.path()
     }
 
     async fn reading<T: Send + 'static>(
         &self,
         work: impl FnOnce(&TokenFile) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let file = Arc::clone(&self.writer.file);
+        let file = Arc::clone(&self.file);
         blocking(move || work(&file)).await
     }
-}
 
-impl Writer {
-    async fn write<T: Send + 'static>(
+    async fn writing<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut TokenTable) -> Result<Change<T>> + Send + 'static,
     ) -> Result<T> {
@@ -212,15 +204,11 @@ impl FileStoreBuilder {
         } = self;
         let deadline = Instant::now() + lock_timeout;
         let file = blocking(move || TokenFile::open(&path, require_private, deadline)).await?;
-        let folder = file.folder().clone();
-        let writer = Writer {
+        Ok(FileStore {
+            coordination: FileCoordination::new(file.folder().clone()),
             file: Arc::new(file),
             turn: Arc::default(),
             lock_timeout,
-        };
-        Ok(FileStore {
-            coordination: FileCoordination::new(folder, writer.clone()),
-            writer,
         })
     }
 }
@@ -245,13 +233,12 @@ impl TokenStore for FileStore {
 
     async fn save_token(&self, token: &OAuthToken) -> Result<TokenId> {
         let token = token.clone();
-        self.writer
-            .write(move |table| table.save(&token).map(Change::Made))
+        self.writing(move |table| table.save(&token).map(Change::Made))
             .await
     }
 
     async fn delete_token(&self, id: TokenId) -> Result<bool> {
-        let delete = move |table: &mut TokenTable| {
+        self.writing(move |table| {
             let was_there = table.delete(id);
             let change = if was_there {
                 Change::Made
@@ -259,8 +246,8 @@ impl TokenStore for FileStore {
                 Change::None
             };
             Ok(change(was_there))
-        };
-        self.writer.write(delete).await
+        })
+        .await
     }
 
     async fn get_tokens(&self) -> Result<Vec<OAuthToken>> {
@@ -275,13 +262,13 @@ impl TokenStore for FileStore {
     }
 
     async fn delete_tokens(&self) -> Result<usize> {
-        let clear = |table: &mut TokenTable| {
+        self.writing(|table| {
             Ok(match table.clear() {
                 0 => Change::None(0),
                 count => Change::Made(count),
             })
-        };
-        self.writer.write(clear).await
+        })
+        .await
     }
 
     async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
@@ -289,6 +276,21 @@ impl TokenStore for FileStore {
             file.read(|current| {
                 let rows = current.map_or_else(Vec::new, |current| current.document.rows);
                 rows.iter().find(|row| row.id == id).map(csv::Row::to_token)
+            })
+        })
+        .await
+    }
+
+    async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
+        let fact = fact.clone();
+        self.writing(move |table| {
+            let stored = table.find_by_id(fact.id());
+            Ok(match fact.ruling(stored) {
+                Ruling::Save(record) => {
+                    table.save(&record)?;
+                    Change::Made(Kept::Saved)
+                }
+                ruling => Change::None(ruling.kept(stored)),
             })
         })
         .await

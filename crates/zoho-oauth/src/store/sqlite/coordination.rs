@@ -8,10 +8,9 @@ use async_trait::async_trait;
 use super::Core;
 use super::db::Db;
 use super::fault::os_fault;
-use super::save::save;
 use crate::error::{Error, ErrorCode, Result};
 use crate::store::host_lock::{HeldLock, LockFolder};
-use crate::store::{Coordination, CoordinationKey, Fact, Guarantee, Kept, Memo, Permit, Ruling};
+use crate::store::{Coordination, CoordinationKey, Guarantee, Memo, Permit};
 
 /// What a store in a file offers.
 #[derive(Clone, Debug)]
@@ -59,18 +58,6 @@ impl Coordination for HostCoordination {
                 _lock: lock,
             }) as Box<dyn Permit>
         }))
-    }
-
-    async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
-        let fact = fact.clone();
-        let keep = move |db: &Db| {
-            let stored = db.by_id(fact.id())?;
-            match fact.ruling(stored.as_ref()) {
-                Ruling::Save(record) => save(db, &record).map(|_| Kept::Saved),
-                ruling => Ok(ruling.kept(stored.as_ref())),
-            }
-        };
-        self.core.writer.run(keep).await
     }
 }
 

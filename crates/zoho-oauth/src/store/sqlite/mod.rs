@@ -76,7 +76,7 @@ use async_trait::async_trait;
 use self::coordination::HostCoordination;
 use self::db::Db;
 use self::worker::{ReadThread, WriteThread};
-use super::{Coordination, TokenStore};
+use super::{Coordination, Fact, Kept, Ruling, TokenStore};
 use crate::error::{ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
@@ -329,6 +329,18 @@ impl TokenStore for SqliteStore {
     ) -> Result<Vec<OAuthToken>> {
         let read = move |db: &Db| db.page(after, limit);
         self.core.reader.run(read).await
+    }
+
+    async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
+        let fact = fact.clone();
+        let keep = move |db: &Db| {
+            let stored = db.by_id(fact.id())?;
+            match fact.ruling(stored.as_ref()) {
+                Ruling::Save(record) => save::save(db, &record).map(|_| Kept::Saved),
+                ruling => Ok(ruling.kept(stored.as_ref())),
+            }
+        };
+        self.core.writer.run(keep).await
     }
 
     fn coordination(&self) -> Option<&dyn Coordination> {
