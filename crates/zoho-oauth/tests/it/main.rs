@@ -20,3 +20,4 @@ mod sqlite_store;
 mod stores;
 mod support;
 mod troubleshooting;
+mod workers;
