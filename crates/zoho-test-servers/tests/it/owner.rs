@@ -1,6 +1,8 @@
 //! Servers end with their owner, however that ends.
 
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -49,9 +51,15 @@ fn child_that_owns_servers() {
 #[test]
 #[cfg(target_os = "linux")]
 fn redis_and_postgres_end_when_their_owner_is_killed() {
+    // What is left of their folders is removed with this one, which all may enter.
+    let folders = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "owner::child_that_owns_servers", "--nocapture"])
         .env(CHILD, "1")
+        .env("TMPDIR", folders.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
