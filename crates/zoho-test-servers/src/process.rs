@@ -41,13 +41,12 @@ impl Process {
         let mut command = ended_with_us(program);
         command
             .args(arguments)
-            .current_dir(home.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(cannot)?)
             .stderr(log)
             // A Ctrl-C at the terminal is for the tests, which then end their servers.
             .process_group(0);
-        run_as(&mut command, home.account());
+        live_in(&mut command, home);
         let child = spawn(command).map_err(cannot)?;
         let pid = Pid::from_child(&child);
         Ok(Self { child, pid })
@@ -114,8 +113,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());
     if let Some(home) = home {
-        command.current_dir(home.path());
-        run_as(&mut command, home.account());
+        live_in(&mut command, home);
     }
     let output = command
         .output()
@@ -132,8 +130,11 @@ pub(crate) fn run<S: AsRef<OsStr>>(
     )))
 }
 
-fn run_as(command: &mut Command, account: Option<Account>) {
-    if let Some(Account { user, group }) = account {
+/// Has a command run in `home`, as its user, with its temporary files there: our own folder for
+/// them may be closed to that user.
+fn live_in(command: &mut Command, home: &Home) {
+    command.current_dir(home.path()).env("TMPDIR", home.path());
+    if let Some(Account { user, group }) = home.account() {
         command.uid(user).gid(group);
     }
 }

@@ -7,7 +7,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use zoho_test_servers::{Postgres, Redis};
+use zoho_test_servers::{MariaDb, Redis};
 
 use crate::support::{listens, wait_until};
 
@@ -41,8 +41,8 @@ fn child_that_owns_servers() {
         return;
     }
     let redis = Redis::start().unwrap();
-    let postgres = Postgres::start().unwrap();
-    println!("\nports {} {}", redis.port(), postgres.port());
+    let mariadb = MariaDb::start().unwrap();
+    println!("\nports {} {}", redis.port(), mariadb.port());
     thread::park();
 }
 
@@ -50,7 +50,7 @@ fn child_that_owns_servers() {
 /// another user when we are root.
 #[test]
 #[cfg(target_os = "linux")]
-fn redis_and_postgres_end_when_their_owner_is_killed() {
+fn redis_and_mariadb_end_when_their_owner_is_killed() {
     // What is left of their folders is removed with this one, which all may enter.
     let folders = tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o755))
