@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::failure::{Failure, Result};
 use crate::process;
 use crate::report;
+use crate::servers::{self, WITHOUT};
 use crate::workspace::Workspace;
 
 #[derive(Debug, Args)]
@@ -28,6 +29,11 @@ pub(crate) struct Options {
     #[arg(long)]
     quick: bool,
 
+    /// Leave out a server that benchmarks use, and what they measure of it; may be given several
+    /// times
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    without: Vec<String>,
+
     /// Run only the benchmarks whose name contains this (a regular expression)
     filter: Option<String>,
 }
@@ -35,8 +41,12 @@ pub(crate) struct Options {
 /// Runs the benchmarks that `options` asks for; answers whether all of them ran.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let workspace = Workspace::load()?;
+    let (servers, _) = servers::provided_and_started(&options.without, "bench", &workspace)?;
     let mut command = process::cargo(&workspace.root);
-    command.args(["bench", "--all-features"]);
+    command
+        .args(["bench", "--all-features"])
+        .envs(servers.variables().iter().cloned())
+        .env(WITHOUT, options.without.join(","));
     let mut programs = 0;
     for package in workspace.packages() {
         let benches: Vec<_> = package.benches().collect();

@@ -32,6 +32,11 @@ pub(crate) fn chosen_program(variable: &str) -> Option<PathBuf> {
     read(variable).map(PathBuf::from)
 }
 
+/// The address of a server that a person has, under the name that the tests know.
+pub(crate) fn chosen_server(variable: &str) -> Option<String> {
+    read(variable)?.into_string().ok()
+}
+
 /// Whether the person asked for output without colours (`NO_COLOR`).
 pub(crate) fn no_color() -> bool {
     read("NO_COLOR").is_some()

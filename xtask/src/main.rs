@@ -1,15 +1,18 @@
 //! `cargo xtask`: what a person runs to test and to measure the whole project.
 //!
 //! `test` brings what the tests need and runs everything; `bench` runs the benchmarks and sets
-//! ours beside what people use today. Start reading at [`test::run`].
+//! ours beside what people use today; `servers` starts what both share, for tests run by hand.
+//! Start reading at [`test::run`].
 
 mod bench;
 mod counts;
 mod environment;
 mod failure;
+mod needs;
 mod process;
 mod provision;
 mod report;
+mod servers;
 mod test;
 mod workspace;
 
@@ -31,6 +34,8 @@ enum Task {
     Test(test::Options),
     /// Runs the benchmarks and prints ours beside the baselines'.
     Bench(bench::Options),
+    /// Starts the servers that tests share and runs until Ctrl-C.
+    Servers(servers::Options),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +43,7 @@ fn main() -> ExitCode {
     let outcome = process::end_children_with_us().and_then(|()| match arguments.task {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Servers(options) => servers::run(&options),
     });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -16,7 +16,7 @@ use std::thread;
 use crate::environment;
 use crate::failure::{Failure, Result};
 
-pub(crate) use group::end_children_with_us;
+pub(crate) use group::{end_children_with_us, interrupted, wait_until_interrupted};
 
 /// A command that runs cargo in `folder`.
 pub(crate) fn cargo(folder: &Path) -> Command {
@@ -171,7 +171,7 @@ fn cannot_run(command: &Command, error: &io::Error) -> Failure {
 mod group {
     use std::os::unix::process::CommandExt as _;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::{Mutex, MutexGuard, PoisonError};
+    use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
     use rustix::process::{Pid, Signal, kill_process_group};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -183,6 +183,9 @@ mod group {
     /// The process group of the child that is running, named by its leader.
     static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
 
+    /// Told, with [`RUNNING`] held, when [`INTERRUPTED`] becomes true.
+    static TOLD: Condvar = Condvar::new();
+
     fn running() -> MutexGuard<'static, Option<Pid>> {
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,7 +196,9 @@ mod group {
             .map_err(|error| Failure::io("watch for signals", &error))?;
         thread::spawn(move || {
             for (earlier, signal) in signals.forever().enumerate() {
+                let running = running();
                 INTERRUPTED.store(true, Ordering::SeqCst);
+                TOLD.notify_all();
                 // Whoever asks a third time does not want to wait.
                 let signal = match signal {
                     _ if earlier >= 2 => Signal::KILL,
@@ -201,7 +206,7 @@ mod group {
                     SIGHUP => Signal::HUP,
                     _ => Signal::TERM,
                 };
-                if let Some(group) = *running() {
+                if let Some(group) = *running {
                     // The group may be gone already, and that is what was wanted.
                     let _ = kill_process_group(group, signal);
                 }
@@ -210,10 +215,23 @@ mod group {
         Ok(())
     }
 
+    /// Whether we were told to stop.
+    pub(crate) fn interrupted() -> bool {
+        INTERRUPTED.load(Ordering::SeqCst)
+    }
+
+    /// Returns when we are told to stop.
+    pub(crate) fn wait_until_interrupted() {
+        let mut running = running();
+        while !interrupted() {
+            running = TOLD.wait(running).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     pub(super) fn spawn(command: &mut Command) -> Result<Child> {
         // Held until the child is noted down, so that no signal falls between.
         let mut running = running();
-        if INTERRUPTED.load(Ordering::SeqCst) {
+        if interrupted() {
             return Err(Failure::interrupted());
         }
         let child = command
@@ -228,7 +246,7 @@ mod group {
     pub(super) fn wait(mut child: Child) -> Result<bool> {
         let status = child.wait();
         let group = running().take();
-        if INTERRUPTED.load(Ordering::SeqCst) {
+        if interrupted() {
             if let Some(group) = group {
                 let _ = kill_process_group(group, Signal::KILL);
             }
@@ -247,6 +265,18 @@ mod group {
     #[expect(clippy::unnecessary_wraps, reason = "on Unix it can fail")]
     pub(crate) fn end_children_with_us() -> Result<()> {
         Ok(())
+    }
+
+    /// Ctrl-C ends us too.
+    pub(crate) fn interrupted() -> bool {
+        false
+    }
+
+    /// Never returns: see [`interrupted`].
+    pub(crate) fn wait_until_interrupted() {
+        loop {
+            super::thread::park();
+        }
     }
 
     pub(super) fn spawn(command: &mut Command) -> Result<Child> {

@@ -10,108 +10,31 @@ use std::process::Command;
 
 use crate::environment::{chosen_program, find_program};
 use crate::failure::{Failure, Result};
+use crate::needs::{Need, Program, PythonPackages, Source};
 use crate::process;
 use crate::report;
-
-/// Something that a part of the test needs.
-#[derive(Debug)]
-pub(crate) struct Need {
-    /// The name that `--without` takes.
-    pub(crate) name: &'static str,
-    /// The part of the test that needs it.
-    pub(crate) part: &'static str,
-    source: Source,
-}
-
-#[derive(Debug)]
-enum Source {
-    Programs(&'static [Program]),
-    Python(PythonPackages),
-}
-
-/// A program of a Debian package.
-#[derive(Debug)]
-struct Program {
-    /// The names it goes by on other systems too; the first one found is taken.
-    names: &'static [&'static str],
-    debian: &'static str,
-    /// The variable that tells the tests where it is, and us where a person has it.
-    variable: Option<&'static str>,
-}
-
-/// Packages from PyPI, listed with their versions in `requirements`.
-#[derive(Debug)]
-struct PythonPackages {
-    requirements: &'static str,
-    /// What is wanted of the environment: a program in its `bin`.
-    program: &'static str,
-    /// Whether the program will do as well when it is found on `PATH`.
-    on_path: bool,
-    variable: &'static str,
-}
-
-/// Where the tests find `chromedriver`.
-const CHROMEDRIVER: &str = "ZOHO_TEST_CHROMEDRIVER";
-/// Where the tests find a Python that has Zoho's official SDK.
-const PYTHON: &str = "ZOHO_TEST_PYTHON";
-/// Where the dependency check finds cargo-deny.
-pub(crate) const CARGO_DENY: &str = "ZOHO_TEST_CARGO_DENY";
-
-/// Everything that the tests need. A database server is one more entry here.
-pub(crate) const NEEDS: &[Need] = &[
-    Need {
-        name: "browser",
-        part: "tests",
-        source: Source::Programs(&[
-            Program {
-                names: &[
-                    "chromium",
-                    "chromium-browser",
-                    "google-chrome",
-                    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-                ],
-                debian: "chromium",
-                variable: None,
-            },
-            Program {
-                names: &["chromedriver"],
-                debian: "chromium-driver",
-                variable: Some(CHROMEDRIVER),
-            },
-        ]),
-    },
-    Need {
-        name: "python",
-        part: "tests",
-        source: Source::Python(PythonPackages {
-            requirements: "python.txt",
-            program: "python",
-            on_path: false,
-            variable: PYTHON,
-        }),
-    },
-    Need {
-        name: "deps",
-        part: "deps",
-        source: Source::Python(PythonPackages {
-            requirements: "deps.txt",
-            program: "cargo-deny",
-            on_path: true,
-            variable: CARGO_DENY,
-        }),
-    },
-];
 
 /// Variables for the tests, each with the path of a program.
 pub(crate) type Provided = Vec<(&'static str, PathBuf)>;
 
 /// Brings what `needs` lists and tells where it is.
 ///
-/// `root` is the workspace, `scratch` the folder that our own environment goes into.
-pub(crate) fn provide(needs: &[&Need], root: &Path, scratch: &Path) -> Result<Provided> {
+/// `task` is ours that needs it, `root` the workspace, `scratch` the folder that our own environment
+/// goes into.
+pub(crate) fn provide(
+    needs: &[&Need],
+    task: &str,
+    root: &Path,
+    scratch: &Path,
+) -> Result<Provided> {
     let missing = missing(needs);
-    install(&missing, scratch)
-        .map_err(|failure| failure.with_hint_if_none(|| without(missing.iter().map(|m| m.need))))?;
+    let hint = |needs: &[&str]| {
+        let way = without(task, needs.iter().copied());
+        format!("try again when the packages can be had, or go without: {way}")
+    };
+    let names: Vec<_> = missing.iter().map(|missing| missing.need).collect();
+    install(&missing, task, scratch)
+        .map_err(|failure| failure.with_hint_if_none(|| hint(&names)))?;
     let mut provided = Provided::new();
     for need in needs {
         match &need.source {
@@ -122,9 +45,9 @@ pub(crate) fn provide(needs: &[&Need], root: &Path, scratch: &Path) -> Result<Pr
                 }
             }
             Source::Python(packages) => {
-                let path = packages.provide(root, scratch).map_err(|failure| {
-                    failure.with_hint_if_none(|| without([need.name].into_iter()))
-                })?;
+                let path = packages
+                    .provide(root, scratch)
+                    .map_err(|failure| failure.with_hint_if_none(|| hint(&[need.name])))?;
                 provided.push((packages.variable, path));
             }
         }
@@ -138,7 +61,9 @@ impl Program {
             .variable
             .and_then(chosen_program)
             .filter(|path| path.is_file());
-        chosen.or_else(|| self.names.iter().find_map(|name| find_program(name)))
+        chosen
+            .or_else(|| self.names.iter().find_map(|name| find_program(name)))
+            .or_else(|| find_as_the_tests_do(self.names[0]))
     }
 
     fn still_missing(&self) -> Failure {
@@ -188,7 +113,7 @@ fn missing_for_python() -> Vec<&'static str> {
     }
 }
 
-fn install(missing: &[Missing], scratch: &Path) -> Result<()> {
+fn install(missing: &[Missing], task: &str, scratch: &Path) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -196,7 +121,7 @@ fn install(missing: &[Missing], scratch: &Path) -> Result<()> {
     packages.sort_unstable();
     packages.dedup();
     if !(is_root() && find_program("apt-get").is_some()) {
-        return Err(cannot_install(missing, &packages));
+        return Err(cannot_install(missing, &packages, task));
     }
     report::talk(format_args!(
         "installing {} (Debian packages)",
@@ -226,25 +151,17 @@ fn install(missing: &[Missing], scratch: &Path) -> Result<()> {
     }
 }
 
-/// What to do where `needs` cannot be had: no network, most often.
-fn without<'a>(needs: impl Iterator<Item = &'a str>) -> String {
+/// How a person goes without `needs`.
+pub(crate) fn without<'a>(task: &str, needs: impl Iterator<Item = &'a str>) -> String {
+    let mut names: Vec<_> = needs.collect();
+    names.dedup();
     format!(
-        "try again when the packages can be had, or go without: `cargo xtask test {}`",
-        options_without(needs)
+        "`cargo xtask {task} --without {}`",
+        names.join(" --without ")
     )
 }
 
-fn options_without<'a>(needs: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<_> = needs.collect();
-    names.dedup();
-    let options: Vec<_> = names
-        .iter()
-        .map(|name| format!("--without {name}"))
-        .collect();
-    options.join(" ")
-}
-
-fn cannot_install(missing: &[Missing], packages: &[&str]) -> Failure {
+fn cannot_install(missing: &[Missing], packages: &[&str], task: &str) -> Failure {
     let wanted: Vec<_> = missing
         .iter()
         .map(|missing| format!("`{}` (for {})", missing.package, missing.need))
@@ -254,9 +171,9 @@ fn cannot_install(missing: &[Missing], packages: &[&str]) -> Failure {
         wanted.join(", ")
     ))
     .with_hint(format!(
-        "install it (on Debian: `sudo apt-get install {}`), or go without: `cargo xtask test {}`",
+        "install it (on Debian: `sudo apt-get install {}`), or go without: {}",
         packages.join(" "),
-        options_without(missing.iter().map(|missing| missing.need))
+        without(task, missing.iter().map(|missing| missing.need))
     ))
 }
 
@@ -335,6 +252,17 @@ fn in_environment(home: &Path, program: &str) -> PathBuf {
     }
 }
 
+/// Servers are in folders that are not on `PATH`.
+#[cfg(unix)]
+fn find_as_the_tests_do(name: &str) -> Option<PathBuf> {
+    zoho_test_servers::find_program(name)
+}
+
+#[cfg(not(unix))]
+fn find_as_the_tests_do(_: &str) -> Option<PathBuf> {
+    None
+}
+
 #[cfg(unix)]
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -365,8 +293,12 @@ mod tests {
                 need: "python",
             },
         ];
-        let told =
-            cannot_install(&missing, &["chromium", "chromium-driver", "python3-venv"]).to_string();
+        let told = cannot_install(
+            &missing,
+            &["chromium", "chromium-driver", "python3-venv"],
+            "test",
+        )
+        .to_string();
         assert!(told.contains("`chromium-driver` (for browser)"), "{told}");
         assert!(
             told.contains("apt-get install chromium chromium-driver python3-venv`"),
@@ -394,7 +326,8 @@ mod tests {
         assert_eq!(absent.find(), None);
         let need = Need {
             name: "shell",
-            part: "tests",
+            parts: &["tests"],
+            words: &[],
             source: Source::Programs(&[Program {
                 names: &["surely-not-there-1"],
                 debian: "x",
@@ -408,16 +341,5 @@ mod tests {
                 need: "shell"
             }]
         );
-    }
-
-    #[test]
-    fn every_need_belongs_to_a_part_of_the_test() {
-        for need in NEEDS {
-            assert!(
-                crate::test::PARTS.iter().any(|part| part.name == need.part),
-                "{}",
-                need.name
-            );
-        }
     }
 }

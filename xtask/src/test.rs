@@ -10,13 +10,12 @@ use clap::Args;
 use crate::counts::{Counts, Runner};
 use crate::environment;
 use crate::failure::{Failure, Result};
+use crate::needs::{CARGO_DENY, NEEDS, Need};
 use crate::process;
-use crate::provision::{self, NEEDS, Need, Provided};
+use crate::provision::{self, Provided};
 use crate::report::{self, Line, Outcome};
+use crate::servers::{Servers, WITHOUT};
 use crate::workspace::Workspace;
-
-/// What the tests are told was switched off, separated by commas.
-const WITHOUT: &str = "ZOHO_TEST_WITHOUT";
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -81,8 +80,9 @@ pub(crate) const PARTS: &[Part] = &[
 struct Run {
     workspace: Workspace,
     provided: Provided,
-    /// The value of [`WITHOUT`].
-    without: String,
+    servers: Servers,
+    /// What was switched off.
+    without: Vec<String>,
     counts: Counts,
 }
 
@@ -92,17 +92,18 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let workspace = Workspace::load()?;
     let needs = plan.needs();
     let started = Instant::now();
-    let provided = provision::provide(&needs, &workspace.root, &workspace.scratch())?;
-    let mut lines = vec![Line {
-        name: "provision",
-        outcome: Outcome::Passed,
-        took: started.elapsed(),
-        note: "",
-    }];
+    let provided = provision::provide(&needs, "test", &workspace.root, &workspace.scratch())?;
+    let mut lines = vec![passed("provision", started)];
+    let started = Instant::now();
+    let servers = Servers::start(&needs, &provided, "test")?;
+    if !servers.variables().is_empty() {
+        lines.push(passed("servers", started));
+    }
     let mut run = Run {
         workspace,
         provided,
-        without: plan.without.join(","),
+        servers,
+        without: options.without.clone(),
         counts: Counts::default(),
     };
     for part in PARTS {
@@ -114,10 +115,19 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     let needs_left_out = NEEDS
         .iter()
-        .filter(|need| need.name != need.part && plan.leaves_out(need.name));
+        .filter(|need| !need.parts.contains(&need.name) && plan.leaves_out(need.name));
     lines.extend(needs_left_out.map(|need| plan.not_run(need.name)));
     report::summary(&lines, run.counts);
     Ok(lines.iter().all(|line| line.outcome != Outcome::Failed))
+}
+
+fn passed(name: &'static str, started: Instant) -> Line {
+    Line {
+        name,
+        outcome: Outcome::Passed,
+        took: started.elapsed(),
+        note: "",
+    }
 }
 
 fn one_part(part: &Part, run: &mut Run) -> Result<Line> {
@@ -183,14 +193,14 @@ impl<'a> Plan<'a> {
 
     /// What the parts that run need, less what was switched off.
     fn needs(&self) -> Vec<&'static Need> {
-        let runs = |name| {
+        let runs = |name: &str| {
             PARTS
                 .iter()
                 .any(|part| part.name == name && self.runs(part))
         };
         NEEDS
             .iter()
-            .filter(|need| runs(need.part) && !self.leaves_out(need.name))
+            .filter(|need| need.parts.iter().any(|part| runs(part)) && !self.leaves_out(need.name))
             .collect()
     }
 
@@ -224,11 +234,22 @@ impl Run {
         command
     }
 
+    /// What tests carry in their names that cannot do without what was switched off.
+    fn words_left_out(&self) -> Vec<&'static str> {
+        NEEDS
+            .iter()
+            .filter(|need| self.without.iter().any(|name| name == need.name))
+            .flat_map(|need| need.words)
+            .copied()
+            .collect()
+    }
+
     /// Runs a test runner and counts what it reports.
     fn count(&mut self, runner: Runner, arguments: &[&str]) -> Result<bool> {
         let mut command = self.cargo(arguments);
         command.envs(self.provided.iter().map(|(name, path)| (name, path)));
-        command.env(WITHOUT, &self.without);
+        command.envs(self.servers.variables().iter().cloned());
+        command.env(WITHOUT, self.without.join(","));
         let mut counts = Counts::default();
         let passed = process::run_watched(&mut command, |line| counts.read_line(runner, line))?;
         self.counts += counts;
@@ -288,10 +309,7 @@ fn docs(run: &mut Run) -> Result<bool> {
 }
 
 fn dependencies(run: &mut Run) -> Result<bool> {
-    let deny = run
-        .provided
-        .iter()
-        .find(|(name, _)| *name == provision::CARGO_DENY);
+    let deny = run.provided.iter().find(|(name, _)| *name == CARGO_DENY);
     let (_, deny) = deny.ok_or_else(|| Failure::new("cargo-deny was not provided"))?;
     let mut command = std::process::Command::new(deny);
     command
@@ -315,22 +333,28 @@ fn doc_tests(run: &mut Run) -> Result<bool> {
 
 /// Without nextest the same tests run, one binary after the other. Benchmarks are left out.
 fn tests(run: &mut Run) -> Result<bool> {
+    let left_out = run.words_left_out();
     if environment::find_program("cargo-nextest").is_some() {
-        return run.count(
-            Runner::Nextest,
-            &[
-                "nextest",
-                "run",
-                "--workspace",
-                "--all-features",
-                "--no-fail-fast",
-            ],
-        );
+        let mut arguments = vec![
+            "nextest",
+            "run",
+            "--workspace",
+            "--all-features",
+            "--no-fail-fast",
+        ];
+        let filter = format!("not test(/{}/)", left_out.join("|"));
+        if !left_out.is_empty() {
+            arguments.extend(["--filterset", &filter]);
+        }
+        return run.count(Runner::Nextest, &arguments);
     }
     report::talk("cargo-nextest is not on PATH: the tests run with `cargo test`");
     let which = ["--lib", "--bins", "--tests", "--examples"];
-    let arguments = ["test", "--workspace", "--all-features", "--no-fail-fast"];
-    run.count(Runner::Cargo, &[&arguments[..], &which[..]].concat())
+    let mut arguments = vec!["test", "--workspace", "--all-features", "--no-fail-fast"];
+    arguments.extend(which);
+    arguments.push("--");
+    arguments.extend(left_out.iter().flat_map(|word| ["--skip", word]));
+    run.count(Runner::Cargo, &arguments)
 }
 
 #[cfg(test)]
@@ -364,18 +388,25 @@ mod tests_of_the_plan {
                 "format", "lints", "features", "docs", "deps", "doctests", "tests"
             ]
         );
-        assert_eq!(needs, ["browser", "python", "deps"]);
+        assert_eq!(
+            needs,
+            [
+                "browser", "python", "deps", "mysql", "postgres", "redis", "aws"
+            ]
+        );
     }
 
     #[test]
     fn a_part_left_out_does_not_bring_what_it_needs() {
-        let (parts, needs) = names(&options(&["deps", "browser"], &[]));
+        let (parts, needs) = names(&options(&["deps", "browser", "mysql", "aws"], &[]));
         assert_eq!(
             parts,
             ["format", "lints", "features", "docs", "doctests", "tests"]
         );
-        assert_eq!(needs, ["python"]);
+        assert_eq!(needs, ["python", "postgres", "redis"]);
         assert_eq!(names(&options(&[], &["format"])), (vec!["format"], vec![]));
+        let (_, needs) = names(&options(&["mysql"], &["doctests"]));
+        assert_eq!(needs, ["postgres", "redis", "aws"]);
     }
 
     #[test]
@@ -385,7 +416,7 @@ mod tests_of_the_plan {
             .to_string();
         assert!(told.contains("`--without brwser`: no such part"), "{told}");
         assert!(
-            told.ends_with("deps, doctests, tests, browser, python"),
+            told.ends_with("tests, browser, python, mysql, postgres, redis, aws"),
             "{told}"
         );
         assert!(

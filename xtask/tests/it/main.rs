@@ -4,4 +4,5 @@
 
 mod interrupt;
 mod run;
+mod servers;
 mod support;
