@@ -13,6 +13,7 @@ mod file_store;
 mod hooks;
 mod kit;
 mod official_python;
+mod postgres_store;
 mod processes;
 mod redaction;
 mod sqlite_store;

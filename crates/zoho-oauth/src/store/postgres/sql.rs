@@ -95,7 +95,7 @@ impl Statements {
             // Other programs number by the rows alone and know of no mark.
             mark: format!(
                 "SELECT greatest(highest_id, (SELECT id::bigint FROM {table} \
-                WHERE length(id) <= 10 AND id ~ {digits} \
+                WHERE length(id) <= 10 AND id COLLATE \"C\" ~ {digits} \
                 ORDER BY length(id) DESC, id COLLATE \"C\" DESC LIMIT 1)), writes \
                 FROM {marks} WHERE token_table = $1"
             ),
@@ -115,7 +115,7 @@ impl Statements {
                 forgotten AS (DELETE FROM {leases} \
                 WHERE token_table = $1 AND key LIKE 'id:%' AND EXISTS (SELECT FROM held)), \
                 moved AS (UPDATE {marks} SET writes = writes + 1, highest_id = greatest(highest_id, \
-                (SELECT max(CASE WHEN id ~ {digits} THEN id::bigint END) FROM gone)) \
+                (SELECT max(CASE WHEN id COLLATE \"C\" ~ {digits} THEN id::bigint END) FROM gone)) \
                 WHERE token_table = $1) \
                 SELECT (SELECT count(*) FROM held), (SELECT count(*) FROM gone), \
                 (SELECT count(pg_notify($2, ''))), {DURABLY}"
