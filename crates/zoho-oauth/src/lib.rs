@@ -67,6 +67,8 @@ pub use secret::{
 };
 #[cfg(feature = "file")]
 pub use store::FileStore;
+#[cfg(feature = "postgres")]
+pub use store::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;
 pub use store::{Guarantee, ListStore, TokenStore, TokenTable};

@@ -14,6 +14,7 @@ mod fleet;
 mod hooks;
 mod kit;
 mod official_python;
+mod postgres_store;
 mod processes;
 mod redaction;
 mod sqlite_store;

@@ -1,0 +1,168 @@
+//! Hearing of what others change, on a connection of its own.
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream::StreamExt;
+use tokio::runtime::Handle;
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::{AsyncMessage, Config};
+
+use super::connect::Connector;
+use super::sql::quoted;
+use crate::secret::Fingerprint;
+use crate::store::Change;
+
+/// How many changes a receiver may be behind. One that is further behind is told that it missed
+/// some, and knows then that anything may have changed.
+const BEHIND: usize = 1024;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long it may take to connect and to begin to listen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The channel on which the changes of a table are told: one per schema and table of a database,
+/// with no more in its name than a digest, since its room is 63 bytes.
+pub(super) fn channel(schema: &str, table: &str) -> String {
+    format!("zoho_oauth_{}", Fingerprint::of(&[schema, table]).as_str())
+}
+
+/// Listens from the first receiver on, until it is dropped.
+pub(super) struct Listening {
+    ear: Ear,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Clone)]
+struct Ear {
+    config: Config,
+    connector: Connector,
+    channel: String,
+    sender: broadcast::Sender<Change>,
+}
+
+impl fmt::Debug for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listening")
+            .field("channel", &self.ear.channel)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Listening {
+    pub(super) fn new(config: Config, connector: Connector, channel: String) -> Self {
+        let (sender, _) = broadcast::channel(BEHIND);
+        let ear = Ear {
+            config,
+            connector,
+            channel,
+            sender,
+        };
+        Self {
+            ear,
+            task: Mutex::new(None),
+        }
+    }
+
+    /// Returns a receiver; `None` outside of a runtime, where nobody could listen.
+    pub(super) fn receiver(&self) -> Option<broadcast::Receiver<Change>> {
+        let runtime = Handle::try_current().ok()?;
+        let receiver = self.ear.sender.subscribe();
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        // It ends by itself only with the runtime that it ran on.
+        if task.as_ref().is_none_or(JoinHandle::is_finished) {
+            *task = Some(runtime.spawn(self.ear.clone().listen()));
+        }
+        Some(receiver)
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Ear {
+    async fn listen(self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if self.one_connection().await {
+                pause = FIRST_PAUSE;
+            }
+            tracing::debug!(channel = self.channel, "not listening for changes");
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Listens until the connection ends; whether it came that far at all.
+    async fn one_connection(&self) -> bool {
+        let connecting = timeout(PATIENCE, self.connector.open(&self.config));
+        let Ok(Ok((client, mut messages))) = connecting.await else {
+            return false;
+        };
+        let statement = format!("LISTEN {}", quoted(&self.channel));
+        let mut beginning = pin!(timeout(PATIENCE, client.batch_execute(&statement)));
+        let mut is_listening = false;
+        loop {
+            tokio::select! {
+                begun = &mut beginning, if !is_listening => {
+                    let Ok(Ok(())) = begun else {
+                        return false;
+                    };
+                    is_listening = true;
+                    // What changed before was not heard.
+                    self.tell(Change::Everything);
+                }
+                message = messages.next() => match message {
+                    Some(Ok(AsyncMessage::Notification(heard))) => {
+                        self.tell(change(heard.payload()));
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return is_listening,
+                },
+            }
+        }
+    }
+
+    fn tell(&self, change: Change) {
+        // Nobody may be there to hear it.
+        drop(self.sender.send(change));
+    }
+}
+
+/// An id, or anything.
+fn change(payload: &str) -> Change {
+    payload.parse().map_or(Change::Everything, Change::Record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::TokenId;
+
+    #[test]
+    fn what_is_no_id_is_everything() {
+        let seven = TokenId::new(7).unwrap();
+        assert_eq!(change("7"), Change::Record(seven));
+        for payload in ["", "*", "007", "seven"] {
+            assert_eq!(change(payload), Change::Everything);
+        }
+    }
+
+    #[test]
+    fn a_channel_belongs_to_one_table() {
+        let one = channel("public", "oauthtoken");
+        assert!(one.len() <= 63, "{one}");
+        assert_ne!(one, channel("public", "other"));
+        assert_ne!(one, channel("other", "oauthtoken"));
+    }
+}

@@ -1,0 +1,202 @@
+//! The operations, each one statement, and what became of it when the answer was lost.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSqlOwned;
+
+use super::server::{Extent, Server, Told};
+use super::sql::signed;
+use super::value::{Value, decode};
+use crate::error::Result;
+use crate::query::TokenQuery;
+use crate::store::CoordinationKey;
+use crate::store::rows::{Mark, Plan, RowServer, Wanted};
+use crate::token::{OAuthToken, TokenId};
+
+impl Server {
+    fn decode(&self, rows: &[Row]) -> Result<Vec<OAuthToken>> {
+        let place = &self.line.place;
+        rows.iter().map(|row| decode(row, place)).collect()
+    }
+
+    /// The value of a column of an answer that is one row.
+    fn one<T: FromSqlOwned>(&self, told: &Told, column: usize) -> Result<Option<T>> {
+        let Some(row) = told.rows.first() else {
+            return Ok(None);
+        };
+        let value = row.try_get(column);
+        value.map_err(|error| self.line.place.unreadable(&error))
+    }
+
+    pub(super) fn count(&self, told: &Told, column: usize) -> Result<u64> {
+        let count = self.one::<i64>(told, column)?;
+        Ok(count
+            .and_then(|count| u64::try_from(count).ok())
+            .unwrap_or(0))
+    }
+
+    pub(super) fn optional<T: FromSqlOwned>(
+        &self,
+        told: &Told,
+        column: usize,
+    ) -> Result<Option<T>> {
+        Ok(self.one::<Option<T>>(told, column)?.flatten())
+    }
+
+    pub(super) async fn find(&self, query: &TokenQuery) -> Result<Option<OAuthToken>> {
+        let (sql, values) = self.statements.find(query);
+        let told = self.ask(&sql, &values).await?;
+        Ok(self.decode(&told.rows)?.pop())
+    }
+
+    pub(super) async fn by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
+        let (sql, values) = self.statements.by_id(id);
+        let told = self.ask(&sql, &values).await?;
+        Ok(self.decode(&told.rows)?.pop())
+    }
+
+    pub(super) async fn all(&self) -> Result<Vec<OAuthToken>> {
+        let told = self.line.ask_about(Extent::All, &self.statements.all, &[]);
+        let told = told.await.map_err(|failure| failure.error)?;
+        self.decode(&told.rows)
+    }
+
+    pub(super) async fn page(
+        &self,
+        after: Option<TokenId>,
+        limit: usize,
+    ) -> Result<Vec<OAuthToken>> {
+        let after = after.map(|id| id.to_string()).unwrap_or_default();
+        // What no id can be comes before all of them, so that a damaged row is not left out.
+        let length = match after.len() {
+            0 => -1,
+            length => i64::try_from(length).unwrap_or(i64::MAX),
+        };
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let values = [
+            Value::Number(length),
+            Value::text(after),
+            Value::Number(limit),
+        ];
+        let told = self
+            .line
+            .ask_about(Extent::All, &self.statements.page, &values);
+        let told = told.await.map_err(|failure| failure.error)?;
+        self.decode(&told.rows)
+    }
+
+    /// Deletes a record. When the answer was lost on the way and the record is gone, it was there.
+    pub(super) async fn delete(&self, id: TokenId) -> Result<bool> {
+        let key = CoordinationKey::record(id);
+        let values = [
+            Value::text(&*self.line.place.table),
+            Value::id(id),
+            Value::text(key.as_str()),
+            Value::Number(signed(id.get())),
+            Value::text(&*self.channel),
+        ];
+        let told = self.ask(&self.statements.delete, &values).await?;
+        if self.count(&told, 0)? == 0 {
+            return Err(self.no_mark());
+        }
+        Ok(self.count(&told, 1)? > 0 || told.may_be_done)
+    }
+
+    /// Deletes all records. When the answer was lost on the way, those are counted that were left.
+    pub(super) async fn clear(&self) -> Result<usize> {
+        let values = [
+            Value::text(&*self.line.place.table),
+            Value::text(&*self.channel),
+        ];
+        let told = self
+            .line
+            .ask_about(Extent::All, &self.statements.clear, &values)
+            .await
+            .map_err(|failure| failure.error)?;
+        if self.count(&told, 0)? == 0 {
+            return Err(self.no_mark());
+        }
+        Ok(usize::try_from(self.count(&told, 1)?).unwrap_or(usize::MAX))
+    }
+
+    /// Whether the rows are now what `plan` makes of them.
+    async fn is_done(&self, plan: &Plan) -> Result<bool> {
+        let written = plan.update.iter().map(|(_, new)| new).chain(&plan.insert);
+        let written: Vec<_> = written.collect();
+        let ids = plan.delete.iter().chain(written.iter().copied());
+        let ids: Vec<_> = ids.filter_map(|row| row.id.map(Wanted::Id)).collect();
+        let rows = self.rows(&ids).await?;
+        Ok(rows.len() == written.len() && written.iter().all(|row| rows.contains(row)))
+    }
+}
+
+#[async_trait]
+impl RowServer for Server {
+    async fn rows(&self, wanted: &[Wanted]) -> Result<Vec<OAuthToken>> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (sql, values) = self.statements.rows(wanted);
+        let told = self.ask(&sql, &values).await?;
+        let rows = self.decode(&told.rows)?;
+        // One statement sees one moment, so a row that comes twice is the same twice. Two rows that
+        // another program gave one id are not: they stay two, and are found to be damage.
+        let mut each: BTreeMap<_, Vec<OAuthToken>> = BTreeMap::new();
+        for row in rows {
+            let same = each.entry(row.id).or_default();
+            if !same.contains(&row) {
+                same.push(row);
+            }
+        }
+        Ok(each.into_values().flatten().collect())
+    }
+
+    async fn mark(&self) -> Result<Mark> {
+        let table = Value::text(&*self.line.place.table);
+        let told = self.ask(&self.statements.mark, &[table]).await?;
+        if told.rows.is_empty() {
+            return Err(self.no_mark());
+        }
+        Ok(Mark {
+            highest_id: self.count(&told, 0)?,
+            writes: self.count(&told, 1)?,
+        })
+    }
+
+    async fn replace(&self, old: &OAuthToken, new: &OAuthToken) -> Result<bool> {
+        let is_told = old.refresh_token != new.refresh_token;
+        let channel = is_told.then_some(&*self.channel);
+        let (sql, values) = self.statements.replace(old, new, channel);
+        let told = self.ask(&sql, &values).await?;
+        if self.count(&told, 0)? > 0 {
+            return Ok(true);
+        }
+        let Some(id) = new.id.filter(|_| told.may_be_done) else {
+            return Ok(false);
+        };
+        Ok(self.by_id(id).await?.as_ref() == Some(new))
+    }
+
+    async fn apply(&self, mark: &Mark, plan: &Plan) -> Result<bool> {
+        let table = &self.line.place.table;
+        let (sql, values) = self.statements.apply(table, mark, plan, &self.channel);
+        let told = match self.line.ask_about(Extent::Few, &sql, &values).await {
+            Ok(told) => told,
+            // Another program, which knows of no mark, was faster with the id.
+            Err(failure) if failure.is_twin && self.is_taken(plan).await? => return Ok(false),
+            Err(failure) => return Err(failure.error),
+        };
+        Ok(self.count(&told, 0)? > 0 || (told.may_be_done && self.is_done(plan).await?))
+    }
+}
+
+impl Server {
+    async fn is_taken(&self, plan: &Plan) -> Result<bool> {
+        match plan.insert.as_ref().and_then(|row| row.id) {
+            Some(id) => Ok(self.by_id(id).await?.is_some()),
+            None => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Asking the server: one statement at a time, on a connection of the pool, again when that helps.
+
+use std::fmt;
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::connect::Connector;
+use super::fault::{Failure, Place};
+use super::sql::{MARK_TABLE, Statements};
+use super::value::Value;
+use crate::error::{Error, ErrorCode, Result};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// How many times longer the operations on all records may take than those on a few.
+const ALL_RECORDS: u32 = 10;
+
+/// What the clones of a store, and the operations that are under way, share.
+pub(super) struct Server {
+    pub(super) line: Line,
+    pub(super) statements: Statements,
+    /// Where changes are told.
+    pub(super) channel: String,
+    /// One lock for all saves of this process that insert or join records.
+    pub(super) alone: Mutex<()>,
+}
+
+/// The way to the server.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) pool: Pool,
+    /// How the connections of the pool are made; not known of an application's own pool.
+    pub(super) connector: Option<Connector>,
+    pub(super) place: Place,
+    pub(super) limits: Limits,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// How long one try may take, the wait for a connection included.
+    pub(super) timeout: Duration,
+    /// How long it is tried again, counted from the beginning of the first try.
+    pub(super) patience: Duration,
+    pub(super) prepare: bool,
+}
+
+/// What the server answered.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) rows: Vec<Row>,
+    /// Whether an earlier try may have done it already: its answer was lost.
+    pub(super) may_be_done: bool,
+}
+
+/// How many records a statement is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    Few,
+    All,
+}
+
+impl Server {
+    pub(super) async fn ask(&self, sql: &str, values: &[Value<'_>]) -> Result<Told> {
+        self.line.ask(sql, values).await
+    }
+
+    /// Says that what the statements count on is not there.
+    pub(super) fn no_mark(&self) -> Error {
+        let what = format!("its row in `{MARK_TABLE}` is gone since it was opened");
+        self.line.place.damaged(&what)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The pool would print the driver's settings.
+        f.debug_struct("Server")
+            .field("place", &self.line.place)
+            .field("limits", &self.line.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Line {
+    /// Carries out one statement, which is a transaction by itself. A failure that may pass is
+    /// tried again for a while.
+    ///
+    /// Only for statements that do no harm the second time: reads, and writes that are conditional
+    /// on what is there.
+    pub(super) async fn ask(&self, sql: &str, values: &[Value<'_>]) -> Result<Told> {
+        self.ask_about(Extent::Few, sql, values)
+            .await
+            .map_err(|failure| failure.error)
+    }
+
+    pub(super) async fn ask_about(
+        &self,
+        extent: Extent,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<Told, Failure> {
+        let began = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        let mut may_be_done = false;
+        loop {
+            let failure = match self.once(extent, sql, values).await {
+                Ok(rows) => return Ok(Told { rows, may_be_done }),
+                Err(failure) => failure,
+            };
+            may_be_done |= failure.may_be_done;
+            if !failure.may_pass || began.elapsed() + pause > self.limits.patience {
+                return Err(failure);
+            }
+            tracing::debug!(error = %failure.error, "a statement is tried again");
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn once(
+        &self,
+        extent: Extent,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, Failure> {
+        let limit = match extent {
+            Extent::Few => self.limits.timeout,
+            Extent::All => self.limits.timeout.saturating_mul(ALL_RECORDS),
+        };
+        let until = Instant::now() + limit;
+        let client = match timeout_at(until, self.connection()).await {
+            Ok(client) => client?,
+            Err(_) => {
+                let error = self.place.late("no connection could be had");
+                return Err(Failure::passing(error));
+            }
+        };
+        match timeout_at(until, self.put(&client, sql, values)).await {
+            Ok(Ok(rows)) => {
+                client.give_back();
+                Ok(rows)
+            }
+            Ok(Err(error)) => {
+                let failure = self.place.failed(&error);
+                if !failure.ends_connection {
+                    client.give_back();
+                }
+                Err(failure)
+            }
+            Err(_) => Err(self.give_up(&client)),
+        }
+    }
+
+    pub(super) async fn connection(&self) -> Result<Borrowed, Failure> {
+        match self.pool.get().await {
+            Ok(client) => Ok(Borrowed(Some(client))),
+            Err(error) => Err(self.place.no_connection(&error)),
+        }
+    }
+
+    async fn put(
+        &self,
+        client: &Borrowed,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let client = client.get();
+        if self.limits.prepare {
+            let kinds: Vec<_> = values.iter().map(Value::kind).collect();
+            let statement = client.prepare_typed_cached(sql, &kinds).await?;
+            let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
+            client.query(&statement, &values).await
+        } else {
+            let values: Vec<_> = values
+                .iter()
+                .map(|value| (value as &(dyn ToSql + Sync), value.kind()))
+                .collect();
+            client.query_typed(sql, &values).await
+        }
+    }
+
+    /// The server is silent: asks it to stop, so that it does not go on when nobody waits.
+    fn give_up(&self, client: &Borrowed) -> Failure {
+        if let Some(connector) = &self.connector {
+            connector.cancel(client.get().cancel_token());
+        }
+        let error = self.place.late("a statement was not answered");
+        Failure {
+            may_be_done: true,
+            ends_connection: true,
+            ..Failure::passing(error)
+        }
+    }
+}
+
+/// A connection in use. Unless it is given back, it is closed: nobody knows what is still under way
+/// on it.
+pub(super) struct Borrowed(Option<Object>);
+
+impl Borrowed {
+    fn get(&self) -> &Object {
+        self.0.as_ref().expect("it is there until it is given back")
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut Object {
+        self.0.as_mut().expect("it is there until it is given back")
+    }
+
+    pub(super) fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            drop(Object::take(client));
+        }
+    }
+}
+
+/// Runs an operation in a task of its own, so that nobody who goes away stops it half-way.
+pub(super) async fn apart<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        let (code, what) = if error.is_panic() {
+            (ErrorCode::Internal, "an operation of the store panicked")
+        } else {
+            (ErrorCode::StoreUnavailable, "the runtime is ending")
+        };
+        Err(Error::new(code, what))
+    })
+}

@@ -1,0 +1,112 @@
+//! Records to bound values, and rows back to records.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+use bytes::BytesMut;
+use tokio_postgres::Row;
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+
+use super::fault::Place;
+use crate::error::{ErrorCode, Result};
+use crate::token::{OAuthToken, TokenId};
+
+/// A bound value. `Debug` prints nothing of it: the driver logs what it binds, at its debug level.
+pub(super) enum Value<'a> {
+    /// `None` is NULL.
+    Text(Option<Cow<'a, str>>),
+    Number(i64),
+    /// A number, or NULL.
+    Moment(Option<i64>),
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn text(text: impl Into<Cow<'a, str>>) -> Self {
+        Self::Text(Some(text.into()))
+    }
+
+    pub(super) fn id(id: TokenId) -> Self {
+        Self::text(id.to_string())
+    }
+
+    /// The type that the statement has for it.
+    pub(super) const fn kind(&self) -> Type {
+        match self {
+            Self::Text(_) => Type::TEXT,
+            Self::Number(_) | Self::Moment(_) => Type::INT8,
+        }
+    }
+}
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl ToSql for Value<'_> {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        match self {
+            Self::Text(text) => text.as_deref().to_sql(ty, out),
+            Self::Number(number) => number.to_sql(ty, out),
+            Self::Moment(number) => number.to_sql(ty, out),
+        }
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TEXT || *ty == Type::INT8
+    }
+
+    to_sql_checked!();
+}
+
+/// The nine fields beside the id as they are stored: what is missing is NULL.
+pub(super) fn stored_fields(token: &OAuthToken) -> impl Iterator<Item = Value<'_>> {
+    token.expose_fields().into_iter().skip(1).map(Value::Text)
+}
+
+/// The nine fields beside the id as they are compared: what is missing is empty.
+pub(super) fn compared_fields(token: &OAuthToken) -> impl Iterator<Item = Value<'_>> {
+    let fields = token.expose_fields().into_iter().skip(1);
+    fields.map(|field| Value::text(field.unwrap_or_default()))
+}
+
+/// Reads a row of the ten official columns. NULL and `''` mean none.
+///
+/// # Errors
+/// `store_damaged`, naming the column and never a value.
+pub(super) fn decode(row: &Row, place: &Place) -> Result<OAuthToken> {
+    let mut fields = [None; 10];
+    for (index, field) in fields.iter_mut().enumerate() {
+        *field = row
+            .try_get::<_, Option<&str>>(index)
+            .map_err(|error| place.unreadable(&error))?;
+    }
+    let id = fields[0].and_then(|id| id.parse::<TokenId>().ok());
+    let Some(id) = id else {
+        return Err(place.damaged("a row has an `id` that is no id"));
+    };
+    OAuthToken::from_fields(&fields).map_err(|error| match error.code() {
+        ErrorCode::InvalidInput => place.damaged(&format!("record {id}: {}", error.message())),
+        _ => error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_value_prints_nothing() {
+        for value in [Value::text("1000.secret"), Value::Number(4711)] {
+            assert_eq!(format!("{value:?}"), "[redacted]");
+            let bound: &(dyn ToSql + Sync) = &value;
+            assert_eq!(format!("{bound:?}"), "[redacted]");
+        }
+    }
+}

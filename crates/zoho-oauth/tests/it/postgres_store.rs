@@ -1,0 +1,46 @@
+//! `PostgresStore` on a real server: the kit, and what only this store has.
+
+mod faults;
+mod notify;
+mod secrecy;
+mod support;
+mod tables;
+
+/// Straight on the server.
+mod direct {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{PostgresStore, Result, token_store_conformance};
+
+    use super::support::{leading_to, server};
+
+    async fn open(place: Place) -> Result<PostgresStore> {
+        leading_to(&server()).schema(place.name()).connect().await
+    }
+
+    token_store_conformance!(basic, open);
+    token_store_conformance!(durable, open);
+}
+
+/// Through a proxy that gives every transaction another connection.
+mod pooled {
+    use std::sync::OnceLock;
+
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{PostgresStore, Result, token_store_conformance};
+
+    use super::support::{Own, leading_to, server};
+
+    async fn open(place: Place) -> Result<PostgresStore> {
+        static PROXY: OnceLock<Own> = OnceLock::new();
+        let proxy = PROXY.get_or_init(|| Own::proxy(&server()));
+        leading_to(&server())
+            .host("127.0.0.1")
+            .port(proxy.port)
+            .prepared_statements(false)
+            .schema(place.name())
+            .connect()
+            .await
+    }
+
+    token_store_conformance!(basic, open);
+}
