@@ -14,6 +14,7 @@ mod fleet;
 mod hooks;
 mod kit;
 mod official_python;
+mod outages;
 mod postgres_store;
 mod processes;
 mod redaction;

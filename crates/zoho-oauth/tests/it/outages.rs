@@ -1,14 +1,15 @@
 //! Servers that die while many processes refresh tokens, and come back.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use zoho_oauth::{OAuthToken, TokenId, TokenStore};
 use zoho_sandbox::Sandbox;
+use zoho_test_servers::Postgres;
 
 use crate::support::{logged_in, sandbox};
 use crate::workers::{Crew, TASKS, open};
@@ -181,4 +182,34 @@ where
             assert_eq!(access.as_str(), token.access);
         }
     }
+}
+
+/// Kills a server, and brings it back after a while.
+async fn kill_and_restart(
+    watch: Arc<Watch>,
+    away: Duration,
+    kill: impl FnOnce(),
+    restart: impl FnOnce() + Send + 'static,
+) {
+    watch.kills.fetch_add(1, Ordering::SeqCst);
+    kill();
+    tokio::time::sleep(away).await;
+    tokio::task::spawn_blocking(restart).await.unwrap();
+}
+
+#[tokio::test]
+async fn processes_survive_a_postgres_that_restarts() {
+    let server = Arc::new(Mutex::new(Postgres::start().unwrap()));
+    let port = server.lock().unwrap().port();
+    let place = format!("postgres {port} outages 20000");
+    let again = Arc::clone(&server);
+    nothing_is_lost(&vec![place; 4], |watch| {
+        kill_and_restart(
+            watch,
+            Duration::from_secs(2),
+            move || server.lock().unwrap().kill(),
+            move || again.lock().unwrap().restart().unwrap(),
+        )
+    })
+    .await;
 }

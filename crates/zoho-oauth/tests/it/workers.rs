@@ -4,6 +4,7 @@
 //! standard input and, for each, asks for an access token with all its tasks at once; then it writes
 //! `LANE` and the fingerprints of what came back. Lanes do not wait for each other.
 
+use std::collections::HashMap;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +12,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::{Mutex, oneshot};
 use zoho_oauth::{
-    Authenticator, DataCenter, FileStore, Guarantee, RefreshPolicy, SqliteStore, TokenId,
-    TokenStore,
+    Authenticator, DataCenter, FileStore, Guarantee, PostgresStore, RefreshPolicy, SqliteStore,
+    TokenId, TokenStore,
 };
 use zoho_sandbox::Sandbox;
 
@@ -25,15 +27,27 @@ const STORE: &str = "ZOHO_WORKER_STORE";
 const ACCOUNTS_URL: &str = "ZOHO_WORKER_ACCOUNTS_URL";
 const API_URL: &str = "ZOHO_WORKER_API_URL";
 
-/// Opens the store that `place` names: `file PATH`, `sqlite PATH`.
+/// Opens the store that `place` names: `file PATH`, `sqlite PATH`, or a server's name with its ports
+/// (commas in between), the database, schema or prefix, and how many milliseconds a lease lives.
 pub(crate) async fn open(place: &str) -> Arc<dyn TokenStore> {
     let mut words = place.split(' ');
     let (kind, rest) = (words.next().unwrap(), words.collect::<Vec<_>>());
     match kind {
         "file" => Arc::new(FileStore::open(rest[0]).await.unwrap()),
         "sqlite" => Arc::new(SqliteStore::open(rest[0]).unwrap()),
+        "postgres" => {
+            let store = PostgresStore::builder()
+                .host("127.0.0.1")
+                .database("postgres");
+            let store = store.port(rest[0].parse().unwrap()).schema(rest[1]);
+            Arc::new(store.lease(millis(rest[2])).connect().await.unwrap())
+        }
         other => panic!("no store `{other}`"),
     }
+}
+
+fn millis(text: &str) -> Duration {
+    Duration::from_millis(text.parse().unwrap())
 }
 
 #[test]
@@ -124,10 +138,7 @@ impl Worker {
 
     /// The answers to the question that is answered next, and its lane.
     pub(crate) async fn answers(&mut self) -> (usize, Vec<String>) {
-        let line = self.line().await;
-        let mut words = line.split(' ').map(str::to_owned);
-        let lane = words.next().unwrap().parse().unwrap();
-        (lane, words.collect())
+        parse(&self.line().await)
     }
 
     /// Sends a signal, `STOP` or `CONT`.
@@ -140,5 +151,69 @@ impl Worker {
     }
 }
 
-/// Everything shall have answered within this, or a test is stuck.
-pub(crate) const STUCK: Duration = Duration::from_secs(100);
+/// Several workers whose lanes are asked side by side.
+#[derive(Debug)]
+pub(crate) struct Crew {
+    workers: Vec<Member>,
+    /// Dropped, and with it killed, with the crew.
+    _children: Vec<Child>,
+}
+
+#[derive(Debug)]
+struct Member {
+    stdin: Mutex<ChildStdin>,
+    waiting: Arc<std::sync::Mutex<HashMap<usize, oneshot::Sender<Vec<String>>>>>,
+}
+
+impl Crew {
+    /// Starts a worker at each of `places`.
+    pub(crate) async fn start(places: &[String], sandbox: &Sandbox) -> Self {
+        let workers = join_all(places.iter().map(|place| Worker::start(place, sandbox))).await;
+        let (mut members, mut children) = (Vec::new(), Vec::new());
+        for mut worker in workers {
+            let waiting = Arc::<std::sync::Mutex<HashMap<_, oneshot::Sender<_>>>>::default();
+            let answered = Arc::clone(&waiting);
+            let child = worker.child;
+            let stdin = Mutex::new(worker.stdin);
+            tokio::spawn(async move {
+                while let Ok(Some(line)) = worker.stdout.next_line().await {
+                    let (lane, answers) = parse(&line);
+                    let waiter = answered.lock().unwrap().remove(&lane).unwrap();
+                    // The test may have failed meanwhile.
+                    let _ = waiter.send(answers);
+                }
+            });
+            members.push(Member { stdin, waiting });
+            children.push(child);
+        }
+        Self {
+            workers: members,
+            _children: children,
+        }
+    }
+
+    /// Has all tasks of all workers want a token, and returns what each worker's tasks got.
+    pub(crate) async fn ask(&self, lane: usize, id: TokenId) -> Vec<Vec<String>> {
+        let asked = self.workers.iter().map(|worker| worker.ask(lane, id));
+        join_all(asked).await
+    }
+}
+
+impl Member {
+    async fn ask(&self, lane: usize, id: TokenId) -> Vec<String> {
+        let (sender, answers) = oneshot::channel();
+        self.waiting.lock().unwrap().insert(lane, sender);
+        let line = format!("{lane} {id}\n");
+        let mut stdin = self.stdin.lock().await;
+        stdin.write_all(line.as_bytes()).await.unwrap();
+        stdin.flush().await.unwrap();
+        drop(stdin);
+        answers.await.expect("the worker ended early")
+    }
+}
+
+fn parse(line: &str) -> (usize, Vec<String>) {
+    let mut words = line.split(' ').map(str::to_owned);
+    let lane = words.next().unwrap().parse().unwrap();
+    (lane, words.collect())
+}

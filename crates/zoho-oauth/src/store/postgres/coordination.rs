@@ -9,9 +9,7 @@ use super::server::{Server, apart};
 use super::value::Value;
 use crate::clock::Timestamp;
 use crate::error::Result;
-use crate::store::{
-    Cell, Coordination, CoordinationKey, Guarantee, LeaseCells, Leases, Permit,
-};
+use crate::store::{Cell, Coordination, CoordinationKey, Guarantee, LeaseCells, Leases, Permit};
 
 /// One in so many new cells has old ones swept away.
 const SWEEP: u32 = 64;
