@@ -40,6 +40,10 @@ advisories:
 bench *ARGS:
     cargo xtask bench {{ARGS}}
 
+# Start the databases that tests share, for tests run by hand.
+servers *ARGS:
+    cargo xtask servers {{ARGS}}
+
 # Start Zoho's stand-in on this machine.
 sandbox *ARGS:
     cargo run --package zoho-sandbox -- {{ARGS}}

@@ -2,8 +2,9 @@
 //!
 //! `cargo xtask test` starts one of each and tells the tests where they are; `cargo xtask servers`
 //! does the same for tests run by hand. Each test uses a database, schema or key prefix of its own.
-//! What a person leaves out with `--without mysql` is not there: tests that need it carry `mysql`
-//! (`postgres`, `redis`, `aws`) in their names, by which they are left out too.
+//! What a person leaves out with `--without mysql` is not there, and neither are the tests that
+//! need it: they are known by `mysql`, `mariadb` or `galera` in their names, those of the others by
+//! `postgres` or `pgbouncer`, by `redis`, and by `aws`, `secrets_manager` or `moto`.
 
 use crate::environment;
 
@@ -69,4 +70,18 @@ fn url(server: (&str, &str)) -> String {
              name"
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(
+        expected = "ZOHO_TEST_NOTHING is not set, so there is no server to test against: \
+                               run `cargo xtask test`"
+    )]
+    fn a_missing_address_says_what_to_run() {
+        url(("nothing", "ZOHO_TEST_NOTHING"));
+    }
 }

@@ -50,7 +50,12 @@ fn a_shared_redis_answers_while_the_tests_run_and_ends_with_them() {
 /// Ctrl-C during the tests ends the servers too.
 #[test]
 fn an_interrupted_run_leaves_no_redis() {
-    let stage = Stage::new("echo \"is=$ZOHO_TEST_REDIS\"\nsleep 1000");
+    // Told by the program that is to be ended: a shell that starts another one after that may hear
+    // of the Ctrl-C when the other can no longer.
+    let stage = Stage::new(
+        "echo \"is=$ZOHO_TEST_REDIS\" >\"$0.told\"
+        exec tail -n +1 -f \"$0.told\"",
+    );
     let mut child = with_redis(&stage, &["test", "--only", "doctests"])
         .stdout(Stdio::piped())
         .spawn()
