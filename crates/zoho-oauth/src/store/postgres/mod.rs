@@ -90,6 +90,8 @@ mod records;
 mod schema;
 mod server;
 mod sql;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::fmt;

@@ -110,8 +110,7 @@ for place in /usr/lib/postgresql/*/bin; do PATH="$PATH:$place:/usr/sbin"; done
 impl Own {
     /// `$1` of the script is the port. PostgreSQL refuses to run as root, as does the proxy.
     fn start(script: &str, arguments: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
+        let port = free_port();
         let id = Command::new("id").arg("-u").output().unwrap();
         let mut command = if id.stdout == b"0\n" {
             let mut command = Command::new("runuser");
@@ -214,6 +213,14 @@ END
             &[certificate, key],
         )
     }
+}
+
+/// A port below those that the system gives to whoever connects: who asks again and again whether
+/// one of those is open ends up connected to himself.
+fn free_port() -> u16 {
+    std::iter::repeat_with(|| fastrand::u16(10_000..30_000))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
 
 impl Drop for Own {
