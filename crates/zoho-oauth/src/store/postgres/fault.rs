@@ -31,8 +31,8 @@ pub(super) struct Failure {
     pub(super) may_be_done: bool,
     /// Whether the connection is of no more use.
     pub(super) ends_connection: bool,
-    /// Whether a row was refused since there is another one like it.
-    pub(super) is_twin: bool,
+    /// The server's code, if it was the server that failed.
+    pub(super) state: Option<String>,
 }
 
 impl Failure {
@@ -42,8 +42,13 @@ impl Failure {
             may_pass: false,
             may_be_done: false,
             ends_connection: false,
-            is_twin: false,
+            state: None,
         }
+    }
+
+    /// Whether a row was refused since there is another one like it.
+    pub(super) fn is_twin(&self) -> bool {
+        self.state.as_deref() == Some("23505")
     }
 
     /// Nothing was done, and it may go away by itself.
@@ -178,7 +183,7 @@ impl Place {
             // A server that shuts down may do so after the commit, before the answer.
             may_be_done: matches!(state, "57P01" | "57P02") || state.starts_with("08"),
             ends_connection: is_fatal || verdict.ends_connection,
-            is_twin: state == "23505",
+            state: Some(state.to_owned()),
         }
     }
 

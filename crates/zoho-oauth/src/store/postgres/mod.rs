@@ -86,6 +86,7 @@ mod connect;
 mod coordination;
 mod fault;
 mod listen;
+mod plan;
 mod records;
 mod schema;
 mod server;

@@ -133,13 +133,11 @@ impl Line {
             Extent::All => self.limits.timeout.saturating_mul(ALL_RECORDS),
         };
         let until = Instant::now() + limit;
-        let client = match timeout_at(until, self.connection()).await {
-            Ok(client) => client?,
-            Err(_) => {
-                let error = self.place.late("no connection could be had");
-                return Err(Failure::passing(error));
-            }
+        let Ok(client) = timeout_at(until, self.connection()).await else {
+            let error = self.place.late("no connection could be had");
+            return Err(Failure::passing(error));
         };
+        let client = client?;
         match timeout_at(until, self.put(&client, sql, values)).await {
             Ok(Ok(rows)) => {
                 client.give_back();

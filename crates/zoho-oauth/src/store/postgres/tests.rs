@@ -2,7 +2,7 @@
 
 use tokio_postgres::config::Host;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use super::server::Server;
 use super::value::Value;
@@ -80,16 +80,16 @@ fn pointed(server: &Server) -> Vec<(String, Vec<Type>)> {
         let with = query.clone().with_client(ClientId::new("c").unwrap());
         for query in [&query, &with] {
             let (sql, values) = statements.find(query);
-            all.push((sql, kinds(&values)));
+            all.push((sql.to_owned(), kinds(&values)));
         }
     }
     let (sql, values) = statements.by_id(row.id.unwrap());
-    all.push((sql, kinds(&values)));
+    all.push((sql.to_owned(), kinds(&values)));
     let (sql, values) = statements.rows(&wanted);
     all.push((sql, kinds(&values)));
     for channel in [None, Some("c")] {
         let (sql, values) = statements.replace(&row, &row, channel);
-        all.push((sql, kinds(&values)));
+        all.push((sql.to_owned(), kinds(&values)));
     }
     let (mark, other, new) = (
         Mark {
@@ -124,12 +124,15 @@ fn pointed(server: &Server) -> Vec<(String, Vec<Type>)> {
             vec![number.clone(), text.clone(), number.clone()],
         ),
         (&statements.mark, vec![text.clone()]),
-        (&statements.delete, [&cell[..], &[text.clone()]].concat()),
+        (
+            &statements.delete,
+            [&cell[..], std::slice::from_ref(&text)].concat(),
+        ),
         (&statements.read_cell, cell[..2].to_vec()),
         (&statements.insert_cell, cell.to_vec()),
         (
             &statements.update_cell,
-            [&cell[..], &[text.clone()]].concat(),
+            [&cell[..], std::slice::from_ref(&text)].concat(),
         ),
         (&statements.delete_cell, cell.to_vec()),
         (&statements.sweep_cells, vec![text]),
@@ -152,8 +155,8 @@ async fn plan_of(base: &Client, sql: &str, kinds: &[Type]) -> String {
     let explain = format!("EXPLAIN (COSTS OFF) EXECUTE it ({})", values.join(", "));
     let lines = base.simple_query(&explain).await.unwrap();
     base.batch_execute("DEALLOCATE it").await.unwrap();
-    let line = |message| match message {
-        &tokio_postgres::SimpleQueryMessage::Row(ref row) => row.get(0).map(str::to_owned),
+    let line = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
     };
     let lines: Vec<_> = lines.iter().filter_map(line).collect();

@@ -139,7 +139,7 @@ async fn a_server_that_restarts_is_waited_for() {
     let (mut server, builder) = own_server();
     let store = builder
         .without_notifications()
-        .patience(Duration::from_secs(60))
+        .patience(Duration::from_mins(1))
         .connect()
         .await
         .unwrap();

@@ -37,7 +37,7 @@ impl Relay {
     }
 
     async fn carry(self, mut client: TcpStream, mut server: TcpStream) {
-        let (mut question, mut answer) = ([0; 65536], [0; 65536]);
+        let (mut question, mut answer) = (vec![0; 65536], vec![0; 65536]);
         loop {
             tokio::select! {
                 read = client.read(&mut question) => match read {

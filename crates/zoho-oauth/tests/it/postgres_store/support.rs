@@ -101,11 +101,11 @@ pub(super) struct Own {
 }
 
 /// What all of them begin with: a folder that is gone in the end, and the programs' place.
-const BEGIN: &str = r#"
+const BEGIN: &str = r"
 set -eu
 folder=$(mktemp -d)
-for place in /usr/lib/postgresql/*/bin; do PATH="$PATH:$place:/usr/sbin"; done
-"#;
+for place in /usr/lib/postgresql/*/bin /usr/sbin; do PATH=$PATH:$place; done
+";
 
 impl Own {
     /// `$1` of the script is the port. PostgreSQL refuses to run as root, as does the proxy.
@@ -147,7 +147,7 @@ impl Own {
     /// Waits for the answer to a word.
     fn wait(&self) {
         let output = self.output.lock().unwrap();
-        let heard = output.recv_timeout(Duration::from_secs(60));
+        let heard = output.recv_timeout(Duration::from_mins(1));
         assert_eq!(heard.as_deref(), Ok("done"), "the script ended early");
     }
 
@@ -163,7 +163,7 @@ impl Own {
         let port = server.get_ports()[0].to_string();
         let user = server.get_user().unwrap();
         Self::start(
-            r#"
+            r"
             cat > $folder/proxy.ini <<END
 [databases]
 * = host=127.0.0.1 port=$2 user=$3
@@ -182,7 +182,7 @@ END
             echo done
             cat >/dev/null
             kill $!; rm -rf $folder
-            "#,
+            ",
             &[&port, user],
         )
     }
@@ -195,7 +195,7 @@ END
             echo s3cret-word > $folder/password
             initdb -D $folder/data -U postgres -A scram-sha-256 --pwfile=$folder/password \
                 --no-sync --no-locale -E UTF8 >/dev/null
-            (umask 077; printf '%s' "$2" > $folder/certificate; printf '%s' "$3" > $folder/key)
+            (umask 077; echo "$2" > $folder/certificate; echo "$3" > $folder/key)
             run() {
                 postgres -D $folder/data -p $1 -c listen_addresses=127.0.0.1 \
                     -c unix_socket_directories=$folder -c ssl=on \
