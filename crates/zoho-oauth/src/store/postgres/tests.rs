@@ -57,10 +57,19 @@ fn token(number: u64) -> OAuthToken {
     token
 }
 
+/// A statement, the types of its values, and the indexes that it must use.
+type Pointed = (String, Vec<Type>, Vec<&'static str>);
+
 /// Every statement that must go straight to its rows, however many others there are.
-fn pointed(server: &Server) -> Vec<(String, Vec<Type>)> {
+fn pointed(server: &Server) -> Vec<Pointed> {
+    const ALL: [&str; 5] = [
+        "by_id",
+        "user_name",
+        "refresh_token",
+        "grant_token",
+        "access_token",
+    ];
     let kinds = |values: &[Value<'_>]| values.iter().map(Value::kind).collect::<Vec<_>>();
-    let (text, number) = (Type::TEXT, Type::INT8);
     let statements = &server.statements;
     let row = token(5);
     let wanted = [
@@ -70,42 +79,36 @@ fn pointed(server: &Server) -> Vec<(String, Vec<Type>)> {
         Wanted::GrantToken(row.grant_token.clone().unwrap()),
         Wanted::AccessToken(row.access_token.clone().unwrap()),
     ];
-    let mut all = Vec::new();
-    for query in [
+    let mut all: Vec<Pointed> = Vec::new();
+    let queries = [
         TokenQuery::user_name(row.user_name.clone().unwrap()),
         TokenQuery::refresh_token(row.refresh_token.clone().unwrap()),
         TokenQuery::grant_token(row.grant_token.clone().unwrap()),
         TokenQuery::access_token(row.access_token.clone().unwrap()),
-    ] {
+    ];
+    for (query, index) in queries.iter().zip(&ALL[1..]) {
         let with = query.clone().with_client(ClientId::new("c").unwrap());
-        for query in [&query, &with] {
+        for query in [query, &with] {
             let (sql, values) = statements.find(query);
-            all.push((sql.to_owned(), kinds(&values)));
+            all.push((sql.to_owned(), kinds(&values), vec![index]));
         }
     }
     let (sql, values) = statements.by_id(row.id.unwrap());
-    all.push((sql.to_owned(), kinds(&values)));
+    all.push((sql.to_owned(), kinds(&values), vec!["by_id"]));
     let (sql, values) = statements.rows(&wanted);
-    all.push((sql, kinds(&values)));
+    all.push((sql, kinds(&values), ALL.to_vec()));
     for channel in [None, Some("c")] {
         let (sql, values) = statements.replace(&row, &row, channel);
-        all.push((sql.to_owned(), kinds(&values)));
+        all.push((sql.to_owned(), kinds(&values), vec!["by_id"]));
     }
-    let (mark, other, new) = (
-        Mark {
-            highest_id: 1,
-            writes: 1,
-        },
-        token(6),
-        token(30_000),
-    );
+    let mark = Mark {
+        highest_id: 1,
+        writes: 1,
+    };
+    let pair = (row.clone(), token(6));
     for (insert, update, delete) in [
-        (Some(new), None, vec![]),
-        (
-            None,
-            Some((row.clone(), other.clone())),
-            vec![other, row.clone()],
-        ),
+        (Some(token(30_000)), None, vec![]),
+        (None, Some(pair), vec![token(7), token(8)]),
     ] {
         let plan = Plan {
             id: row.id.unwrap(),
@@ -115,29 +118,31 @@ fn pointed(server: &Server) -> Vec<(String, Vec<Type>)> {
             delete,
         };
         let (sql, values) = statements.apply("oauthtoken", &mark, &plan, "c");
-        all.push((sql, kinds(&values)));
+        all.push((sql, kinds(&values), vec!["by_id"]));
     }
+    let (text, number) = (Type::TEXT, Type::INT8);
     let cell = [text.clone(), text.clone(), text.clone(), number.clone()];
-    for (sql, kinds) in [
-        (
-            &statements.page,
-            vec![number.clone(), text.clone(), number.clone()],
-        ),
-        (&statements.mark, vec![text.clone()]),
+    let and_text = [&cell[..], std::slice::from_ref(&text)].concat();
+    let page = vec![number.clone(), text.clone(), number];
+    for (sql, kinds, indexes) in [
+        (&statements.page, page, vec!["by_id"]),
+        (&statements.mark, vec![text.clone()], vec!["by_id"]),
         (
             &statements.delete,
-            [&cell[..], std::slice::from_ref(&text)].concat(),
+            and_text.clone(),
+            vec!["by_id", "lease_pkey"],
         ),
-        (&statements.read_cell, cell[..2].to_vec()),
-        (&statements.insert_cell, cell.to_vec()),
         (
-            &statements.update_cell,
-            [&cell[..], std::slice::from_ref(&text)].concat(),
+            &statements.read_cell,
+            cell[..2].to_vec(),
+            vec!["lease_pkey"],
         ),
-        (&statements.delete_cell, cell.to_vec()),
-        (&statements.sweep_cells, vec![text]),
+        (&statements.insert_cell, cell.to_vec(), vec![]),
+        (&statements.update_cell, and_text, vec!["lease_pkey"]),
+        (&statements.delete_cell, cell.to_vec(), vec!["lease_pkey"]),
+        (&statements.sweep_cells, vec![text], vec!["lease_starts"]),
     ] {
-        all.push((sql.clone(), kinds));
+        all.push((sql.clone(), kinds, indexes));
     }
     all
 }
@@ -183,13 +188,19 @@ async fn every_look_up_and_write_goes_straight_to_its_rows() {
     ] {
         let set = format!("{statistics} SET plan_cache_mode = {planning}");
         base.batch_execute(&set).await.unwrap();
-        for (sql, kinds) in &statements {
+        for (sql, kinds, indexes) in &statements {
             let plan = plan_of(&base, sql, kinds).await;
-            let whole = ["oauthtoken", "zoho_oauth_lease"]
-                .map(|table| format!("Seq Scan on {table}"))
-                .iter()
-                .any(|scan| plan.contains(scan));
-            assert!(!whole, "{statistics} {planning}: {sql}\n{plan}");
+            let why = format!("{statistics} {planning}: {sql}\n{plan}");
+            for table in ["oauthtoken", "zoho_oauth_lease"] {
+                assert!(!plan.contains(&format!("Seq Scan on {table}")), "{why}");
+            }
+            for index in indexes {
+                let used = [
+                    format!("zoho_oauth_{index}"),
+                    format!("zoho_oauth_oauthtoken_{index}"),
+                ];
+                assert!(used.iter().any(|index| plan.contains(index)), "{why}");
+            }
         }
     }
     close(&schema, &base).await;

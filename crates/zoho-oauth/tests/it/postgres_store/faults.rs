@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use deadpool_postgres::{Manager, Pool};
 use tokio::task::JoinSet;
 use tokio_postgres::{Config, NoTls};
 use zoho_oauth::store::CoordinationKey;
@@ -75,10 +76,8 @@ async fn connections_that_break_are_not_noticed() {
     let name = format!("app {}", schema.name);
     let mut config = server();
     config.application_name(&name);
-    let manager = deadpool_postgres::Manager::new(config, NoTls);
-    let pool = deadpool_postgres::Pool::builder(manager)
-        .max_size(4)
-        .build();
+    let manager = Manager::new(config, NoTls);
+    let pool = Pool::builder(manager).max_size(4).build();
     let store = schema.builder().connect_with(pool.unwrap()).await.unwrap();
 
     let over = Arc::new(AtomicBool::new(false));
@@ -253,14 +252,41 @@ async fn a_statement_that_waits_too_long_is_ended_at_the_server_too() {
 }
 
 #[tokio::test]
+async fn a_connection_on_which_a_statement_waits_is_not_used_again() {
+    let schema = Schema::new().await;
+    schema.open().await.save_token(&token("ann")).await.unwrap();
+    // Through a pool of the application nobody can be asked to stop.
+    let pool = Pool::builder(Manager::new(server(), NoTls)).max_size(1);
+    let store = schema
+        .builder()
+        .timeout(Duration::from_millis(300))
+        .patience(Duration::ZERO)
+        .connect_with(pool.build().unwrap())
+        .await
+        .unwrap();
+    schema
+        .run("BEGIN; SELECT 1 FROM oauthtoken WHERE user_name = 'ann' FOR UPDATE")
+        .await;
+    store.save_token(&refreshed("ann", 1)).await.unwrap_err();
+    let found = store.find_token(&by_user("ann")).await.unwrap().unwrap();
+    assert_eq!(found.access_token, token("ann").access_token);
+    // The one that was given up is done now; what is saved after it stays.
+    schema.run("COMMIT").await;
+    let mut last = refreshed("ann", 2);
+    last.id = Some(store.save_token(&last).await.unwrap());
+    assert_eq!(store.find_token(&by_user("ann")).await.unwrap(), Some(last));
+    schema.drop().await;
+}
+
+#[tokio::test]
 async fn a_standby_can_be_read_and_says_what_it_is() {
     let schema = Schema::new().await;
     let writable = schema.open().await;
     writable.save_token(&token("ann")).await.unwrap();
     let mut config = server();
     config.options("-c default_transaction_read_only=on");
-    let manager = deadpool_postgres::Manager::new(config, NoTls);
-    let pool = deadpool_postgres::Pool::builder(manager).build().unwrap();
+    let manager = Manager::new(config, NoTls);
+    let pool = Pool::builder(manager).build().unwrap();
     let builder = schema.builder().patience(Duration::from_millis(50));
     let store = builder.connect_with(pool).await.unwrap();
     assert!(store.find_token(&by_user("ann")).await.unwrap().is_some());
@@ -280,10 +306,8 @@ async fn a_server_that_isolates_strictly_is_asked_again() {
     let schema = Schema::new().await;
     let mut config = server();
     config.options("-c default_transaction_isolation=serializable");
-    let manager = deadpool_postgres::Manager::new(config, NoTls);
-    let pool = deadpool_postgres::Pool::builder(manager)
-        .max_size(8)
-        .build();
+    let manager = Manager::new(config, NoTls);
+    let pool = Pool::builder(manager).max_size(8).build();
     let store = schema.builder().connect_with(pool.unwrap()).await.unwrap();
     let mut workers = JoinSet::new();
     for worker in 0..8 {
