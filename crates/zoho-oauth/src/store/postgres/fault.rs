@@ -181,7 +181,7 @@ impl Place {
             error: Error::new(verdict.code, verdict.message).caused_by(SqlState(state.to_owned())),
             may_pass: verdict.may_pass,
             // A server that shuts down may do so after the commit, before the answer.
-            may_be_done: matches!(state, "57P01" | "57P02") || state.starts_with("08"),
+            may_be_done: matches!(state, "57P01" | "57P02" | "57P05") || state.starts_with("08"),
             ends_connection: is_fatal || verdict.ends_connection,
             state: Some(state.to_owned()),
         }
@@ -204,9 +204,10 @@ impl Place {
                 ErrorCode::StoreUnavailable,
                 format!("{server} ended a statement that took too long"),
             ),
-            "57P01" | "57P02" | "57P03" => Verdict::new(
+            // The last: a connection that was idle for too long.
+            "57P01" | "57P02" | "57P03" | "57P05" => Verdict::new(
                 ErrorCode::StoreUnavailable,
-                format!("{server} is stopping or starting"),
+                format!("{server} ended the connection, or is stopping or starting"),
             )
             .passing()
             .on_another_connection(),
@@ -226,7 +227,7 @@ impl Place {
             .passing(),
             "28000" | "28P01" => Verdict::new(
                 ErrorCode::StorePermission,
-                format!("{server} refuses the user or the password"),
+                format!("{server} refuses the user, the password, or this way of connecting"),
             ),
             "42501" => Verdict::new(
                 ErrorCode::StorePermission,
@@ -342,6 +343,7 @@ mod tests {
             ("57014", ErrorCode::StoreUnavailable, false),
             ("57P01", ErrorCode::StoreUnavailable, true),
             ("57P03", ErrorCode::StoreUnavailable, true),
+            ("57P05", ErrorCode::StoreUnavailable, true),
             ("08006", ErrorCode::StoreUnavailable, true),
             ("08P01", ErrorCode::StoreUnavailable, true),
             ("25006", ErrorCode::StoreUnavailable, true),

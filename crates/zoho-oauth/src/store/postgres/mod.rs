@@ -81,6 +81,7 @@
 //! other versions, managed services, and servers that only speak PostgreSQL's protocol; those that
 //! lack hash indexes or `NOTIFY` cannot be used.
 
+mod address;
 mod builder;
 mod connect;
 mod coordination;

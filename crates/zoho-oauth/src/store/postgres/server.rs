@@ -31,7 +31,6 @@ pub(super) struct Server {
 }
 
 /// The way to the server.
-#[derive(Clone)]
 pub(super) struct Line {
     pub(super) pool: Pool,
     /// How the connections of the pool are made; not known of an application's own pool.

@@ -76,6 +76,16 @@ async fn certificates_and_passwords_are_checked() {
     );
     drop(plain);
 
+    #[cfg(unix)]
+    {
+        let sql = "SHOW unix_socket_directories";
+        let folder: String = base.query_one(sql, &[]).await.unwrap().get(0);
+        // TLS has no place there.
+        let socket = trusting.clone().socket_folder(folder);
+        let store = socket.connect().await.unwrap();
+        assert!(store.get_tokens().await.unwrap().is_empty());
+    }
+
     let refused = |builder: PostgresStoreBuilder| async {
         let error = builder.connect().await.unwrap_err();
         assert!(!whole(&error).contains("s3cret"), "{error:?}");

@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use tokio_postgres::config::Host;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 use zoho_oauth::store::postgres::PostgresStoreBuilder;
 use zoho_oauth::{
@@ -87,7 +88,10 @@ impl Schema {
             "SET client_min_messages = warning; DROP SCHEMA {} CASCADE",
             self.name
         );
-        self.run(&sql).await;
+        // What is still under way in the background locks the tables in another order.
+        while let Err(error) = self.base.batch_execute(&sql).await {
+            assert_eq!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED));
+        }
     }
 }
 
