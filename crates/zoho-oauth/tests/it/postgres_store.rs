@@ -1,6 +1,7 @@
 //! `PostgresStore` on a real server: the kit, and what only this store has.
 
 mod faults;
+mod lost;
 mod notify;
 mod secrecy;
 mod support;

@@ -1,7 +1,6 @@
 //! Settings of a store, and opening it.
 
 use std::fmt;
-use std::net::IpAddr;
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
+use super::address::{Address, Host};
 use super::connect::Connector;
 use super::coordination::FleetCoordination;
 use super::fault::Place;
@@ -47,20 +47,6 @@ pub struct PostgresStoreBuilder {
     listen: Listen,
 }
 
-/// Where a server is.
-#[derive(Clone, Debug)]
-struct Address {
-    host: Host,
-    port: u16,
-}
-
-#[derive(Clone, Debug)]
-enum Host {
-    Name(String),
-    #[cfg(unix)]
-    SocketFolder(PathBuf),
-}
-
 /// Which connections are encrypted.
 #[derive(Clone, Copy, Debug)]
 enum Tls {
@@ -77,30 +63,6 @@ enum Listen {
     Same,
     On(Address),
     Nowhere,
-}
-
-impl Address {
-    /// Whether nothing leaves this machine on the way there.
-    fn is_here(&self) -> bool {
-        match &self.host {
-            Host::Name(name) => {
-                let address = name.parse::<IpAddr>();
-                name == "localhost" || address.is_ok_and(|address| address.is_loopback())
-            }
-            #[cfg(unix)]
-            Host::SocketFolder(_) => true,
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
-            #[cfg(unix)]
-            Host::SocketFolder(folder) => write!(f, "{}:{}", folder.display(), self.port),
-        }
-    }
 }
 
 impl PostgresStoreBuilder {

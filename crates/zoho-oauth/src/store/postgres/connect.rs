@@ -57,18 +57,17 @@ impl Connector {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("the provider has cipher suites for both versions of TLS");
-        let config = match roots {
-            Some(pem) => builder.with_root_certificates(authorities(pem)?),
-            None => {
-                let verifier = Verifier::new(provider).map_err(|error| {
-                    let message = "this system has no certificate authorities to check a \
+        let config = if let Some(pem) = roots {
+            builder.with_root_certificates(authorities(pem)?)
+        } else {
+            let verifier = Verifier::new(provider).map_err(|error| {
+                let message = "this system has no certificate authorities to check a \
                         database server by: name them with `root_certificates`";
-                    Error::new(ErrorCode::StoreUnavailable, message).caused_by(error)
-                })?;
-                builder
-                    .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(verifier))
-            }
+                Error::new(ErrorCode::StoreUnavailable, message).caused_by(error)
+            })?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
         };
         Ok(Self {
             tls: Some(MakeRustlsConnect::new(config.with_no_client_auth())),
@@ -76,16 +75,12 @@ impl Connector {
     }
 
     pub(super) async fn open(&self, config: &Config) -> Driver<(Client, Messages)> {
-        match &self.tls {
-            Some(tls) => {
-                let (client, connection) = config.connect(tls.clone()).await?;
-                Ok((client, messages(connection)))
-            }
-            None => {
-                let (client, connection) = config.connect(NoTls).await?;
-                Ok((client, messages(connection)))
-            }
+        if let Some(tls) = &self.tls {
+            let (client, connection) = config.connect(tls.clone()).await?;
+            return Ok((client, messages(connection)));
         }
+        let (client, connection) = config.connect(NoTls).await?;
+        Ok((client, messages(connection)))
     }
 
     /// Asks the server, in the background, to stop what it does on a connection.

@@ -31,8 +31,8 @@ pub(super) struct Failure {
     pub(super) may_be_done: bool,
     /// Whether the connection is of no more use.
     pub(super) ends_connection: bool,
-    /// Whether a row was refused since there is another one like it.
-    pub(super) is_twin: bool,
+    /// The server's code, if it was the server that failed.
+    pub(super) state: Option<String>,
 }
 
 impl Failure {
@@ -42,8 +42,13 @@ impl Failure {
             may_pass: false,
             may_be_done: false,
             ends_connection: false,
-            is_twin: false,
+            state: None,
         }
+    }
+
+    /// Whether a row was refused since there is another one like it.
+    pub(super) fn is_twin(&self) -> bool {
+        self.state.as_deref() == Some("23505")
     }
 
     /// Nothing was done, and it may go away by itself.
@@ -176,9 +181,9 @@ impl Place {
             error: Error::new(verdict.code, verdict.message).caused_by(SqlState(state.to_owned())),
             may_pass: verdict.may_pass,
             // A server that shuts down may do so after the commit, before the answer.
-            may_be_done: matches!(state, "57P01" | "57P02") || state.starts_with("08"),
+            may_be_done: matches!(state, "57P01" | "57P02" | "57P05") || state.starts_with("08"),
             ends_connection: is_fatal || verdict.ends_connection,
-            is_twin: state == "23505",
+            state: Some(state.to_owned()),
         }
     }
 
@@ -199,9 +204,10 @@ impl Place {
                 ErrorCode::StoreUnavailable,
                 format!("{server} ended a statement that took too long"),
             ),
-            "57P01" | "57P02" | "57P03" => Verdict::new(
+            // The last: a connection that was idle for too long.
+            "57P01" | "57P02" | "57P03" | "57P05" => Verdict::new(
                 ErrorCode::StoreUnavailable,
-                format!("{server} is stopping or starting"),
+                format!("{server} ended the connection, or is stopping or starting"),
             )
             .passing()
             .on_another_connection(),
@@ -221,7 +227,7 @@ impl Place {
             .passing(),
             "28000" | "28P01" => Verdict::new(
                 ErrorCode::StorePermission,
-                format!("{server} refuses the user or the password"),
+                format!("{server} refuses the user, the password, or this way of connecting"),
             ),
             "42501" => Verdict::new(
                 ErrorCode::StorePermission,
@@ -337,6 +343,7 @@ mod tests {
             ("57014", ErrorCode::StoreUnavailable, false),
             ("57P01", ErrorCode::StoreUnavailable, true),
             ("57P03", ErrorCode::StoreUnavailable, true),
+            ("57P05", ErrorCode::StoreUnavailable, true),
             ("08006", ErrorCode::StoreUnavailable, true),
             ("08P01", ErrorCode::StoreUnavailable, true),
             ("25006", ErrorCode::StoreUnavailable, true),

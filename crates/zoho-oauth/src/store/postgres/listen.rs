@@ -28,7 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The channel on which the changes of a table are told: one per schema and table of a database,
 /// with no more in its name than a digest, since its room is 63 bytes.
 pub(super) fn channel(schema: &str, table: &str) -> String {
-    format!("zoho_oauth_{}", Fingerprint::of(&[schema, table]).as_str())
+    // A table's name has no dot.
+    let name = format!("{schema}.{table}");
+    format!("zoho_oauth_{}", Fingerprint::of(&[&name]).as_str())
 }
 
 /// Listens from the first receiver on, until it is dropped.

@@ -81,15 +81,19 @@
 //! other versions, managed services, and servers that only speak PostgreSQL's protocol; those that
 //! lack hash indexes or `NOTIFY` cannot be used.
 
+mod address;
 mod builder;
 mod connect;
 mod coordination;
 mod fault;
 mod listen;
+mod plan;
 mod records;
 mod schema;
 mod server;
 mod sql;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::fmt;

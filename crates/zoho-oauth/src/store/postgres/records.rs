@@ -47,13 +47,13 @@ impl Server {
 
     pub(super) async fn find(&self, query: &TokenQuery) -> Result<Option<OAuthToken>> {
         let (sql, values) = self.statements.find(query);
-        let told = self.ask(&sql, &values).await?;
+        let told = self.ask(sql, &values).await?;
         Ok(self.decode(&told.rows)?.pop())
     }
 
     pub(super) async fn by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
         let (sql, values) = self.statements.by_id(id);
-        let told = self.ask(&sql, &values).await?;
+        let told = self.ask(sql, &values).await?;
         Ok(self.decode(&told.rows)?.pop())
     }
 
@@ -169,7 +169,7 @@ impl RowServer for Server {
         let is_told = old.refresh_token != new.refresh_token;
         let channel = is_told.then_some(&*self.channel);
         let (sql, values) = self.statements.replace(old, new, channel);
-        let told = self.ask(&sql, &values).await?;
+        let told = self.ask(sql, &values).await?;
         if self.count(&told, 0)? > 0 {
             return Ok(true);
         }
@@ -185,7 +185,7 @@ impl RowServer for Server {
         let told = match self.line.ask_about(Extent::Few, &sql, &values).await {
             Ok(told) => told,
             // Another program, which knows of no mark, was faster with the id.
-            Err(failure) if failure.is_twin && self.is_taken(plan).await? => return Ok(false),
+            Err(failure) if failure.is_twin() && self.is_taken(plan).await? => return Ok(false),
             Err(failure) => return Err(failure.error),
         };
         Ok(self.count(&told, 0)? > 0 || (told.may_be_done && self.is_done(plan).await?))

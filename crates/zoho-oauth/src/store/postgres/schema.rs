@@ -6,7 +6,7 @@ use tokio_postgres::{IsolationLevel, Row};
 
 use super::fault::Failure;
 use super::server::Line;
-use super::sql::{COLUMNS, ID_ORDER, LEASE_TABLE, MARK_TABLE, quoted};
+use super::sql::{COLUMNS, ID_ORDER, KEYS, LEASE_TABLE, MARK_TABLE, quoted};
 use super::value::Value;
 use crate::error::{Error, Result};
 use crate::secret::Fingerprint;
@@ -17,9 +17,6 @@ const MAKING: i64 = i64::from_be_bytes(*b"zohoauth");
 
 /// How often it is tried when another program makes tables of the same names at the same time.
 const TRIES: usize = 5;
-
-/// The columns that records are looked up by.
-const KEYS: [&str; 4] = ["user_name", "refresh_token", "grant_token", "access_token"];
 
 /// What a statement finds: the relation with this name, one row per column.
 const RELATION: &str = "SELECT c.relkind::text, coalesce(a.attname::text, ''), \
@@ -105,7 +102,11 @@ impl From<Error> for Trouble {
 
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
-        Self::Ours(failure.error)
+        match failure.state.as_deref() {
+            // A duplicate schema, table or index, or a duplicate in the system's own tables.
+            Some("42P06" | "42P07" | "42710" | "23505") => Self::Race,
+            _ => Self::Ours(failure.error),
+        }
     }
 }
 
@@ -113,14 +114,7 @@ impl From<Failure> for Trouble {
 /// table that is there.
 async fn make(line: &Line) -> Result<(), Trouble> {
     let place = &line.place;
-    let failed = |error: tokio_postgres::Error| {
-        let state = error.code().map(tokio_postgres::error::SqlState::code);
-        match state {
-            // Duplicate table, object or schema, or a duplicate in the system's own tables.
-            Some("42P07" | "42710" | "42P06" | "23505") => Trouble::Race,
-            _ => place.failed(&error).into(),
-        }
-    };
+    let failed = |error: tokio_postgres::Error| Trouble::from(place.failed(&error));
     let mut client = line.connection().await?;
     let transaction = client
         .get_mut()

@@ -31,7 +31,6 @@ pub(super) struct Server {
 }
 
 /// The way to the server.
-#[derive(Clone)]
 pub(super) struct Line {
     pub(super) pool: Pool,
     /// How the connections of the pool are made; not known of an application's own pool.
@@ -133,13 +132,11 @@ impl Line {
             Extent::All => self.limits.timeout.saturating_mul(ALL_RECORDS),
         };
         let until = Instant::now() + limit;
-        let client = match timeout_at(until, self.connection()).await {
-            Ok(client) => client?,
-            Err(_) => {
-                let error = self.place.late("no connection could be had");
-                return Err(Failure::passing(error));
-            }
+        let Ok(client) = timeout_at(until, self.connection()).await else {
+            let error = self.place.late("no connection could be had");
+            return Err(Failure::passing(error));
         };
+        let client = client?;
         match timeout_at(until, self.put(&client, sql, values)).await {
             Ok(Ok(rows)) => {
                 client.give_back();

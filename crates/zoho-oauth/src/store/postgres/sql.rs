@@ -6,11 +6,14 @@
 use super::value::{Value, compared_fields, stored_fields};
 use crate::error::{Error, Result};
 use crate::query::{Criterion, TokenQuery};
-use crate::store::rows::{Mark, Plan, Wanted};
+use crate::store::rows::Wanted;
 use crate::token::{OAuthToken, TokenId};
 
 /// The official columns, in the official order. All statements name them in this order.
 pub(super) const COLUMNS: [&str; 10] = OAuthToken::FIELDS;
+
+/// The columns that records are looked up by.
+pub(super) const KEYS: [&str; 4] = ["user_name", "refresh_token", "grant_token", "access_token"];
 
 pub(super) const MARK_TABLE: &str = "zoho_oauth_mark";
 pub(super) const LEASE_TABLE: &str = "zoho_oauth_lease";
@@ -24,7 +27,7 @@ const CLOCK: &str = "(extract(epoch from clock_timestamp()) * 1000)::bigint";
 
 /// Makes the commit wait for the disk where the server's settings would not. It needs no more than
 /// to be worked out somewhere in the transaction.
-const DURABLY: &str = "(SELECT set_config('synchronous_commit', 'on', true) \
+pub(super) const DURABLY: &str = "(SELECT set_config('synchronous_commit', 'on', true) \
     WHERE current_setting('synchronous_commit') = 'off')";
 
 /// Returns `name` if it can be a name of ours: a letter or `_`, then letters, digits, `_`.
@@ -59,9 +62,15 @@ pub(super) fn quoted(name: &str) -> String {
 #[derive(Debug)]
 pub(super) struct Statements {
     /// The token table and the side tables, with their schema.
-    table: String,
-    marks: String,
-    leases: String,
+    pub(super) table: String,
+    pub(super) marks: String,
+    pub(super) leases: String,
+    select: String,
+    /// By key, each without and with a client.
+    finds: [[String; 2]; 4],
+    by_id: String,
+    /// Without and with a word to others.
+    replace: [String; 2],
     pub(super) all: String,
     pub(super) page: String,
     pub(super) mark: String,
@@ -86,7 +95,33 @@ impl Statements {
         let cell = "token_table = $1 AND key = $2";
         let same_cell =
             format!("{cell} AND cell = $3 AND ($4::bigint IS NULL OR {CLOCK} <= $4::bigint)");
+        let first = |key: &str, client: &str| {
+            // The sum is there so that no plan walks the index of ids until it comes upon a match.
+            format!(
+                "{select} WHERE {}{client} ORDER BY length(id) + 0, id COLLATE \"C\" LIMIT 1",
+                key_is(key, "$1")
+            )
+        };
+        let replace = |told: &str| {
+            format!(
+                "WITH changed AS (UPDATE {table} SET {} WHERE {} RETURNING 1) \
+                SELECT (SELECT count(*) FROM changed), {told}{DURABLY}",
+                settings(11),
+                row_is("$1", 2)
+            )
+        };
         Self {
+            finds: KEYS.map(|key| {
+                [
+                    first(key, ""),
+                    first(key, " AND client_id COLLATE \"C\" = $2"),
+                ]
+            }),
+            by_id: format!("{select} WHERE {} LIMIT 1", id_is("$1")),
+            replace: [
+                replace(""),
+                replace("(SELECT count(pg_notify($20, $1)) FROM changed), "),
+            ],
             all: format!("{select} ORDER BY {ID_ORDER}"),
             page: format!(
                 "{select} WHERE ROW(length(id), id COLLATE \"C\") > ROW($1::bigint, $2) \
@@ -140,41 +175,31 @@ impl Statements {
                 "DELETE FROM {leases} WHERE token_table = $1 AND key LIKE 'start:%' \
                 AND made_at < now() - interval '2 hours'"
             ),
+            select,
             table,
             marks,
             leases,
         }
     }
 
-    fn select(&self) -> String {
-        format!("SELECT {} FROM {}", COLUMNS.join(", "), self.table)
-    }
-
     /// The first record that matches.
-    pub(super) fn find<'a>(&self, query: &'a TokenQuery) -> (String, Vec<Value<'a>>) {
-        let (column, value) = match query.criterion() {
-            Criterion::UserName(name) => ("user_name", name.as_str()),
-            Criterion::AccessToken(token) => ("access_token", token.expose_secret()),
-            Criterion::GrantToken(token) => ("grant_token", token.expose_secret()),
-            Criterion::RefreshToken(token) => ("refresh_token", token.expose_secret()),
+    pub(super) fn find<'a>(&self, query: &'a TokenQuery) -> (&str, Vec<Value<'a>>) {
+        let (key, value) = match query.criterion() {
+            Criterion::UserName(name) => (0, name.as_str()),
+            Criterion::RefreshToken(token) => (1, token.expose_secret()),
+            Criterion::GrantToken(token) => (2, token.expose_secret()),
+            Criterion::AccessToken(token) => (3, token.expose_secret()),
         };
-        let mut values = vec![Value::text(value)];
-        let mut condition = key_is(column, "$1");
-        if let Some(client) = query.client() {
-            values.push(Value::text(client.as_str()));
-            condition.push_str(" AND client_id COLLATE \"C\" = $2");
-        }
-        // The sum is there so that no plan walks the index of ids until it comes upon a match.
-        let sql = format!(
-            "{} WHERE {condition} ORDER BY length(id) + 0, id COLLATE \"C\" LIMIT 1",
-            self.select()
-        );
-        (sql, values)
+        let client = query.client().map(|client| Value::text(client.as_str()));
+        let sql = &self.finds[key][usize::from(client.is_some())];
+        (
+            sql,
+            [Value::text(value)].into_iter().chain(client).collect(),
+        )
     }
 
-    pub(super) fn by_id(&self, id: TokenId) -> (String, Vec<Value<'static>>) {
-        let sql = format!("{} WHERE {} LIMIT 1", self.select(), id_is("$1"));
-        (sql, vec![Value::id(id)])
+    pub(super) fn by_id(&self, id: TokenId) -> (&str, [Value<'static>; 1]) {
+        (&self.by_id, [Value::id(id)])
     }
 
     /// The rows that are wanted; one that is wanted for two reasons comes twice.
@@ -197,7 +222,7 @@ impl Statements {
                 "id" => id_is(&bound),
                 _ => key_is(column, &bound),
             };
-            parts.push(format!("{} WHERE {condition}", self.select()));
+            parts.push(format!("{} WHERE {condition}", self.select));
         }
         (parts.join(" UNION ALL "), values)
     }
@@ -208,163 +233,39 @@ impl Statements {
         old: &'a OAuthToken,
         new: &'a OAuthToken,
         channel: Option<&'a str>,
-    ) -> (String, Vec<Value<'a>>) {
-        let mut text = Text::default();
-        let same = text.row_is(old);
-        let settings = text.settings(new);
-        let changed = format!(
-            "changed AS (UPDATE {} SET {settings} WHERE {same} RETURNING 1)",
-            self.table
-        );
-        let told = channel.map(|channel| {
-            let (channel, id) = (text.bind(Value::text(channel)), text.bind_id(old));
-            format!("(SELECT count(pg_notify({channel}, {id})) FROM changed), ")
-        });
-        let told = told.unwrap_or_default();
-        let sql = format!("WITH {changed} SELECT (SELECT count(*) FROM changed), {told}{DURABLY}");
-        (sql, text.values)
-    }
-
-    /// Carries out a plan, all of it or nothing, if the mark and its rows are what it says.
-    ///
-    /// The mark is moved, and so locked, before anything else is looked at, and the rows are locked
-    /// one after the other before any is changed. If one of them is not what it was, the mark was
-    /// moved for nothing, which makes others look again and does no harm.
-    pub(super) fn apply<'a>(
-        &self,
-        token_table: &'a str,
-        mark: &Mark,
-        plan: &'a Plan,
-        channel: &'a str,
-    ) -> (String, Vec<Value<'a>>) {
-        let mut text = Text::default();
-        let table = text.bind(Value::text(token_table));
-        let highest = text.bind(Value::Number(signed(plan.highest_id)));
-        let writes = text.bind(Value::Number(signed(mark.writes)));
-        let mut parts = vec![format!(
-            "moved AS (UPDATE {} SET highest_id = greatest(highest_id, {highest}), \
-            writes = writes + 1 WHERE token_table = {table} AND writes = {writes} RETURNING 1)",
-            self.marks
-        )];
-        let mut ready = String::from("EXISTS (SELECT FROM moved)");
-        let rows = plan
-            .delete
-            .iter()
-            .chain(plan.update.iter().map(|(old, _)| old));
-        for (index, row) in rows.enumerate() {
-            let same = text.row_is(row);
-            parts.push(format!(
-                "same{index} AS (SELECT 1 FROM {} WHERE EXISTS (SELECT FROM moved) AND {same} \
-                FOR UPDATE)",
-                self.table
-            ));
-            ready.push_str(&format!(" AND EXISTS (SELECT FROM same{index})"));
-        }
-        if let Some(new) = &plan.insert {
-            let id = text.bind_id(new);
-            ready.push_str(&format!(
-                " AND NOT EXISTS (SELECT FROM {} WHERE {})",
-                self.table,
-                id_is(&id)
-            ));
-        }
-        parts.push(format!("ready AS (SELECT 1 WHERE {ready})"));
-        let mut told = Vec::new();
-        for (index, row) in plan.delete.iter().enumerate() {
-            let id = text.bind_id(row);
-            parts.push(format!(
-                "gone{index} AS (DELETE FROM {} WHERE EXISTS (SELECT FROM ready) AND {})",
-                self.table,
-                id_is(&id)
-            ));
-            parts.push(format!(
-                "forgotten{index} AS (DELETE FROM {} WHERE EXISTS (SELECT FROM ready) \
-                AND token_table = {table} AND key = 'id:' || {id})",
-                self.leases
-            ));
-            told.push(id);
-        }
-        if let Some((old, new)) = &plan.update {
-            let (id, settings) = (text.bind_id(old), text.settings(new));
-            parts.push(format!(
-                "changed AS (UPDATE {} SET {settings} WHERE EXISTS (SELECT FROM ready) AND {})",
-                self.table,
-                id_is(&id)
-            ));
-            if old.refresh_token != new.refresh_token {
-                told.push(id);
-            }
-        }
-        if let Some(new) = &plan.insert {
-            let id = text.bind_id(new);
-            let fields = stored_fields(new).map(|value| text.bind(value));
-            let fields = fields.collect::<Vec<_>>().join(", ");
-            parts.push(format!(
-                "added AS (INSERT INTO {} ({}) SELECT {id}, {fields} FROM ready)",
-                self.table,
-                COLUMNS.join(", ")
-            ));
-        }
-        let mut outcome = String::from("(SELECT count(*) FROM ready)");
-        if !told.is_empty() {
-            let channel = text.bind(Value::text(channel));
-            for id in told {
-                outcome.push_str(&format!(
-                    ", (SELECT count(pg_notify({channel}, {id})) FROM ready)"
-                ));
-            }
-        }
-        let sql = format!("WITH {} SELECT {outcome}, {DURABLY}", parts.join(", "));
-        (sql, text.values)
-    }
-}
-
-/// A statement that is being put together.
-#[derive(Default)]
-struct Text<'a> {
-    values: Vec<Value<'a>>,
-}
-
-impl<'a> Text<'a> {
-    /// Binds a value and returns how the statement names it.
-    fn bind(&mut self, value: Value<'a>) -> String {
-        // Where the text does not give the type away, the name does.
-        let kind = match value {
-            Value::Text(_) => "text",
-            Value::Number(_) | Value::Moment(_) => "bigint",
-        };
-        self.values.push(value);
-        format!("${}::{kind}", self.values.len())
-    }
-
-    fn bind_id(&mut self, row: &OAuthToken) -> String {
-        let id = row.id.map(|id| id.to_string());
-        self.bind(Value::text(id.unwrap_or_default()))
-    }
-
-    /// That a row is `row` in all ten columns.
-    fn row_is(&mut self, row: &'a OAuthToken) -> String {
-        let id = self.bind_id(row);
-        let mut condition = id_is(&id);
-        for (column, value) in COLUMNS.iter().skip(1).zip(compared_fields(row)) {
-            let bound = self.bind(value);
-            condition.push_str(&format!(
-                " AND coalesce({column}, '') COLLATE \"C\" = {bound}"
-            ));
-        }
-        condition
-    }
-
-    fn settings(&mut self, row: &'a OAuthToken) -> String {
-        let columns = COLUMNS.iter().skip(1).zip(stored_fields(row));
-        let settings = columns.map(|(column, value)| format!("{column} = {}", self.bind(value)));
-        settings.collect::<Vec<_>>().join(", ")
+    ) -> (&str, Vec<Value<'a>>) {
+        let id = old.id.map(|id| id.to_string()).unwrap_or_default();
+        let mut values = vec![Value::text(id)];
+        values.extend(compared_fields(old));
+        values.extend(stored_fields(new));
+        let sql = &self.replace[usize::from(channel.is_some())];
+        values.extend(channel.map(Value::text));
+        (sql, values)
     }
 }
 
 /// That a row has this id. The text is compared byte by byte, and the index of ids serves it.
-fn id_is(bound: &str) -> String {
+pub(super) fn id_is(bound: &str) -> String {
     format!("length(id) = length({bound}) AND id COLLATE \"C\" = {bound}")
+}
+
+/// That a row is this one in all ten columns: its id, and the other fields, of which the first is
+/// bound as number `first`. What is missing and what is empty are the same.
+pub(super) fn row_is(id: &str, first: usize) -> String {
+    let fields = COLUMNS[1..].iter().zip(first..);
+    let fields = fields.map(|(column, number)| {
+        format!(" AND coalesce({column}, '') COLLATE \"C\" = ${number}::text")
+    });
+    format!("{}{}", id_is(id), fields.collect::<String>())
+}
+
+/// What gives a row the fields of which the first is bound as number `first`.
+pub(super) fn settings(first: usize) -> String {
+    let fields = COLUMNS[1..].iter().zip(first..);
+    let settings: Vec<_> = fields
+        .map(|(column, number)| format!("{column} = ${number}::text"))
+        .collect();
+    settings.join(", ")
 }
 
 /// That a column has this value, byte by byte. The index leaves out what is empty, and the planner

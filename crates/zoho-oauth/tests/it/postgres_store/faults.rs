@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use deadpool_postgres::{Manager, Pool};
 use tokio::task::JoinSet;
-use tokio_postgres::NoTls;
+use tokio_postgres::{Config, NoTls};
 use zoho_oauth::store::CoordinationKey;
-use zoho_oauth::{AccessToken, ErrorCode, PostgresStore, RefreshToken, TokenStore};
+use zoho_oauth::{AccessToken, ErrorCode, RefreshToken, TokenStore};
 
 use super::secrecy::own_server;
-use super::support::{Own, Schema, by_user, id, leading_to, refreshed, server, token};
+use super::support::{Own, Schema, by_user, connect, id, leading_to, refreshed, server, token};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_go_away_leave_nothing_half_done() {
@@ -75,10 +76,8 @@ async fn connections_that_break_are_not_noticed() {
     let name = format!("app {}", schema.name);
     let mut config = server();
     config.application_name(&name);
-    let manager = deadpool_postgres::Manager::new(config, NoTls);
-    let pool = deadpool_postgres::Pool::builder(manager)
-        .max_size(4)
-        .build();
+    let manager = Manager::new(config, NoTls);
+    let pool = Pool::builder(manager).max_size(4).build();
     let store = schema.builder().connect_with(pool.unwrap()).await.unwrap();
 
     let over = Arc::new(AtomicBool::new(false));
@@ -118,11 +117,11 @@ async fn connections_that_break_are_not_noticed() {
         });
     }
     let mut ended = 0;
-    while ended < 100 || saves.load(Ordering::Relaxed) < 40 {
-        ended += end_connections(&schema, &name).await;
-        tokio::task::yield_now().await;
+    while ended < 60 || saves.load(Ordering::Relaxed) < 40 {
         assert!(workers.try_join_next().is_none(), "a worker ended");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        // At any point of what they do.
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(20..60))).await;
+        ended += end_connections(&schema, &name).await;
     }
     over.store(true, Ordering::Relaxed);
     while let Some(worker) = workers.join_next().await {
@@ -139,7 +138,7 @@ async fn a_server_that_restarts_is_waited_for() {
     let (mut server, builder) = own_server();
     let store = builder
         .without_notifications()
-        .patience(Duration::from_secs(60))
+        .patience(Duration::from_mins(1))
         .connect()
         .await
         .unwrap();
@@ -253,14 +252,41 @@ async fn a_statement_that_waits_too_long_is_ended_at_the_server_too() {
 }
 
 #[tokio::test]
+async fn a_connection_on_which_a_statement_waits_is_not_used_again() {
+    let schema = Schema::new().await;
+    schema.open().await.save_token(&token("ann")).await.unwrap();
+    // Through a pool of the application nobody can be asked to stop.
+    let pool = Pool::builder(Manager::new(server(), NoTls)).max_size(1);
+    let store = schema
+        .builder()
+        .timeout(Duration::from_millis(300))
+        .patience(Duration::ZERO)
+        .connect_with(pool.build().unwrap())
+        .await
+        .unwrap();
+    schema
+        .run("BEGIN; SELECT 1 FROM oauthtoken WHERE user_name = 'ann' FOR UPDATE")
+        .await;
+    store.save_token(&refreshed("ann", 1)).await.unwrap_err();
+    let found = store.find_token(&by_user("ann")).await.unwrap().unwrap();
+    assert_eq!(found.access_token, token("ann").access_token);
+    // The one that was given up is done now; what is saved after it stays.
+    schema.run("COMMIT").await;
+    let mut last = refreshed("ann", 2);
+    last.id = Some(store.save_token(&last).await.unwrap());
+    assert_eq!(store.find_token(&by_user("ann")).await.unwrap(), Some(last));
+    schema.drop().await;
+}
+
+#[tokio::test]
 async fn a_standby_can_be_read_and_says_what_it_is() {
     let schema = Schema::new().await;
     let writable = schema.open().await;
     writable.save_token(&token("ann")).await.unwrap();
     let mut config = server();
     config.options("-c default_transaction_read_only=on");
-    let manager = deadpool_postgres::Manager::new(config, NoTls);
-    let pool = deadpool_postgres::Pool::builder(manager).build().unwrap();
+    let manager = Manager::new(config, NoTls);
+    let pool = Pool::builder(manager).build().unwrap();
     let builder = schema.builder().patience(Duration::from_millis(50));
     let store = builder.connect_with(pool).await.unwrap();
     assert!(store.find_token(&by_user("ann")).await.unwrap().is_some());
@@ -280,10 +306,8 @@ async fn a_server_that_isolates_strictly_is_asked_again() {
     let schema = Schema::new().await;
     let mut config = server();
     config.options("-c default_transaction_isolation=serializable");
-    let manager = deadpool_postgres::Manager::new(config, NoTls);
-    let pool = deadpool_postgres::Pool::builder(manager)
-        .max_size(8)
-        .build();
+    let manager = Manager::new(config, NoTls);
+    let pool = Pool::builder(manager).max_size(8).build();
     let store = schema.builder().connect_with(pool.unwrap()).await.unwrap();
     let mut workers = JoinSet::new();
     for worker in 0..8 {
@@ -316,15 +340,17 @@ async fn prepared_statements_behind_a_proxy_are_said() {
     let proxy = Own::proxy(&server());
     let builder = || schema.builder().host("127.0.0.1").port(proxy.port);
     schema.open().await;
-    // Each store numbers its statements, and the proxy has them meet on one connection.
-    let mut stores: Vec<PostgresStore> = Vec::new();
-    let error = loop {
-        match builder().without_notifications().connect().await {
-            Ok(store) if stores.len() < 50 => stores.push(store),
-            Ok(_) => panic!("nothing went wrong"),
-            Err(error) => break error,
-        }
-    };
+    let prepared = builder().without_notifications().connect().await.unwrap();
+    prepared.find_token(&by_user("ann")).await.unwrap();
+    // Somebody else is on the connection on which the statement was prepared.
+    let mut through = Config::new();
+    through.host("127.0.0.1").port(proxy.port);
+    through
+        .user(server().get_user().unwrap())
+        .dbname(server().get_dbname().unwrap());
+    let other = connect(&through).await;
+    other.batch_execute("BEGIN").await.unwrap();
+    let error = prepared.find_token(&by_user("ann")).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unsupported, "{error}");
     assert!(
         error.message().contains("prepared_statements(false)"),
@@ -341,7 +367,7 @@ async fn prepared_statements_behind_a_proxy_are_said() {
     long.access_token = AccessToken::new("a".repeat(100_000)).ok();
     let saved = store.save_token(&long).await.unwrap();
     assert!(store.delete_token(saved).await.unwrap());
-    drop((store, stores));
+    drop((store, prepared, other));
     schema.drop().await;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
 use zoho_oauth::store::Change;
-use zoho_oauth::{PostgresStore, RefreshToken, TokenStore};
+use zoho_oauth::{AccessToken, PostgresStore, RefreshToken, TokenStore};
 
 use super::support::{Own, PATIENCE, Schema, id, refreshed, server, token};
 
@@ -27,23 +27,13 @@ async fn listening(schema: &Schema) -> (PostgresStore, Receiver<Change>) {
 
 /// The connections that listen for the changes of a schema.
 fn listeners(schema: &Schema, from: &str) -> String {
-    // A connection says `LISTEN` and nothing else.
+    // The channel is the fingerprint of both names; the connection says nothing but `LISTEN`.
+    let channel = AccessToken::new(format!("{}.oauthtoken", schema.name)).unwrap();
     format!(
         "SELECT {from} FROM pg_stat_activity WHERE application_name = 'zoho-oauth' \
-        AND query = 'LISTEN \"zoho_oauth_' || '{}' || '\"'",
-        channel_digest(&schema.name)
+        AND query = 'LISTEN \"zoho_oauth_{}\"'",
+        channel.fingerprint().as_str()
     )
-}
-
-fn channel_digest(schema: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let mut digest = Sha256::new();
-    for part in [schema, "oauthtoken"] {
-        digest.update((part.len() as u64).to_be_bytes());
-        digest.update(part.as_bytes());
-    }
-    let hex = digest.finalize();
-    hex[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[tokio::test]

@@ -76,6 +76,16 @@ async fn certificates_and_passwords_are_checked() {
     );
     drop(plain);
 
+    #[cfg(unix)]
+    {
+        let sql = "SHOW unix_socket_directories";
+        let folder: String = base.query_one(sql, &[]).await.unwrap().get(0);
+        // TLS has no place there.
+        let socket = trusting.clone().socket_folder(folder);
+        let store = socket.connect().await.unwrap();
+        assert!(store.get_tokens().await.unwrap().is_empty());
+    }
+
     let refused = |builder: PostgresStoreBuilder| async {
         let error = builder.connect().await.unwrap_err();
         assert!(!whole(&error).contains("s3cret"), "{error:?}");
@@ -144,15 +154,15 @@ async fn print_everything() {
         .finish()
         .init();
     let schema = Schema::new().await;
-    let mut printed = String::new();
+    let mut printed = Vec::new();
     for prepare in [true, false] {
         let builder = schema
             .builder()
             .password("s3cret-word")
             .prepared_statements(prepare);
-        printed += &format!("{builder:?} {builder:#?}");
+        printed.push(format!("{builder:?} {builder:#?}"));
         let store = builder.connect().await.unwrap();
-        printed += &format!("{store:?} {:?}", store.coordination());
+        printed.push(format!("{store:?} {:?}", store.coordination()));
         let mut secret = token("s3cret-ann");
         secret.refresh_token = RefreshToken::new("s3cret-refresh").ok();
         secret.access_token = AccessToken::new("s3cret-access").ok();
@@ -163,14 +173,14 @@ async fn print_everything() {
             by_user("s3cret-ann"),
             TokenQuery::grant_token(GrantToken::new("s3cret-grant").unwrap()),
         ] {
-            printed += &format!("{:?}", store.find_token(&query).await.unwrap().is_some());
+            assert!(store.find_token(&query).await.unwrap().is_some());
         }
         // The server's own words about this one quote the value.
         schema
             .run("ALTER TABLE oauthtoken ADD CONSTRAINT c UNIQUE (client_id)")
             .await;
         let error = store.save_token(&token("s3cret-bob")).await.unwrap_err();
-        printed += &whole(&error);
+        printed.push(whole(&error));
         schema.run("ALTER TABLE oauthtoken DROP CONSTRAINT c").await;
         store.delete_token(saved).await.unwrap();
     }
@@ -180,7 +190,7 @@ async fn print_everything() {
         .connect()
         .await
         .unwrap_err();
-    printed += &whole(&wrong);
+    printed.push(whole(&wrong));
     schema.drop().await;
 
     let logged = String::from_utf8(net.0.lock().unwrap().clone()).unwrap();
@@ -188,7 +198,7 @@ async fn print_everything() {
         logged.contains("executing statement"),
         "the driver's log was not caught"
     );
-    for text in [printed, logged] {
+    for text in printed.into_iter().chain([logged]) {
         if let Some(at) = text.find("s3cret") {
             panic!("{}", &text[at.saturating_sub(300)..at + 30]);
         }

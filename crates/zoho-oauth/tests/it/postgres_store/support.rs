@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use tokio_postgres::config::Host;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 use zoho_oauth::store::postgres::PostgresStoreBuilder;
 use zoho_oauth::{
@@ -87,7 +88,10 @@ impl Schema {
             "SET client_min_messages = warning; DROP SCHEMA {} CASCADE",
             self.name
         );
-        self.run(&sql).await;
+        // What is still under way in the background locks the tables in another order.
+        while let Err(error) = self.base.batch_execute(&sql).await {
+            assert_eq!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED));
+        }
     }
 }
 
@@ -101,17 +105,16 @@ pub(super) struct Own {
 }
 
 /// What all of them begin with: a folder that is gone in the end, and the programs' place.
-const BEGIN: &str = r#"
+const BEGIN: &str = r"
 set -eu
 folder=$(mktemp -d)
-for place in /usr/lib/postgresql/*/bin; do PATH="$PATH:$place:/usr/sbin"; done
-"#;
+for place in /usr/lib/postgresql/*/bin /usr/sbin; do PATH=$PATH:$place; done
+";
 
 impl Own {
     /// `$1` of the script is the port. PostgreSQL refuses to run as root, as does the proxy.
     fn start(script: &str, arguments: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
+        let port = free_port();
         let id = Command::new("id").arg("-u").output().unwrap();
         let mut command = if id.stdout == b"0\n" {
             let mut command = Command::new("runuser");
@@ -148,7 +151,7 @@ impl Own {
     /// Waits for the answer to a word.
     fn wait(&self) {
         let output = self.output.lock().unwrap();
-        let heard = output.recv_timeout(Duration::from_secs(60));
+        let heard = output.recv_timeout(Duration::from_mins(1));
         assert_eq!(heard.as_deref(), Ok("done"), "the script ended early");
     }
 
@@ -164,7 +167,7 @@ impl Own {
         let port = server.get_ports()[0].to_string();
         let user = server.get_user().unwrap();
         Self::start(
-            r#"
+            r"
             cat > $folder/proxy.ini <<END
 [databases]
 * = host=127.0.0.1 port=$2 user=$3
@@ -183,7 +186,7 @@ END
             echo done
             cat >/dev/null
             kill $!; rm -rf $folder
-            "#,
+            ",
             &[&port, user],
         )
     }
@@ -196,7 +199,7 @@ END
             echo s3cret-word > $folder/password
             initdb -D $folder/data -U postgres -A scram-sha-256 --pwfile=$folder/password \
                 --no-sync --no-locale -E UTF8 >/dev/null
-            (umask 077; printf '%s' "$2" > $folder/certificate; printf '%s' "$3" > $folder/key)
+            (umask 077; echo "$2" > $folder/certificate; echo "$3" > $folder/key)
             run() {
                 postgres -D $folder/data -p $1 -c listen_addresses=127.0.0.1 \
                     -c unix_socket_directories=$folder -c ssl=on \
@@ -214,6 +217,14 @@ END
             &[certificate, key],
         )
     }
+}
+
+/// A port below those that the system gives to whoever connects: who asks again and again whether
+/// one of those is open ends up connected to himself.
+fn free_port() -> u16 {
+    std::iter::repeat_with(|| fastrand::u16(10_000..30_000))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
 
 impl Drop for Own {

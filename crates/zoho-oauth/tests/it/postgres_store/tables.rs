@@ -412,7 +412,8 @@ async fn commits_wait_for_the_disk_where_the_server_would_not() {
     schema
         .run(
             "CREATE TABLE said (how text); \
-            CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+            CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql \
+            SET search_path FROM CURRENT AS $$ BEGIN \
             INSERT INTO said VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$; \
             CREATE CONSTRAINT TRIGGER say AFTER INSERT OR UPDATE OR DELETE ON oauthtoken \
             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION say(); \
