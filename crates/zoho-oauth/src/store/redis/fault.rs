@@ -82,13 +82,11 @@ pub(super) fn judge(error: &RedisError) -> Verdict {
             return Verdict::Lost(Cause::Driver(format!("{:?}", error.kind())));
         }
         ErrorKind::Client | ErrorKind::UnexpectedReturnType | ErrorKind::RESP3NotSupported => {
-            return match tls_error(error) {
-                Some(tls) => of_tls(tls),
-                None => {
-                    let cause = Cause::Driver(format!("{:?}", error.kind()));
-                    Verdict::Refused(Internal, "was asked in a wrong way", cause)
-                }
+            let asked_wrong = || {
+                let cause = Cause::Driver(format!("{:?}", error.kind()));
+                Verdict::Refused(Internal, "was asked in a wrong way", cause)
             };
+            return tls_error(error).map_or_else(asked_wrong, of_tls);
         }
         ErrorKind::Server(ServerErrorKind::NoScript) => return Verdict::NoScript,
         ErrorKind::Server(ServerErrorKind::Moved) => {
@@ -104,7 +102,7 @@ pub(super) fn judge(error: &RedisError) -> Verdict {
         // A record may lie on either of two nodes while its slot is moved, so an ASK is not
         // followed: a script would not see the keys that have not been moved yet.
         "LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "ASK"
-        | "NOREPLICAS" | "MOVED" | "UNBLOCKED" => Verdict::Later(cause),
+        | "NOREPLICAS" | "MOVED" => Verdict::Later(cause),
         "NOAUTH" | "WRONGPASS" | "NOPERM" => Verdict::Refused(
             StorePermission,
             "does not let this user in, or not do what a store needs",
@@ -118,6 +116,12 @@ pub(super) fn judge(error: &RedisError) -> Verdict {
             cause,
         ),
         "CROSSSLOT" => Verdict::Refused(Internal, "was asked for keys of several slots", cause),
+        // So it is put where a script does what its user may not.
+        _ if detail(error).contains("The user executing the script can't") => Verdict::Refused(
+            StorePermission,
+            "does not let this user do what a store needs",
+            cause,
+        ),
         // The inside of a script is told so when a cluster moves the slot.
         _ if detail(error).contains("non local key") => Verdict::Later(cause),
         _ if detail(error).contains("unknown command") => {
@@ -236,6 +240,10 @@ mod tests {
             ("WRONGPASS s3cret", ErrorCode::StorePermission),
             (
                 "NOPERM User s3cret has no permissions",
+                ErrorCode::StorePermission,
+            ),
+            (
+                "ERR The user executing the script can't run this command s3cret",
                 ErrorCode::StorePermission,
             ),
             ("OOM command not allowed s3cret", ErrorCode::StoreFull),

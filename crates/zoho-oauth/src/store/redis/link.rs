@@ -247,11 +247,15 @@ impl Link {
         };
         let mut answers = answers.into_iter();
         let value = answers.next().unwrap_or_default().extract_error()?;
-        match answers.next().unwrap_or_default().extract_error()? {
-            Value::Int(found) if found >= i64::from(replicas.count) => Ok(Reply::Done(value)),
-            Value::Int(found) => Ok(Reply::TooFew(found)),
-            _ => Ok(Reply::TooFew(0)),
+        let found = match answers.next() {
+            Some(Value::Int(found)) => found,
+            // The wait was refused or broken off, and the write was done.
+            _ => 0,
+        };
+        if value == Value::Int(0) || found >= i64::from(replicas.count) {
+            return Ok(Reply::Done(value));
         }
+        Ok(Reply::TooFew(found))
     }
 
     fn too_few(&self, place: &str, found: i64) -> Error {

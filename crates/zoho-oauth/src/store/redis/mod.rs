@@ -31,7 +31,9 @@
 //! [`retry_for`](RedisStoreBuilder::retry_for) while the server cannot be reached, is starting
 //! (`LOADING`), is busy, or changes its role, and come out right whatever was lost. A write that
 //! still has no answer then fails with `store_unavailable`, and its text says that it may have been
-//! done; saving the same once more is right either way.
+//! done; saving the same once more is right either way. (A save whose answer was lost, and whose
+//! record somebody else changed before it was sent again, is merged into that as if it had come
+//! later.)
 //!
 //! `delete_tokens` raises the generation, which is one step whatever there is: from then on nobody
 //! sees a record. Then it unlinks the old keys, 500 records at a time so that the server serves
@@ -77,8 +79,8 @@
 //! that always leads to the primary is enough.
 //!
 //! A key of another kind under our names is `store_foreign`. A record that cannot be read is
-//! `store_damaged`, and the error names its id; the others stay usable, except for `get_tokens`,
-//! which would have to leave it out. A record whose key was deleted by hand is gone.
+//! `store_damaged`, and the error names its id; it can be deleted, and the others stay usable, except
+//! for `get_tokens`, which would have to leave it out. A record whose key was deleted by hand is gone.
 //!
 //! # Limits
 //! A value may have 512 MiB. Look-ups, saves and deletes cost the same at a thousand records and at

@@ -73,15 +73,16 @@ pub(super) fn stored(record: Option<&OAuthToken>) -> ([Cow<'_, str>; 10], [Strin
 /// The value itself would be in every listing of the keys. Half of the digest is enough: whoever
 /// made two values meet would make records of two be looked at, and no more.
 fn index(name: &str, value: &[u8]) -> String {
-    let mut text = String::with_capacity(name.len() + 33);
-    text.push_str(name);
-    text.push(':');
-    for byte in &Sha256::digest(value)[..16] {
-        for digit in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(u32::from(digit), 16));
-        }
-    }
-    text
+    let digest = Sha256::digest(value);
+    format!("{name}:{}", hex(&digest[..16]))
+}
+
+/// Writes bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .filter_map(|digit| char::from_digit(u32::from(digit), 16))
+        .collect()
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ lua! {
 pub(super) struct Call<'a> {
     script: &'static Lua,
     is_write: bool,
-    arguments: Vec<Cow<'a, str>>,
+    arguments: Vec<Cow<'a, [u8]>>,
 }
 
 /// How a call is sent.
@@ -73,15 +73,24 @@ impl<'a> Call<'a> {
     }
 
     pub(super) fn arg(mut self, argument: impl Into<Cow<'a, str>>) -> Self {
-        self.arguments.push(argument.into());
+        self.arguments.push(match argument.into() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        });
         self
     }
 
     pub(super) fn args<T: Into<Cow<'a, str>>>(
-        mut self,
+        self,
         arguments: impl IntoIterator<Item = T>,
     ) -> Self {
-        self.arguments.extend(arguments.into_iter().map(Into::into));
+        arguments.into_iter().fold(self, Self::arg)
+    }
+
+    /// What may be no text.
+    pub(super) fn bytes(mut self, arguments: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        self.arguments
+            .extend(arguments.into_iter().map(Cow::Borrowed));
         self
     }
 
@@ -106,7 +115,7 @@ impl<'a> Call<'a> {
             .arg(base)
             .arg(u8::from(sending.again));
         for argument in &self.arguments {
-            command.arg(argument.as_bytes());
+            command.arg(&argument[..]);
         }
         command
     }

@@ -202,48 +202,48 @@ impl Core {
         }
     }
 
-    /// `name` is for writes that move the mark, and makes it known when they are sent again.
-    async fn write(
-        &self,
-        name: &str,
+    /// The head of a write. `name` is for one that moves the mark, and makes it known when it is sent
+    /// again.
+    fn write<'a>(
+        &'a self,
+        name: &'a str,
         mark: Option<&Mark>,
         highest_id: Option<u64>,
-        changes: &[(Option<&OAuthToken>, Option<&OAuthToken>)],
-    ) -> Result<bool> {
+    ) -> Call<'a> {
         let text = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
-        let mut call = Call::write(&WRITE)
+        Call::write(&WRITE)
             .arg(name)
             .arg(text(mark.map(|mark| mark.highest_id)))
             .arg(text(mark.map(|mark| mark.writes)))
             .arg(text(highest_id))
-            .arg(self.names.channel());
-        for (old, new) in changes {
-            let id = old.or(*new).and_then(|record| record.id);
-            let id = id.ok_or_else(|| Error::new(ErrorCode::Internal, "a row has no id"))?;
-            let (old, old_indexes) = names::stored(*old);
-            let (new, new_indexes) = names::stored(*new);
-            call = call
-                .arg(id.to_string())
-                .args(old)
-                .args(new)
-                .args(old_indexes)
-                .args(new_indexes);
-        }
-        match self.call(&call).await? {
+            .arg(self.names.channel())
+    }
+
+    async fn is_done(&self, call: &Call<'_>) -> Result<bool> {
+        match self.call(call).await? {
             Value::Int(done) => Ok(done == 1),
             _ => Err(self.nonsense()),
         }
     }
 
     pub(super) async fn delete(&self, id: TokenId) -> Result<bool> {
+        let wanted = Call::read(&ROWS).arg(names::wanted(&Wanted::Id(id)));
         loop {
-            let Some(record) = self.by_id(id).await? else {
+            // As it is there, and be it damaged.
+            let rows = self.rows_of(self.call(&wanted).await?)?;
+            let Some(row) = rows.first().filter(|row| row.is_there()) else {
                 return Ok(false);
             };
-            // If it changes in between: look again. Nobody changes one record all the time.
             let name = new_name()?;
-            let change = [(Some(&record), None)];
-            if self.write(&name, None, None, &change).await? {
+            let call = self
+                .write(&name, None, None)
+                .arg(row.id.as_str())
+                .bytes((0..10).map(|field| row.bytes(field).unwrap_or_default()))
+                .args([""; 10])
+                .args(names::indexes(|field| row.bytes(field)))
+                .args([""; 4]);
+            // If it changes in between: look again. Nobody changes one record all the time.
+            if self.is_done(&call).await? {
                 return Ok(true);
             }
         }
@@ -305,12 +305,30 @@ impl Core {
     }
 }
 
+/// Adds a record to a write, as it is and as it is to be; `None` for none.
+fn with_change<'a>(
+    call: Call<'a>,
+    old: Option<&'a OAuthToken>,
+    new: Option<&'a OAuthToken>,
+) -> Result<Call<'a>> {
+    let id = old.or(new).and_then(|record| record.id);
+    let id = id.ok_or_else(|| Error::new(ErrorCode::Internal, "a row has no id"))?;
+    let (old, old_indexes) = names::stored(old);
+    let (new, new_indexes) = names::stored(new);
+    Ok(call
+        .arg(id.to_string())
+        .args(old)
+        .args(new)
+        .args(old_indexes)
+        .args(new_indexes))
+}
+
 /// A name that no other write has.
 fn new_name() -> Result<String> {
     let mut bytes = [0; 12];
     getrandom::fill(&mut bytes)
         .map_err(|error| Error::new(ErrorCode::Internal, "no random numbers").caused_by(error))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(names::hex(&bytes))
 }
 
 #[async_trait]
@@ -339,16 +357,19 @@ impl RowServer for Core {
     }
 
     async fn replace(&self, old: &OAuthToken, new: &OAuthToken) -> Result<bool> {
-        self.write("", None, None, &[(Some(old), Some(new))]).await
+        let call = with_change(self.write("", None, None), Some(old), Some(new))?;
+        self.is_done(&call).await
     }
 
     async fn apply(&self, mark: &Mark, plan: &Plan) -> Result<bool> {
         let deletes = plan.delete.iter().map(|row| (Some(row), None));
         let updates = plan.update.iter().map(|(old, new)| (Some(old), Some(new)));
         let inserts = plan.insert.iter().map(|row| (None, Some(row)));
-        let changes: Vec<_> = deletes.chain(updates).chain(inserts).collect();
         let name = new_name()?;
-        self.write(&name, Some(mark), Some(plan.highest_id), &changes)
-            .await
+        let mut call = self.write(&name, Some(mark), Some(plan.highest_id));
+        for (old, new) in deletes.chain(updates).chain(inserts) {
+            call = with_change(call, old, new)?;
+        }
+        self.is_done(&call).await
     }
 }

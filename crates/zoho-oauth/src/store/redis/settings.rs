@@ -7,6 +7,8 @@ use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
     TlsCertificates,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::link;
@@ -107,14 +109,16 @@ impl Nodes {
                 Client::open(info).map_err(of)
             }
             Tls::Roots(pem) => {
+                // The driver would take none, and then trust nobody.
+                if CertificateDer::pem_slice_iter(pem).next().is_none() {
+                    return Err(no_roots());
+                }
                 provide_cryptography();
                 let certificates = TlsCertificates {
                     client_tls: None,
                     root_cert: Some(pem.clone()),
                 };
-                Client::build_with_tls(info, certificates).map_err(|_| {
-                    Error::invalid_input("the roots for TLS are no certificates in PEM")
-                })
+                Client::build_with_tls(info, certificates).map_err(|_| no_roots())
             }
         }
     }
@@ -142,6 +146,10 @@ impl Nodes {
 /// A server, as a message names it.
 pub(super) fn place(address: &Address) -> String {
     format!("Redis at `{address}`")
+}
+
+fn no_roots() -> Error {
+    Error::invalid_input("the roots for TLS are no certificates in PEM")
 }
 
 /// The driver takes the cryptography that the process has chosen, and panics where several are

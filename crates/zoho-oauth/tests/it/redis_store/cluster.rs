@@ -109,7 +109,7 @@ async fn the_store_follows_its_slot_and_never_sees_a_part_of_it() {
         slot,
     } = two().await;
     // It asks the wrong node, and is sent to the right one.
-    let impatient = servers[1].builder().retry_for(Duration::from_millis(300));
+    let impatient = servers[1].builder().retry_for(Duration::from_millis(50));
     let store = impatient.connect().await.unwrap();
     everything(&store).await;
     let mut changes = store.changes().unwrap();
@@ -117,8 +117,8 @@ async fn the_store_follows_its_slot_and_never_sees_a_part_of_it() {
     let ann = store.save_token(&login("ann", "1")).await.unwrap();
     let bob = store.save_token(&login("bob", "1")).await.unwrap();
     assert!(store.delete_token(bob).await.unwrap());
-    // What is told on one node is heard on the other.
-    assert_eq!(changes.recv().await.unwrap(), Change::Record(bob));
+    // What is told on one node is heard on the other, somewhat later.
+    while changes.recv().await.unwrap() != Change::Record(bob) {}
 
     // The slot moves, key by key. Whatever is where: a call fails, or sees everything.
     let [first, second] = &mut connections;
