@@ -356,6 +356,8 @@ impl RowServer for Core {
         }
     }
 
+    /// Sent again after a lost answer it may answer `false` although it was done. Whoever reads the
+    /// row then finds it as it was to be.
     async fn replace(&self, old: &OAuthToken, new: &OAuthToken) -> Result<bool> {
         let call = with_change(self.write("", None, None), Some(old), Some(new))?;
         self.is_done(&call).await

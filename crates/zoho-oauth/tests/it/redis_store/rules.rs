@@ -201,6 +201,16 @@ async fn keys_of_another_kind_are_foreign_and_left_alone() {
         )
         .await;
     }
+    // The index that leads to the old access token is not read before it is written.
+    let index = all.iter().find(|key| key.contains(":access:")).unwrap();
+    run(&mut connection, &["SET", index, "x"]).await;
+    let error = store.save_token(&login("ann", "2")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreForeign);
+    let stored = store.find_token_by_id(TokenId::new(1).unwrap()).await;
+    let access = stored.unwrap().unwrap().access_token;
+    assert_eq!(access, login("ann", "1").access_token);
+    run(&mut connection, &["DEL", index]).await;
+
     let ids = format!("{{{prefix}}}:1:ids");
     run(
         &mut connection,
@@ -305,6 +315,28 @@ async fn pages_come_in_the_order_of_their_ids() {
     assert_eq!(left, [&format!("{{{prefix}}}:store")]);
     let error = store.save_token(&login("ann", "1")).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::IdsExhausted);
+}
+
+#[tokio::test]
+async fn a_clear_that_comes_late_deletes_nothing() {
+    let prefix = unique();
+    let store = builder(&prefix).connect().await.unwrap();
+    store.save_token(&login("ann", "1")).await.unwrap();
+    assert_eq!(store.delete_tokens().await.unwrap(), 1);
+    store.save_token(&login("bob", "1")).await.unwrap();
+    // As it was sent, with a name that the server has forgotten by now.
+    let script = concat!(
+        include_str!("../../../src/store/redis/lua/common.lua"),
+        include_str!("../../../src/store/redis/lua/clear.lua")
+    );
+    let (meta, base) = (format!("{{{prefix}}}:store"), format!("{{{prefix}}}:"));
+    let words = [
+        "EVAL", script, "1", &meta, &base, "0", "late", "1", "channel",
+    ];
+    let answer = run(&mut shared().await, &words).await;
+    let expected = Value::Array(vec![Value::Int(0), Value::BulkString(b"2".to_vec())]);
+    assert_eq!(answer, expected);
+    assert_eq!(users(&store).await.unwrap(), ["bob"]);
 }
 
 #[tokio::test]

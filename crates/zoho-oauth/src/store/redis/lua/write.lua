@@ -1,8 +1,8 @@
--- Writes records, all or none. Answers 1 if it was done, by this call or by an earlier sending of
--- it, and 0 if a record, or the mark, is not what was expected.
+-- Writes records, all or none. Answers 1 if it was done, and 0 if a record, or the mark, is not what
+-- was expected.
 --
--- ARGV[3]: a name for this write, under which it is remembered, and the mark is moved; '' for a
--- write that moves no mark: one of a single record, which is done if the record is as it is to be.
+-- ARGV[3]: a name for this write, under which it is remembered: sent again it answers the same. It
+-- moves the mark. '' for a write that does neither: sent again it finds the record as it was to be.
 -- ARGV[4], ARGV[5]: the mark that is expected, the highest id and the number; '' for any.
 -- ARGV[6]: the highest id after the write; '' if it is the same.
 -- ARGV[7]: the channel of changes.
@@ -24,25 +24,19 @@ if ARGV[4] ~= '' then
     return 0
   end
 end
-local frees_only = true
 for i = 8, #ARGV, WIDTH do
   local id = ARGV[i]
   local stored = redis.call('HMGET', at .. 'token:' .. id, unpack(FIELDS))
-  local is_old, is_new, is_delete, is_insert = true, true, true, true
+  local is_old, is_delete, is_insert = true, true, true
   for field = 1, 10 do
     local value, old, new = stored[field] or '', ARGV[i + field], ARGV[i + 10 + field]
     is_old = is_old and value == old
-    is_new = is_new and value == new
     is_insert = is_insert and old == ''
     is_delete = is_delete and new == ''
-  end
-  if is_new and name == '' then
-    return 1
   end
   if not is_old then
     return 0
   end
-  frees_only = frees_only and is_delete
   for index = 21, 28 do
     if ARGV[i + index] ~= '' then
       redis.call('SCARD', at .. ARGV[i + index])
@@ -56,11 +50,7 @@ for i = 8, #ARGV, WIDTH do
   end
 end
 
-if frees_only then
-  -- A full server refuses a script whose first write may need memory. This one needs none, and
-  -- changes nothing.
-  redis.call('HDEL', meta, '')
-end
+-- A full server refuses a script whose first write may need memory: deleting alone goes through.
 for i = 8, #ARGV, WIDTH do
   local id = ARGV[i]
   local key = at .. 'token:' .. id
