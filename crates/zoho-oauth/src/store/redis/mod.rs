@@ -18,7 +18,7 @@
 //! `<g>` is the generation, a number that `delete_tokens` raises. `<d>` is the first half of a
 //! SHA-256 digest, so that no listing of keys shows a token. The records themselves are plain:
 //! whoever may read the keys may read the tokens. A record with tokens of Zoho's length takes about
-//! two kilobytes, and somewhat less when the server's `hash-max-listpack-value` (64 bytes) is raised
+//! one and a half kilobytes, and less when the server's `hash-max-listpack-value` (64 bytes) is raised
 //! above their length.
 //!
 //! # Atomicity
