@@ -21,6 +21,7 @@
 //! | --- | --- | --- |
 //! | `file` | yes | `FileStore`: the CSV file of Zoho's official SDKs |
 //! | `sqlite` | yes | `SqliteStore`: the official ten-column table in a SQLite database |
+//! | `redis` | no | `RedisStore`: Redis and Valkey, for many machines |
 //! | `conformance` | no | the kit that tells the author of a store whether it is right |
 //!
 //! # What is kept
@@ -69,6 +70,8 @@ pub use secret::{
 pub use store::FileStore;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;
 pub use store::{Guarantee, ListStore, TokenStore, TokenTable};

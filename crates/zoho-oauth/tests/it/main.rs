@@ -18,6 +18,7 @@ mod outages;
 mod postgres_store;
 mod processes;
 mod redaction;
+mod redis_store;
 mod sqlite_store;
 mod stores;
 mod support;

@@ -46,6 +46,38 @@ mod sqlite_memory {
     token_store_conformance!(basic, open);
 }
 
+mod redis {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{RedisStore, Result, token_store_conformance};
+
+    async fn open(place: Place) -> Result<RedisStore> {
+        crate::redis_store::builder(place.name()).connect().await
+    }
+
+    token_store_conformance!(basic, open);
+    token_store_conformance!(durable, open);
+}
+
+/// Over a network that loses every seventh answer with its connection.
+mod redis_unlucky {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{RedisStore, Result, token_store_conformance};
+
+    use crate::redis_store::{Proxy, shared_server};
+
+    async fn open(place: Place) -> Result<RedisStore> {
+        let (host, port) = shared_server();
+        let proxy = Proxy::start(host, port).await;
+        proxy.lose_every(7);
+        let builder = RedisStore::builder().port(proxy.port).prefix(place.name());
+        // It ends with the runtime of the test.
+        std::mem::forget(proxy);
+        builder.connect().await
+    }
+
+    token_store_conformance!(basic, open);
+}
+
 /// The example that shows how to write a store.
 #[path = "../../examples/own_store.rs"]
 #[expect(

@@ -1,0 +1,82 @@
+//! Leases in cells on the server, by its clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::Value;
+
+use super::script::{Call, READ_CELL, SWAP_CELL};
+use super::server::Core;
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::store::{Cell, Coordination, CoordinationKey, Guarantee, LeaseCells, Leases, Permit};
+
+/// What is known of a login that is not stored yet, or not any more, is of no use after an hour.
+const KEPT: Duration = Duration::from_hours(1);
+
+/// What the store offers: one worker per key among all machines.
+#[derive(Clone, Debug)]
+pub(super) struct FleetCoordination {
+    leases: Leases,
+}
+
+impl FleetCoordination {
+    pub(super) fn new(core: Arc<Core>, life: Duration) -> Self {
+        let leases = Leases::new(Cells(core)).with_life(life);
+        Self { leases }
+    }
+}
+
+#[async_trait]
+impl Coordination for FleetCoordination {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Fleet
+    }
+
+    async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>> {
+        self.leases.try_acquire(key).await
+    }
+}
+
+#[derive(Debug)]
+struct Cells(Arc<Core>);
+
+#[async_trait]
+impl LeaseCells for Cells {
+    async fn read_cell(&self, key: &CoordinationKey) -> Result<Cell> {
+        let call = Call::read(&READ_CELL).arg(key.as_str());
+        let Value::Array(mut parts) = self.0.call(&call).await? else {
+            return Err(self.0.nonsense());
+        };
+        let (Some(Value::Int(now)), Some(text)) = (parts.pop(), parts.pop()) else {
+            return Err(self.0.nonsense());
+        };
+        let text = match text {
+            Value::BulkString(text) => Some(String::from_utf8_lossy(&text).into_owned()),
+            _ => None,
+        };
+        let now = Timestamp::from_millis(now);
+        Ok(Cell { text, now })
+    }
+
+    async fn swap_cell(
+        &self,
+        key: &CoordinationKey,
+        before: Option<&str>,
+        after: Option<&str>,
+        not_after: Option<Timestamp>,
+    ) -> Result<bool> {
+        let not_after = not_after.map(|at| at.to_string()).unwrap_or_default();
+        let call = Call::write(&SWAP_CELL)
+            .arg(key.as_str())
+            .arg(before.unwrap_or_default())
+            .arg(after.unwrap_or_default())
+            .arg(not_after)
+            .arg(KEPT.as_millis().to_string());
+        match self.0.call(&call).await? {
+            Value::Int(done) => Ok(done == 1),
+            _ => Err(self.0.nonsense()),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+-- Makes the store if it is missing, and tries every command that its scripts use, so that a
+-- permission that is missing shows now and not in the middle of a write. Answers the format, '' if
+-- the key is something else.
+local kind = redis.call('TYPE', meta).ok
+if kind ~= 'none' then
+  local format = kind == 'hash' and redis.call('HGET', meta, 'format') or ''
+  if format ~= '1' then
+    return format
+  end
+end
+local probe = base .. 'probe'
+redis.call('DEL', probe)
+redis.call('UNLINK', probe)
+redis.call('SET', probe, '1', 'PX', 1000)
+redis.call('GET', probe)
+redis.call('EXISTS', probe)
+redis.call('DEL', probe)
+redis.call('SADD', probe, '1')
+redis.call('SCARD', probe)
+redis.call('SMEMBERS', probe)
+redis.call('SREM', probe, '1')
+redis.call('ZADD', probe, '1', '1')
+redis.call('ZCARD', probe)
+redis.call('ZRANGEBYSCORE', probe, '-inf', '+inf', 'LIMIT', 0, 1)
+redis.call('ZREM', probe, '1')
+redis.call('HSETNX', probe, 'a', '1')
+redis.call('HSET', probe, 'a', '1')
+redis.call('HINCRBY', probe, 'a', 1)
+redis.call('HMGET', probe, 'a')
+redis.call('HDEL', probe, 'a')
+local now = redis.call('TIME')
+if kind == 'none' then
+  redis.call('HSET', meta, 'format', '1', 'generation', '1', 'highest_id', '0',
+    'writes', now[1] .. string.format('%06d', now[2]))
+end
+return '1'

@@ -1,0 +1,377 @@
+//! The rows on the server: reading them, and the writes that the rule book asks for.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use async_trait::async_trait;
+use redis::Value;
+use tokio::sync::Mutex;
+
+use super::link::Link;
+use super::names::{self, Names};
+use super::script::{CLEAR, CLEARED, Call, MARK, PAGE, ROWS, SWEEP, WRITE};
+use crate::error::{Error, ErrorCode, Result};
+use crate::query::{Criterion, TokenQuery};
+use crate::store::rows::{Mark, Plan, RowServer, Wanted};
+use crate::token::{OAuthToken, TokenId};
+
+/// So many records are read, or unlinked, in one step, which keeps other clients of the server
+/// waiting for a few milliseconds.
+pub(super) const STEP: usize = 500;
+
+/// What the clones of a store share.
+pub(super) struct Core {
+    pub(super) link: Link,
+    pub(super) names: Names,
+    pub(super) alone: Mutex<()>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("prefix", &self.names.prefix())
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A record as the server sent it: the id that its key has, and its fields.
+struct Row {
+    id: String,
+    fields: Vec<Value>,
+}
+
+impl Row {
+    /// The bytes of a field; `None` for none.
+    fn bytes(&self, field: usize) -> Option<&[u8]> {
+        match self.fields.get(field) {
+            Some(Value::BulkString(bytes)) if !bytes.is_empty() => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// An index may name a record whose key was deleted by hand: it is not there.
+    fn is_there(&self) -> bool {
+        (0..10).any(|field| self.bytes(field).is_some())
+    }
+}
+
+/// A part of all records, and the generation that it was read from.
+struct Page {
+    generation: String,
+    rows: Vec<Row>,
+}
+
+impl Core {
+    pub(super) async fn call(&self, call: &Call<'_>) -> Result<Value> {
+        self.link.call(self.names.base(), call).await
+    }
+
+    /// The server answered what no script of ours says.
+    pub(super) fn nonsense(&self) -> Error {
+        let message = format!("{} answered what was not asked", self.link.place());
+        Error::new(ErrorCode::StoreUnavailable, message)
+    }
+
+    fn texts(&self, value: Value) -> Result<Vec<Option<String>>> {
+        let Value::Array(values) = value else {
+            return Err(self.nonsense());
+        };
+        let texts = values.into_iter().map(|value| match value {
+            Value::BulkString(bytes) => String::from_utf8(bytes)
+                .map(Some)
+                .map_err(|_| self.nonsense()),
+            Value::Nil => Ok(None),
+            _ => Err(self.nonsense()),
+        });
+        texts.collect()
+    }
+
+    fn rows_of(&self, value: Value) -> Result<Vec<Row>> {
+        let Value::Array(values) = value else {
+            return Err(self.nonsense());
+        };
+        let row = |value| {
+            let Value::Array(mut parts) = value else {
+                return None;
+            };
+            let (Value::Array(fields), Value::BulkString(id)) = (parts.pop()?, parts.pop()?) else {
+                return None;
+            };
+            let id = String::from_utf8(id).ok()?;
+            Some(Row { id, fields })
+        };
+        let rows = values.into_iter().map(row).collect::<Option<Vec<_>>>();
+        rows.ok_or_else(|| self.nonsense())
+    }
+
+    /// Reads the record of a row; `None` if it is not there.
+    fn decode(&self, row: &Row) -> Result<Option<OAuthToken>> {
+        if !row.is_there() {
+            return Ok(None);
+        }
+        let damaged = |what: String| {
+            let prefix = self.names.prefix();
+            let place = self.link.place();
+            // What is no number does not belong into a message.
+            let id: Option<TokenId> = row.id.parse().ok();
+            let id = id.map_or_else(|| "of an impossible id".to_owned(), |id| id.to_string());
+            let message = format!("{place}, prefix `{prefix}`, record {id}: {what}");
+            Error::new(ErrorCode::StoreDamaged, message)
+        };
+        let mut texts = [const { None }; 10];
+        for (field, text) in texts.iter_mut().enumerate() {
+            let bytes = row.bytes(field).unwrap_or_default();
+            let name = OAuthToken::FIELDS[field];
+            *text = Some(
+                std::str::from_utf8(bytes)
+                    .map_err(|_| damaged(format!("the field `{name}` is not UTF-8")))?,
+            );
+        }
+        let record =
+            OAuthToken::from_fields(&texts).map_err(|error| damaged(error.message().to_owned()))?;
+        if texts[0] != Some(row.id.as_str()) || record.id.is_none() {
+            return Err(damaged(
+                "the field `id` is another than in its key".to_owned(),
+            ));
+        }
+        Ok(Some(record))
+    }
+
+    fn decode_all(&self, rows: &[Row]) -> Result<Vec<OAuthToken>> {
+        let records = rows.iter().filter_map(|row| self.decode(row).transpose());
+        records.collect()
+    }
+
+    pub(super) async fn find(&self, query: &TokenQuery) -> Result<Option<OAuthToken>> {
+        let wanted = match query.criterion().clone() {
+            Criterion::UserName(name) => Wanted::UserName(name),
+            Criterion::AccessToken(token) => Wanted::AccessToken(token),
+            Criterion::GrantToken(token) => Wanted::GrantToken(token),
+            Criterion::RefreshToken(token) => Wanted::RefreshToken(token),
+        };
+        let rows = self.rows(&[wanted]).await?;
+        let matching = rows.into_iter().filter(|row| query.matches(row));
+        Ok(matching.min_by_key(|row| row.id))
+    }
+
+    pub(super) async fn by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
+        Ok(self.rows(&[Wanted::Id(id)]).await?.pop())
+    }
+
+    async fn page(&self, generation: &str, after: &str, limit: usize) -> Result<Page> {
+        let call = Call::read(&PAGE)
+            .arg(generation)
+            .arg(after)
+            .arg(limit.min(STEP).to_string());
+        let Value::Array(mut parts) = self.call(&call).await? else {
+            return Err(self.nonsense());
+        };
+        let (Some(rows), Some(Value::BulkString(generation))) = (parts.pop(), parts.pop()) else {
+            return Err(self.nonsense());
+        };
+        let generation = String::from_utf8(generation).map_err(|_| self.nonsense())?;
+        let rows = self.rows_of(rows)?;
+        Ok(Page { generation, rows })
+    }
+
+    /// Up to `limit` records with ids above `after`. Begins again when all records are deleted
+    /// meanwhile, so that they are all of one generation.
+    pub(super) async fn records(
+        &self,
+        after: Option<TokenId>,
+        limit: usize,
+    ) -> Result<Vec<OAuthToken>> {
+        'again: loop {
+            let mut after = after.map(|id| id.to_string()).unwrap_or_default();
+            let mut generation = None;
+            let mut records: Vec<OAuthToken> = Vec::new();
+            while records.len() < limit {
+                let wanted = (limit - records.len()).min(STEP);
+                let page = self.page("", &after, wanted).await?;
+                if *generation.get_or_insert_with(|| page.generation.clone()) != page.generation {
+                    continue 'again;
+                }
+                records.extend(self.decode_all(&page.rows)?);
+                match page.rows.last() {
+                    Some(last) if page.rows.len() == wanted => after.clone_from(&last.id),
+                    _ => break,
+                }
+            }
+            return Ok(records);
+        }
+    }
+
+    /// The head of a write. `name` is for one that moves the mark, and makes it known when it is sent
+    /// again.
+    fn write<'a>(
+        &'a self,
+        name: &'a str,
+        mark: Option<&Mark>,
+        highest_id: Option<u64>,
+    ) -> Call<'a> {
+        let text = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
+        Call::write(&WRITE)
+            .arg(name)
+            .arg(text(mark.map(|mark| mark.highest_id)))
+            .arg(text(mark.map(|mark| mark.writes)))
+            .arg(text(highest_id))
+            .arg(self.names.channel())
+    }
+
+    async fn is_done(&self, call: &Call<'_>) -> Result<bool> {
+        match self.call(call).await? {
+            Value::Int(done) => Ok(done == 1),
+            _ => Err(self.nonsense()),
+        }
+    }
+
+    pub(super) async fn delete(&self, id: TokenId) -> Result<bool> {
+        let wanted = Call::read(&ROWS).arg(names::wanted(&Wanted::Id(id)));
+        loop {
+            // As it is there, and be it damaged.
+            let rows = self.rows_of(self.call(&wanted).await?)?;
+            let Some(row) = rows.first().filter(|row| row.is_there()) else {
+                return Ok(false);
+            };
+            let name = new_name()?;
+            let call = self
+                .write(&name, None, None)
+                .arg(row.id.as_str())
+                .bytes((0..10).map(|field| row.bytes(field).unwrap_or_default()))
+                .args([""; 10])
+                .args(names::indexes(|field| row.bytes(field)))
+                .args([""; 4]);
+            // If it changes in between: look again. Nobody changes one record all the time.
+            if self.is_done(&call).await? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Deletes all records, and unlinks what held them before it answers.
+    pub(super) async fn clear(&self) -> Result<usize> {
+        let name = new_name()?;
+        let mut generation = "1".to_owned();
+        let count = loop {
+            let call = Call::write(&CLEAR)
+                .arg(name.as_str())
+                .arg(generation.as_str())
+                .arg(self.names.channel());
+            let Value::Array(mut parts) = self.call(&call).await? else {
+                return Err(self.nonsense());
+            };
+            let text = match parts.pop() {
+                Some(Value::BulkString(text)) => String::from_utf8(text).ok(),
+                _ => None,
+            };
+            let text = text.ok_or_else(|| self.nonsense())?;
+            match parts.pop() {
+                Some(Value::Int(1)) => break text.parse().map_err(|_| self.nonsense())?,
+                _ => generation = text,
+            }
+        };
+        if let Err(error) = self.sweep().await {
+            // Nobody reads them any more; whoever opens the store next goes on.
+            tracing::warn!(%error, "deleted records are not all unlinked yet");
+        }
+        Ok(count)
+    }
+
+    /// Unlinks what is left of generations that were cleared, a little at a time. Several may do so
+    /// at once.
+    pub(super) async fn sweep(&self) -> Result<()> {
+        let generations = self.call(&Call::read(&CLEARED)).await?;
+        for generation in self.texts(generations)?.into_iter().flatten() {
+            loop {
+                let page = self.page(&generation, "", STEP).await?;
+                let ids: Vec<_> = page.rows.iter().map(|row| row.id.as_str()).collect();
+                let indexes = page.rows.iter().flat_map(|row| {
+                    let names = names::indexes(|field| row.bytes(field));
+                    names.into_iter().filter(|name| !name.is_empty())
+                });
+                let call = Call::write(&SWEEP)
+                    .arg(generation.as_str())
+                    .arg(ids.len().to_string())
+                    .args(ids.iter().copied())
+                    .args(indexes.map(Cow::Owned));
+                let swept = self.call(&call).await?;
+                if page.rows.len() < STEP || swept != Value::Int(1) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds a record to a write, as it is and as it is to be; `None` for none.
+fn with_change<'a>(
+    call: Call<'a>,
+    old: Option<&'a OAuthToken>,
+    new: Option<&'a OAuthToken>,
+) -> Result<Call<'a>> {
+    let id = old.or(new).and_then(|record| record.id);
+    let id = id.ok_or_else(|| Error::new(ErrorCode::Internal, "a row has no id"))?;
+    let (old, old_indexes) = names::stored(old);
+    let (new, new_indexes) = names::stored(new);
+    Ok(call
+        .arg(id.to_string())
+        .args(old)
+        .args(new)
+        .args(old_indexes)
+        .args(new_indexes))
+}
+
+/// A name that no other write has.
+fn new_name() -> Result<String> {
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::new(ErrorCode::Internal, "no random numbers").caused_by(error))?;
+    Ok(names::hex(&bytes))
+}
+
+#[async_trait]
+impl RowServer for Core {
+    async fn rows(&self, wanted: &[Wanted]) -> Result<Vec<OAuthToken>> {
+        let call = Call::read(&ROWS).args(wanted.iter().map(names::wanted));
+        let rows = self.rows_of(self.call(&call).await?)?;
+        self.decode_all(&rows)
+    }
+
+    async fn mark(&self) -> Result<Mark> {
+        let values = self.texts(self.call(&Call::read(&MARK)).await?)?;
+        let numbers: Vec<u64> = values
+            .into_iter()
+            .map(|text| text.as_deref().unwrap_or("0").parse())
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|_| {
+                let (place, prefix) = (self.link.place(), self.names.prefix());
+                let message = format!("{place}, prefix `{prefix}`: the mark is no number");
+                Error::new(ErrorCode::StoreDamaged, message)
+            })?;
+        match numbers[..] {
+            [highest_id, writes] => Ok(Mark { highest_id, writes }),
+            _ => Err(self.nonsense()),
+        }
+    }
+
+    /// Sent again after a lost answer it may answer `false` although it was done. Whoever reads the
+    /// row then finds it as it was to be.
+    async fn replace(&self, old: &OAuthToken, new: &OAuthToken) -> Result<bool> {
+        let call = with_change(self.write("", None, None), Some(old), Some(new))?;
+        self.is_done(&call).await
+    }
+
+    async fn apply(&self, mark: &Mark, plan: &Plan) -> Result<bool> {
+        let deletes = plan.delete.iter().map(|row| (Some(row), None));
+        let updates = plan.update.iter().map(|(old, new)| (Some(old), Some(new)));
+        let inserts = plan.insert.iter().map(|row| (None, Some(row)));
+        let name = new_name()?;
+        let mut call = self.write(&name, Some(mark), Some(plan.highest_id));
+        for (old, new) in deletes.chain(updates).chain(inserts) {
+            call = with_change(call, old, new)?;
+        }
+        self.is_done(&call).await
+    }
+}
