@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use zoho_oauth::{OAuthToken, TokenId, TokenStore};
 use zoho_sandbox::Sandbox;
-use zoho_test_servers::Postgres;
+use zoho_test_servers::{Postgres, Redis};
 
 use crate::support::{logged_in, sandbox};
 use crate::workers::{Crew, TASKS, open};
@@ -197,19 +197,31 @@ async fn kill_and_restart(
     tokio::task::spawn_blocking(restart).await.unwrap();
 }
 
-#[tokio::test]
-async fn processes_survive_a_postgres_that_restarts() {
-    let server = Arc::new(Mutex::new(Postgres::start().unwrap()));
-    let port = server.lock().unwrap().port();
-    let place = format!("postgres {port} outages 20000");
-    let again = Arc::clone(&server);
-    nothing_is_lost(&vec![place; 4], |watch| {
-        kill_and_restart(
-            watch,
-            Duration::from_secs(2),
-            move || server.lock().unwrap().kill(),
-            move || again.lock().unwrap().restart().unwrap(),
-        )
-    })
-    .await;
+macro_rules! restarting {
+    ($test:ident, $kind:literal, $server:ident) => {
+        #[tokio::test]
+        async fn $test() {
+            let server = Arc::new(Mutex::new($server::start().unwrap()));
+            let port = server.lock().unwrap().port();
+            let place = format!("{} {port} outages 20000", $kind);
+            let again = Arc::clone(&server);
+            let places = vec![place; 4];
+            nothing_is_lost(&places, |watch| {
+                kill_and_restart(
+                    watch,
+                    Duration::from_secs(2),
+                    move || server.lock().unwrap().kill(),
+                    move || again.lock().unwrap().restart().unwrap(),
+                )
+            })
+            .await;
+        }
+    };
 }
+
+restarting!(
+    processes_survive_a_postgres_that_restarts,
+    "postgres",
+    Postgres
+);
+restarting!(processes_survive_a_redis_that_restarts, "redis", Redis);

@@ -251,3 +251,4 @@ macro_rules! on_a_server {
 }
 
 on_a_server!(postgres, postgres_url);
+on_a_server!(redis, redis_url);

@@ -14,8 +14,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{Mutex, oneshot};
 use zoho_oauth::{
-    Authenticator, DataCenter, FileStore, Guarantee, PostgresStore, RefreshPolicy, SqliteStore,
-    TokenId, TokenStore,
+    Authenticator, DataCenter, FileStore, Guarantee, PostgresStore, RedisStore, RefreshPolicy,
+    SqliteStore, TokenId, TokenStore,
 };
 use zoho_sandbox::Sandbox;
 
@@ -41,6 +41,11 @@ pub(crate) async fn open(place: &str) -> Arc<dyn TokenStore> {
                 .database("postgres");
             let store = store.port(rest[0].parse().unwrap()).schema(rest[1]);
             Arc::new(store.lease(millis(rest[2])).connect().await.unwrap())
+        }
+        "redis" => {
+            let store = RedisStore::builder().port(rest[0].parse().unwrap());
+            let store = store.prefix(rest[1]).lease(millis(rest[2]));
+            Arc::new(store.connect().await.unwrap())
         }
         other => panic!("no store `{other}`"),
     }
