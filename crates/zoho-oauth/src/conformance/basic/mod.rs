@@ -63,6 +63,7 @@ macro_rules! __conformance_basic_rules {
             a_near_miss_is_another_login
             delete_takes_one_record
             delete_tokens_takes_all_and_counts_them
+            pages_list_every_record_once
             hostile_text_comes_back_or_is_refused
             hostile_queries_find_nothing_and_change_nothing
             names_of_people_are_stored
