@@ -216,11 +216,11 @@ async fn save_fact(
     let access = format!("{refresh}/{stamp}");
     let end = before.expiry_time.map_or(0, Timestamp::as_millis) + longer;
     let mut news = token(&format!("access={access} expiry={end}"));
+    news.id = Some(id);
     news.user_name.clone_from(&before.user_name);
     news.client_id.clone_from(&before.client_id);
     let fact = Fact::new(id, before, news);
-    let coordination = subject.coordination()?;
-    let kept = persistently(|| coordination.save_fact(&fact)).await;
+    let kept = persistently(|| subject.store.save_fact(&fact)).await;
     match kept.map_err(|error| Violation::error("`save_fact` failed", &error))? {
         Kept::Saved => tell(&Told::Fact {
             record,

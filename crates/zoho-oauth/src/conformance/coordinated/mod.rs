@@ -3,15 +3,14 @@
 //!
 //! [`holders`] says who holds a key and for how long, [`turns`] lets eight processes compete for one,
 //! [`memos`] says what holders leave to each other, [`stopped`] what counts of a holder that stood
-//! still for too long, [`facts`] what becomes of news about a record, and [`crowd`] of those that
-//! eight processes bring at once.
+//! still for too long, and [`crowd`] what becomes of the news that eight processes bring at once.
+//! What becomes of a single one is a matter of every store: see [`basic::facts`](super::basic::facts).
 #![expect(
     clippy::missing_errors_doc,
     reason = "the error of a rule is that the store breaks it, and the rule is its doc"
 )]
 
 pub mod crowd;
-pub mod facts;
 pub mod holders;
 pub mod memos;
 pub(super) mod puppet;
@@ -19,7 +18,6 @@ pub mod stopped;
 pub mod turns;
 
 pub use crowd::*;
-pub use facts::*;
 pub use holders::*;
 pub use memos::*;
 pub use stopped::*;
@@ -53,9 +51,6 @@ macro_rules! __conformance_coordinated_rules {
             a_stopped_holder_is_replaced_and_refused
             an_opinion_after_the_lease_is_refused
             an_issue_counts_without_a_hold
-            a_fact_is_saved_while_the_credential_is_the_same
-            a_fact_is_superseded_by_what_is_newer
-            a_fact_about_a_record_that_is_gone_changes_nothing
             a_delete_does_not_wait_for_the_holder
             facts_and_saves_at_once_lose_nothing
         }

@@ -233,7 +233,7 @@ async fn carry_out(
             let before = OAuthToken::from_fields(&before)?;
             let news = OAuthToken::from_fields(&news)?;
             let fact = Fact::new(TokenId::new(id)?, before, news);
-            let kept = match coordination.save_fact(&fact).await? {
+            let kept = match subject.store.save_fact(&fact).await? {
                 Kept::Saved => "saved",
                 Kept::Superseded(_) => "superseded",
                 Kept::Gone => "gone",

@@ -1,5 +1,5 @@
-//! What counts of a holder that stood still: suspended, swapped out, or behind a network that was
-//! cut.
+//! What counts of a holder that stood still (suspended, swapped out, behind a network that was cut),
+//! or whose record was deleted.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use super::memos::{is_same, sample};
 use super::puppet::{Order, Outcome, Puppet};
 use super::{SOON, key, memo_of, release, set_memo};
 use crate::clock::Timestamp;
+use crate::conformance::basic::facts::told;
 use crate::conformance::sample::token;
 use crate::conformance::subject::{Subject, ensure};
 use crate::conformance::{StoreFactory, Verdict};
 use crate::secret::Fingerprint;
-use crate::store::{CoordinationKey, Guarantee};
-use crate::token::OAuthToken;
+use crate::store::{CoordinationKey, Guarantee, Kept};
 
 /// A holder is stopped with SIGSTOP and continued later.
 ///
@@ -50,12 +50,14 @@ pub async fn a_stopped_holder_is_replaced_and_refused(factory: &StoreFactory) ->
     set_memo(&new, &second).await?;
     old.go_on()?;
     old.has_lost(&Order::SetMemo(third.clone())).await?;
-    let saved = old.does(&Order::save(id, &record, &news())).await?;
+    let mut news = token("user=a client=c access=new expiry=3601000 domain=d");
+    news.id = Some(id);
+    let saved = old.does(&Order::save(id, &record, &news)).await?;
     ensure!(
         saved == Outcome::Kept("saved".into()),
         "what Zoho issued to a holder that lost its key came to {saved:?}"
     );
-    let (news, stored) = (news(), subject.by_id(id).await?.unwrap_or_default());
+    let stored = subject.by_id(id).await?.unwrap_or_default();
     ensure!(
         stored.access_token == news.access_token && stored.expiry_time == news.expiry_time,
         "what Zoho issued was acknowledged and is not stored"
@@ -74,10 +76,6 @@ pub async fn a_stopped_holder_is_replaced_and_refused(factory: &StoreFactory) ->
         "{second:?} was passed on as {memo:?}"
     );
     release(permit, None).await
-}
-
-fn news() -> OAuthToken {
-    token("user=a client=c access=new expiry=3601000 domain=d")
 }
 
 async fn stays(subject: &Subject, key: &CoordinationKey) -> Verdict {
@@ -161,4 +159,32 @@ pub async fn an_issue_counts_without_a_hold(factory: &StoreFactory) -> Verdict {
         "an issue at {issued} was told, and {found:?} is remembered"
     );
     release(permit, None).await
+}
+
+/// A record is deleted at once while another one holds its key, and what the holder brings is
+/// dropped.
+pub async fn a_delete_does_not_wait_for_the_holder(factory: &StoreFactory) -> Verdict {
+    let subject = Subject::open(factory).await?;
+    let other = Subject::open_at(factory, subject.place.clone()).await?;
+    for clears in [false, true] {
+        let mut record = token("user=a client=c refresh=r access=old");
+        let id = subject.save(&record).await?;
+        record.id = Some(id);
+        let key = CoordinationKey::record(id);
+        let permit = other.acquire(&key, "at first").await?;
+        set_memo(&permit, &sample("held")).await?;
+        if clears {
+            let count = subject.clear().await?;
+            ensure!(count == 1, "`delete_tokens` answered {count}");
+        } else {
+            ensure!(subject.delete(id).await?, "`delete_token` found nothing");
+        }
+        let news = "user=a client=c access=new expiry=5000";
+        let kept = other.keep(&record, news).await?;
+        ensure!(kept == Kept::Gone, "it came to {}", told(&kept));
+        // Whether there is still something to give back is the store's affair.
+        let _ = permit.release(Some(&sample("released"))).await;
+        subject.holds(&[]).await?;
+    }
+    Ok(())
 }

@@ -1,22 +1,25 @@
 //! What becomes of news about a record: see [`Fact`].
 
-use super::memos::sample;
-use super::set_memo;
 use crate::conformance::sample::{describe, token};
 use crate::conformance::subject::{Subject, ensure};
 use crate::conformance::{StoreFactory, Verdict, Violation};
-use crate::store::{CoordinationKey, Fact, Kept};
+use crate::store::{Fact, Kept};
 use crate::token::{OAuthToken, TokenId};
 
 impl Subject {
-    async fn keep(
+    /// Saves what Zoho issued for a record that was `before` when it was asked.
+    pub(in crate::conformance) async fn keep(
         &self,
-        id: TokenId,
         before: &OAuthToken,
-        news: &OAuthToken,
+        news: &str,
     ) -> Result<Kept, Violation> {
-        let fact = Fact::new(id, before.clone(), news.clone());
-        let kept = self.coordination()?.save_fact(&fact).await;
+        let id = before.id.unwrap_or(TokenId::MAX);
+        let mut news = token(news);
+        news.id = Some(id);
+        let kept = self
+            .store
+            .save_fact(&Fact::new(id, before.clone(), news))
+            .await;
         kept.map_err(|error| Violation::error("`save_fact` failed", &error))
     }
 
@@ -28,8 +31,7 @@ impl Subject {
         expected: &Kept,
         stored: Option<&OAuthToken>,
     ) -> Verdict {
-        let id = before.id.unwrap_or(TokenId::MAX);
-        let kept = self.keep(id, before, &token(news)).await?;
+        let kept = self.keep(before, news).await?;
         ensure!(
             kept == *expected,
             "the fact `{news}` about `{}` should come to {} and came to {}",
@@ -37,7 +39,7 @@ impl Subject {
             told(expected),
             told(&kept)
         );
-        let found = self.by_id(id).await?;
+        let found = self.by_id(before.id.unwrap_or(TokenId::MAX)).await?;
         ensure!(
             found.as_ref() == stored,
             "after the fact `{news}`, which came to {}, `{}` is stored",
@@ -48,7 +50,7 @@ impl Subject {
     }
 }
 
-fn told(kept: &Kept) -> String {
+pub(in crate::conformance) fn told(kept: &Kept) -> String {
     match kept {
         Kept::Saved => "`Saved`".into(),
         Kept::Superseded(newer) => format!("`Superseded` by `{}`", describe(newer)),
@@ -170,36 +172,4 @@ pub async fn a_fact_about_a_record_that_is_gone_changes_nothing(factory: &StoreF
     subject.clear().await?;
     subject.keeps(&anew, news, &Kept::Gone, None).await?;
     subject.holds(&[]).await
-}
-
-/// A record is deleted at once while another one holds its key, and what the holder brings is
-/// dropped.
-pub async fn a_delete_does_not_wait_for_the_holder(factory: &StoreFactory) -> Verdict {
-    let subject = Subject::open(factory).await?;
-    let other = Subject::open_at(factory, subject.place.clone()).await?;
-    for clears in [false, true] {
-        let record = stored(&subject, "user=a client=c refresh=r access=old").await?;
-        let id = record.id.unwrap_or(TokenId::MAX);
-        let key = CoordinationKey::record(id);
-        let permit = other.acquire(&key, "at first").await?;
-        set_memo(&permit, &sample("held")).await?;
-        if clears {
-            let count = subject.clear().await?;
-            ensure!(count == 1, "`delete_tokens` answered {count}");
-        } else {
-            ensure!(subject.delete(id).await?, "`delete_token` found nothing");
-        }
-        let kept = other
-            .keep(
-                id,
-                &record,
-                &token("user=a client=c access=new expiry=5000"),
-            )
-            .await?;
-        ensure!(kept == Kept::Gone, "it came to {}", told(&kept));
-        // Whether there is still something to give back is the store's affair.
-        let _ = permit.release(Some(&sample("released"))).await;
-        subject.holds(&[]).await?;
-    }
-    Ok(())
 }
