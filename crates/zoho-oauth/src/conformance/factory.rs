@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::Violation;
+use super::{Violation, environment};
 use crate::error::Result;
 use crate::store::TokenStore;
 
@@ -57,6 +58,9 @@ impl Place {
     }
 }
 
+/// How long a lease lasts at most, unless the factory says it.
+const LONGEST_LEASE: Duration = Duration::from_mins(1);
+
 type Opening = Pin<Box<dyn Future<Output = Result<Arc<dyn TokenStore>>> + Send>>;
 
 /// Opens the stores under test. Cheap to clone.
@@ -64,6 +68,8 @@ type Opening = Pin<Box<dyn Future<Output = Result<Arc<dyn TokenStore>>> + Send>>
 pub struct StoreFactory {
     open: Arc<dyn Fn(Place) -> Opening + Send + Sync>,
     child_test: Option<&'static str>,
+    kills: usize,
+    lease: Duration,
 }
 
 impl StoreFactory {
@@ -82,17 +88,52 @@ impl StoreFactory {
         Self {
             open: Arc::new(open),
             child_test: None,
+            kills: environment::DEFAULT_KILLS,
+            lease: LONGEST_LEASE,
         }
     }
 
     /// Makes child processes run one test of this test binary instead of its `main`.
     ///
     /// The test is the one that `token_store_conformance!(child, open)` makes, in the same module:
-    /// `concat!(module_path!(), "::conformance_child")`.
+    /// `concat!(module_path!(), "::conformance_child")`. The coordinated tier makes one of its own,
+    /// `conformance_coordinated_child`; either does all parts.
     #[must_use]
     pub const fn with_child_test(mut self, path: &'static str) -> Self {
         self.child_test = Some(path);
         self
+    }
+
+    /// Sets how many rounds of SIGKILL the durable tier runs, for stores that are slow to open:
+    /// 1,000 unless it is set. `ZOHO_CONFORMANCE_KILLS` goes before it.
+    ///
+    /// # Panics
+    /// When `kills` is 0: nothing would be tested.
+    #[must_use]
+    pub const fn with_kills(mut self, kills: usize) -> Self {
+        assert!(kills > 0, "the durable tier kills at least once");
+        self.kills = kills;
+        self
+    }
+
+    /// Sets how long a holder's right to a key lasts after the holder died or stood still, for stores
+    /// whose guarantee is `Fleet`: a minute unless it is set.
+    ///
+    /// The coordinated tier waits that long at most. Let `open` make stores whose leases are short,
+    /// since five rules wait for the end of one; a second is enough.
+    #[must_use]
+    pub const fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How many rounds of SIGKILL are run.
+    pub(super) fn kills(&self) -> usize {
+        environment::kills().unwrap_or(self.kills)
+    }
+
+    pub(super) const fn lease(&self) -> Duration {
+        self.lease
     }
 
     /// The arguments that make the program of this process run the child's part.
@@ -121,6 +162,8 @@ impl fmt::Debug for StoreFactory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreFactory")
             .field("child_test", &self.child_test)
+            .field("kills", &self.kills)
+            .field("lease", &self.lease)
             .finish_non_exhaustive()
     }
 }

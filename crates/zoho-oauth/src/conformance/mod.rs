@@ -28,15 +28,18 @@
 //!
 //!     token_store_conformance!(basic, open);
 //!     token_store_conformance!(durable, open); // if the tokens outlive the process
+//!     # #[cfg(any())]
+//!     token_store_conformance!(coordinated, open); // if `coordination` answers `Some`
 //! }
 //! ```
 //!
 //! No test attribute of an async runtime is needed, and the tests run in parallel, under
-//! `cargo test` and under `cargo nextest`. `examples/own_store.rs` is a whole store with its tests.
+//! `cargo test` and under `cargo nextest`. `examples/own_store.rs` is a whole store with its tests,
+//! and `examples/own_fleet_store.rs` one that coordinates a fleet.
 //!
 //! # Without a test harness
-//! [`check`] runs a tier and returns a [`Report`]. For the durable tier call [`child_main`] first
-//! in `main`.
+//! [`check`] runs a tier and returns a [`Report`]. For the durable and the coordinated tier call
+//! [`child_main`] first in `main`.
 //!
 //! # Tiers
 //! - [`Tier::Basic`] ([`basic`]): the six methods against the rule book, hostile and long texts,
@@ -46,13 +49,23 @@
 //!   again, in several processes, and must find the same tokens each time. Unix only: elsewhere its
 //!   rules about processes fail and say so. A power cut is not tried: that a store flushes its
 //!   files to the disk cannot be seen from outside.
+//! - [`Tier::Coordinated`] ([`coordinated`]): one holder per key, among tasks and among eight
+//!   processes; keys of holders that die or stand still become free; what holders remember reaches
+//!   the next, and what they think after they lost their key does not; what Zoho issued is saved as
+//!   long as it counts, and nothing that was acknowledged is lost to saves at the same time. It
+//!   opens a place in several processes, and reads from [`guarantee`](crate::Guarantee) whether keys
+//!   are held by kernel locks or by leases. With leases, five rules wait for the end of one: let
+//!   `open` make them short. Unix only, as above.
 //!
 //! The environment variables that the kit reads are listed in [`environment`].
 
 pub mod basic;
+mod child;
+pub mod coordinated;
 pub mod durable;
 pub mod environment;
 mod factory;
+mod lines;
 mod model;
 mod report;
 mod sample;
@@ -60,7 +73,7 @@ mod subject;
 
 use std::pin::Pin;
 
-pub use durable::child_main;
+pub use child::child_main;
 pub use factory::{Place, StoreFactory};
 pub use report::{Outcome, Report, Violation};
 
@@ -78,6 +91,9 @@ pub enum Tier {
     Basic,
     /// What was acknowledged survives the process. Every store that outlives it.
     Durable,
+    /// One worker per token among all processes. Every store with
+    /// [`coordination`](crate::TokenStore::coordination).
+    Coordinated,
 }
 
 impl Tier {
@@ -86,6 +102,7 @@ impl Tier {
         match self {
             Self::Basic => basic::RULES,
             Self::Durable => durable::RULES,
+            Self::Coordinated => coordinated::RULES,
         }
     }
 
@@ -94,6 +111,7 @@ impl Tier {
         match self {
             Self::Basic => "basic",
             Self::Durable => "durable",
+            Self::Coordinated => "coordinated",
         }
     }
 }
@@ -124,10 +142,10 @@ impl Rule {
 
 /// Holds a store to all rules of one tier, one after the other.
 ///
-/// Takes some seconds for [`Tier::Basic`] and about a minute for [`Tier::Durable`], which also needs
-/// [`child_main`]. Call it on a tokio runtime with time and I/O enabled.
+/// Takes some seconds for [`Tier::Basic`] and about a minute for [`Tier::Durable`]; how long
+/// [`Tier::Coordinated`] takes depends on the life of a lease. The last two need [`child_main`]. Call it on a tokio runtime with time and I/O enabled.
 pub async fn check(tier: Tier, factory: StoreFactory) -> Report {
-    let mut report = Report::new(tier);
+    let mut report = Report::new(tier, factory.kills());
     if environment::is_child() {
         let why = "this process is a child of the kit: call `child_main` first in `main`";
         report.add("the_child_has_a_main", Err(Violation::new(why)));
@@ -168,23 +186,52 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Makes tests of a store, one per rule: see [`conformance`](crate::conformance).
 ///
-/// - `token_store_conformance!(basic, open)` and `token_store_conformance!(durable, open)` make the
-///   tests of a tier. `open` is an `async fn(Place) -> zoho_oauth::Result<impl TokenStore>`.
+/// - `token_store_conformance!(basic, open)`, `token_store_conformance!(durable, open)` and
+///   `token_store_conformance!(coordinated, open)` make the tests of a tier. `open` is an
+///   `async fn(Place) -> zoho_oauth::Result<impl TokenStore>`.
+/// - `token_store_conformance!(durable, open, kills = 200)` runs fewer rounds of SIGKILL than 1,000,
+///   for a store that is slow to open: see
+///   [`StoreFactory::with_kills`](crate::conformance::StoreFactory::with_kills).
+/// - `token_store_conformance!(coordinated, open, lease = Duration::from_secs(1))` says how long a
+///   lease lasts at most: see
+///   [`StoreFactory::with_lease`](crate::conformance::StoreFactory::with_lease).
 /// - `token_store_conformance!(child, open)` makes only the test `conformance_child`, which passes
-///   at once unless the kit runs it in a process of its own; `durable` includes it. For authors who
-///   call rules themselves: see [`StoreFactory::with_child_test`](crate::conformance::StoreFactory::with_child_test).
+///   at once unless the kit runs it in a process of its own. For authors who call rules themselves:
+///   see [`StoreFactory::with_child_test`](crate::conformance::StoreFactory::with_child_test).
+///   `durable` includes it, and `coordinated` makes its own, `conformance_coordinated_child`, so that
+///   one module can call both.
 #[macro_export]
 macro_rules! token_store_conformance {
     (basic, $open:expr $(,)?) => {
-        $crate::__conformance_basic_rules! { __conformance_tests Basic ($open) }
+        $crate::__conformance_basic_rules! {
+            __conformance_tests Basic conformance_child ($crate::conformance::StoreFactory::new($open))
+        }
     };
-    (durable, $open:expr $(,)?) => {
-        $crate::__conformance_durable_rules! { __conformance_tests Durable ($open) }
-        $crate::token_store_conformance!(child, $open);
+    (durable, $open:expr $(, kills = $kills:expr)? $(,)?) => {
+        $crate::__conformance_durable_rules! {
+            __conformance_tests Durable conformance_child
+            ($crate::conformance::StoreFactory::new($open)$(.with_kills($kills))?)
+        }
+        $crate::__conformance_child! { conformance_child $open }
+    };
+    (coordinated, $open:expr $(, lease = $lease:expr)? $(,)?) => {
+        $crate::__conformance_coordinated_rules! {
+            __conformance_tests Coordinated conformance_coordinated_child
+            ($crate::conformance::StoreFactory::new($open)$(.with_lease($lease))?)
+        }
+        $crate::__conformance_child! { conformance_coordinated_child $open }
     };
     (child, $open:expr $(,)?) => {
+        $crate::__conformance_child! { conformance_child $open }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_child {
+    ($child:ident $open:expr) => {
         #[test]
-        fn conformance_child() {
+        fn $child() {
             $crate::conformance::run_as_child($crate::conformance::StoreFactory::new($open));
         }
     };
@@ -193,16 +240,15 @@ macro_rules! token_store_conformance {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_tests {
-    ($tier:ident ($open:expr) $($rule:ident)*) => {
+    ($tier:ident $child:ident ($factory:expr) $($rule:ident)*) => {
         $(
             #[test]
             fn $rule() {
-                let factory = $crate::conformance::StoreFactory::new($open)
-                    .with_child_test(concat!(module_path!(), "::conformance_child"));
+                let child = concat!(module_path!(), "::", stringify!($child));
                 $crate::conformance::run_as_test(
                     $crate::conformance::Tier::$tier,
                     stringify!($rule),
-                    &factory,
+                    &$factory.with_child_test(child),
                 );
             }
         )*

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Tier, Verdict, environment};
+use super::{Tier, Verdict};
 use crate::error::Error;
 
 /// How a store breaks a rule. The values in its text are made up by the kit.
@@ -56,13 +56,15 @@ pub struct Outcome {
 #[must_use = "a report of broken rules is easily dropped: look at `is_conformant`"]
 pub struct Report {
     tier: Tier,
+    kills: usize,
     outcomes: Vec<Outcome>,
 }
 
 impl Report {
-    pub(super) const fn new(tier: Tier) -> Self {
+    pub(super) const fn new(tier: Tier, kills: usize) -> Self {
         Self {
             tier,
+            kills,
             outcomes: Vec::new(),
         }
     }
@@ -109,7 +111,7 @@ impl fmt::Display for Report {
             all - broken
         )?;
         if self.tier == Tier::Durable {
-            write!(f, ", {} kills", environment::kills())?;
+            write!(f, ", {} kills", self.kills)?;
         }
         Ok(())
     }

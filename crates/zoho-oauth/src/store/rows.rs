@@ -266,5 +266,7 @@ fn wanted_by(token: &OAuthToken) -> Vec<Wanted> {
     .collect()
 }
 
+#[cfg(all(test, feature = "sqlite"))]
+mod fleet;
 #[cfg(test)]
 mod tests;

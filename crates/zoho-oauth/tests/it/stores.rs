@@ -21,6 +21,7 @@ mod file {
 
     token_store_conformance!(basic, open);
     token_store_conformance!(durable, open);
+    token_store_conformance!(coordinated, open);
 }
 
 mod sqlite {
@@ -33,6 +34,7 @@ mod sqlite {
 
     token_store_conformance!(basic, open);
     token_store_conformance!(durable, open);
+    token_store_conformance!(coordinated, open);
 }
 
 mod sqlite_memory {

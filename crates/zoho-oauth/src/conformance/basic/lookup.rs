@@ -1,10 +1,10 @@
 //! What is found, and what is deleted.
 
 use crate::conformance::model::Pair;
-use crate::conformance::sample::{client, query, set, token};
+use crate::conformance::sample::{client, difference, query, set, token};
 use crate::conformance::subject::{Subject, ensure};
 use crate::conformance::{StoreFactory, Verdict, Violation};
-use crate::token::TokenId;
+use crate::token::{OAuthToken, TokenId};
 
 const SEARCHED: [&str; 4] = ["user", "refresh", "access", "grant"];
 
@@ -209,6 +209,76 @@ pub async fn delete_tokens_takes_all_and_counts_them(factory: &StoreFactory) -> 
         subject.holds(&[]).await?;
         subject.finds(&query("user", "u0"), None).await?;
         subject.finds(&query("access", "x0"), None).await?;
+    }
+    Ok(())
+}
+
+/// `get_tokens_page` lists every record once, in the order of their ids as numbers, also where ids
+/// are missing: page by page, of whatever size. Nothing comes after the last.
+pub async fn pages_list_every_record_once(factory: &StoreFactory) -> Verdict {
+    let subject = Subject::open(factory).await?;
+    let page = async |after: Option<TokenId>, limit: usize| {
+        let page = subject.store.get_tokens_page(after, limit).await;
+        page.map_err(|error| Violation::error("`get_tokens_page` failed", &error))
+    };
+    let nothing = page(None, 10).await?;
+    ensure!(nothing.is_empty(), "an empty store has a page of records");
+    let mut ids = Vec::new();
+    for number in 1..=104 {
+        let record = token(&format!("user=u{number} access=x{number}"));
+        ids.push(subject.save(&record).await?);
+    }
+    // Gaps, also around the ids whose texts are longer than those before them.
+    for index in (0..104).filter(|index| index % 7 == 3 || [8, 9, 98, 99].contains(index)) {
+        subject.delete(ids[index]).await?;
+    }
+    let mut far = token("user=far access=far");
+    far.id = ids
+        .last()
+        .and_then(|last| TokenId::new(last.get() + 900).ok());
+    subject.save(&far).await?;
+    let all = subject.all().await?;
+    for limit in [1, 2, 10, 33, all.len(), all.len() + 1, usize::MAX] {
+        let mut listed = Vec::new();
+        loop {
+            let after = listed.last().and_then(|last: &OAuthToken| last.id);
+            let next = page(after, limit).await?;
+            ensure!(
+                next.len() <= limit,
+                "a page of at most {limit} has {} records",
+                next.len()
+            );
+            let is_last = next.len() < limit;
+            listed.extend(next);
+            if is_last || listed.len() > all.len() {
+                break;
+            }
+        }
+        ensure!(
+            listed == all,
+            "in pages of {limit}: {}",
+            difference(&all, &listed)
+        );
+    }
+    let last = all.last().and_then(|last| last.id);
+    // After an id that is stored, one that is not, and the last.
+    for (after, limit) in [
+        (None, 0),
+        (Some(ids[0]), 0),
+        (Some(ids[7]), 4),
+        (Some(ids[8]), 4),
+        (Some(ids[98]), 4),
+        (last, 4),
+        (Some(TokenId::MAX), 4),
+    ] {
+        let rest = all.iter().filter(|row| row.id > after);
+        let expected: Vec<_> = rest.take(limit).cloned().collect();
+        let found = page(after, limit).await?;
+        ensure!(
+            found == expected,
+            "{limit} after {after:?}: {}",
+            difference(&expected, &found)
+        );
     }
     Ok(())
 }

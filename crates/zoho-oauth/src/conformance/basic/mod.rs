@@ -4,12 +4,14 @@
 //!
 //! [`identity`] says which record a save updates, [`ids`] what numbers records get, [`fields`] what
 //! becomes of the values, [`lookup`] what is found and deleted, [`hostile`] what text does,
-//! [`secrecy`] what is printed, [`together`] what happens at once, [`random`] everything in any order.
+//! [`facts`] what becomes of news about a record, [`secrecy`] what is printed, [`together`] what
+//! happens at once, [`random`] everything in any order.
 #![expect(
     clippy::missing_errors_doc,
     reason = "the error of a rule is that the store breaks it, and the rule is its doc"
 )]
 
+pub mod facts;
 pub mod fields;
 pub mod hostile;
 pub mod identity;
@@ -19,6 +21,7 @@ pub mod random;
 pub mod secrecy;
 pub mod together;
 
+pub use facts::*;
 pub use fields::*;
 pub use hostile::*;
 pub use identity::*;
@@ -63,6 +66,7 @@ macro_rules! __conformance_basic_rules {
             a_near_miss_is_another_login
             delete_takes_one_record
             delete_tokens_takes_all_and_counts_them
+            pages_list_every_record_once
             hostile_text_comes_back_or_is_refused
             hostile_queries_find_nothing_and_change_nothing
             names_of_people_are_stored
@@ -75,6 +79,9 @@ macro_rules! __conformance_basic_rules {
             one_of_many_deletes_wins
             a_save_that_is_given_up_leaves_a_whole_record
             the_store_works_behind_pointers
+            a_fact_is_saved_while_the_credential_is_the_same
+            a_fact_is_superseded_by_what_is_newer
+            a_fact_about_a_record_that_is_gone_changes_nothing
             random_operations_follow_the_rule_book
         }
     };

@@ -1,24 +1,22 @@
 //! What is there when several processes save at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use super::child::{OWN_USERS, Process, SHARED_USERS, WRITE_TOGETHER};
-use super::kill::listen;
-use super::lines::Line;
+use super::writers::{OWN_USERS, SHARED_USERS, WRITE_TOGETHER};
+use crate::conformance::child::run_together;
+
 use super::script::{record, whole};
+use crate::conformance::lines::Line;
 use crate::conformance::subject::{Subject, ensure};
-use crate::conformance::{Place, StoreFactory, Verdict, Violation};
+use crate::conformance::{StoreFactory, Verdict};
 use crate::token::TokenId;
 
 const PROCESSES: u64 = 8;
 const ELDERS: usize = 20;
-const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Eight processes that save and delete at once lose nothing: not their own records, not those that
 /// were there before. A login that all of them save is one record, and no id is given twice.
 pub async fn nothing_is_lost_when_processes_save_at_once(factory: &StoreFactory) -> Verdict {
-    ensure!(cfg!(unix), "this rule needs the processes of Unix");
     let subject = Subject::open(factory).await?;
     let mut saved = Saved::default();
     for number in 0..ELDERS {
@@ -26,52 +24,13 @@ pub async fn nothing_is_lost_when_processes_save_at_once(factory: &StoreFactory)
         let id = subject.save(&record(&user, stamp)).await?;
         saved.note(&user, stamp, id)?;
     }
-    let (starter, place) = (factory.clone(), subject.place.clone());
-    let run = tokio::task::spawn_blocking(move || run_together(&starter, &place));
-    let told = run
-        .await
-        .map_err(|panic| Violation::new(format!("a panic: {panic}")))??;
-    for lines in told {
+    for lines in run_together(factory, WRITE_TOGETHER, &subject.place, PROCESSES).await? {
         saved.hear(lines)?;
     }
     // For the store that was open all along, and for one that was not.
     saved.compare(&subject).await?;
     let fresh = Subject::open_at(factory, subject.place.clone()).await?;
     saved.compare(&fresh).await
-}
-
-/// Starts all processes, lets them begin together, and returns what each told.
-fn run_together(factory: &StoreFactory, place: &Place) -> Result<Vec<Vec<Line>>, Violation> {
-    let mut children = Vec::new();
-    for seed in 1..=PROCESSES {
-        let mut process = Process::start(factory, WRITE_TOGETHER, place, seed)?;
-        let lines = listen(&mut process)?;
-        children.push((process, lines));
-    }
-    let mut told: Vec<Vec<Line>> = Vec::new();
-    for (_, lines) in &children {
-        let first = lines.recv_timeout(PATIENCE);
-        match first {
-            Ok(Line::Ready) => told.push(Vec::new()),
-            Ok(line) => return Err(Violation::new(format!("a child began with `{line}`"))),
-            Err(_) => return Err(Violation::new("a child did not open the store")),
-        }
-    }
-    let starts: Vec<_> = children
-        .iter_mut()
-        .map(|(process, _)| process.input())
-        .collect();
-    drop(starts);
-    for ((_, lines), told) in children.iter().zip(&mut told) {
-        while told.last() != Some(&Line::Finished) {
-            match lines.recv_timeout(PATIENCE) {
-                Ok(Line::Failed(why)) => return Err(Violation::new(why)),
-                Ok(line) => told.push(line),
-                Err(_) => return Err(Violation::new("a child ended early or hangs")),
-            }
-        }
-    }
-    Ok(told)
 }
 
 /// What all processes were told by the store.

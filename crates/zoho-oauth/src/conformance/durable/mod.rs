@@ -2,20 +2,18 @@
 //!
 //! [`reopen`] closes the store and opens it again, [`kill`] ends a writing process with SIGKILL,
 //! [`crowd`] lets eight processes save at once. How a child process gets to the store is told at
-//! [`child_main`].
+//! [`child_main`](super::child_main).
 #![expect(
     clippy::missing_errors_doc,
     reason = "the error of a rule is that the store breaks it, and the rule is its doc"
 )]
 
-mod child;
 pub mod crowd;
 pub mod kill;
-mod lines;
 pub mod reopen;
 mod script;
+pub(super) mod writers;
 
-pub use child::child_main;
 pub use crowd::*;
 pub use kill::*;
 pub use reopen::*;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::lines::Line;
+use crate::conformance::lines::Line;
 use crate::conformance::sample::{describe, set, token};
 use crate::conformance::subject::ensure;
 use crate::conformance::{Verdict, Violation};
@@ -68,6 +68,29 @@ pub(super) struct Acknowledged {
     highest: Option<TokenId>,
     /// The call that began and was not answered.
     open: Option<Line>,
+    late: Option<Late>,
+}
+
+/// The last call of the process that was killed before. It was not answered, and was not done when
+/// that was compared: a server may still be at it, and may do it at any time until the next
+/// comparison.
+#[derive(Clone, Debug)]
+struct Late {
+    line: Line,
+    /// The highest id that was given before it.
+    highest: Option<TokenId>,
+}
+
+impl Late {
+    /// Whether the record of `user` may have `id` because of this save.
+    fn inserts(&self, user: &str, id: TokenId) -> bool {
+        matches!(&self.line, Line::Save { user: u, .. } if u == user) && Some(id) > self.highest
+    }
+
+    /// Whether the record of `user` under `id` may be gone because of this delete.
+    fn deletes(&self, user: &str, id: TokenId) -> bool {
+        matches!(&self.line, Line::Delete { user: u, id: i } if u == user && *i == id)
+    }
 }
 
 impl Acknowledged {
@@ -76,22 +99,14 @@ impl Acknowledged {
         match (line, self.open.take()) {
             (line @ (Line::Save { .. } | Line::Delete { .. }), None) => self.open = Some(line),
             (Line::Saved(id), Some(Line::Save { user, stamp })) => {
-                match self.records.get(&user) {
-                    Some((known, _)) => ensure!(
-                        *known == id,
-                        "`{user}` had the id {known}, and an update answered {id}"
-                    ),
-                    None => ensure!(
-                        Some(id) > self.highest,
-                        "a new record got the id {id}, which was given before"
-                    ),
-                }
+                self.hear_saved(&user, id)?;
                 self.highest = self.highest.max(Some(id));
                 self.records.insert(user, (id, stamp));
             }
-            (Line::Deleted(was_there), Some(Line::Delete { user, .. })) => {
+            (Line::Deleted(was_there), Some(Line::Delete { user, id })) => {
+                let was_late = self.late.as_ref().is_some_and(|it| it.deletes(&user, id));
                 ensure!(
-                    was_there,
+                    was_there || was_late,
                     "`{user}` was stored, and `delete_token` answered `false`"
                 );
                 self.records.remove(&user);
@@ -106,11 +121,28 @@ impl Acknowledged {
         Ok(())
     }
 
+    fn hear_saved(&self, user: &str, id: TokenId) -> Verdict {
+        let late = self.late.as_ref();
+        let is_new = Some(id) > self.highest;
+        match self.records.get(user) {
+            Some((known, _)) => ensure!(
+                *known == id || is_new && late.is_some_and(|it| it.deletes(user, *known)),
+                "`{user}` had the id {known}, and an update answered {id}"
+            ),
+            None => ensure!(
+                is_new || late.is_some_and(|it| it.inserts(user, id)),
+                "a new record got the id {id}, which was given before"
+            ),
+        }
+        Ok(())
+    }
+
     /// Compares what is stored with what was acknowledged, and goes on from what is stored.
     ///
-    /// The call that was not answered may have been done or not, but nothing in between.
+    /// The call that was not answered may have been done or not, but nothing in between. If it was
+    /// not, it may be done until the next comparison, and nothing else may.
     pub(super) fn compare(&mut self, rows: &[OAuthToken]) -> Verdict {
-        let open = self.open.take();
+        let (open, late) = (self.open.take(), self.late.take());
         let mut found = BTreeMap::new();
         for row in rows {
             let (user, stamp) = whole(row)?;
@@ -122,35 +154,61 @@ impl Acknowledged {
             }
         }
         for (user, (id, stamp)) in &self.records {
-            let deleting = matches!(&open, Some(Line::Delete { user: gone, .. }) if gone == user);
+            let was_late = late.as_ref().is_some_and(|it| it.deletes(user, *id));
+            let deletes =
+                was_late || matches!(&open, Some(Line::Delete { user: gone, .. }) if gone == user);
             let Some((found_id, found_stamp)) = found.get(user) else {
-                ensure!(deleting, "`{user}` (id {id}) was acknowledged and is lost");
+                ensure!(deletes, "`{user}` (id {id}) was acknowledged and is lost");
                 continue;
             };
+            // If one of the two calls deletes it, the other one may insert it anew.
             ensure!(
-                found_id == id,
+                found_id == id || deletes && Some(*found_id) > self.highest,
                 "`{user}` had the id {id} and has {found_id}"
             );
             ensure!(
-                found_stamp == stamp || saves(open.as_ref(), user, found_stamp),
+                found_stamp == stamp && found_id == id
+                    || saves(open.as_ref(), user, found_stamp)
+                    || saves(late.as_ref().map(|it| &it.line), user, found_stamp),
                 "`{user}` was rolled back: {stamp} was acknowledged, {found_stamp} is stored"
             );
         }
         for (user, (id, stamp)) in &found {
             if !self.records.contains_key(user) {
+                let was_late = saves(late.as_ref().map(|it| &it.line), user, stamp);
                 ensure!(
-                    saves(open.as_ref(), user, stamp),
+                    was_late || saves(open.as_ref(), user, stamp),
                     "`{user}` (id {id}) came back after it was deleted, or was never saved"
                 );
+                let inserts = late.as_ref().is_some_and(|it| it.inserts(user, *id));
                 ensure!(
-                    Some(*id) > self.highest,
+                    Some(*id) > self.highest || inserts,
                     "a new record got the id {id}, which was given before"
                 );
             }
         }
         self.highest = self.highest.max(found.values().map(|(id, _)| *id).max());
         self.records = found;
+        let highest = self.highest;
+        self.late = open
+            .filter(|line| !self.is_done(line))
+            .map(|line| Late { line, highest });
         Ok(())
+    }
+
+    /// Whether what is stored shows that the call was done.
+    fn is_done(&self, call: &Line) -> bool {
+        match call {
+            Line::Save { user, stamp } => {
+                let stored = self.records.get(user);
+                stored.is_some_and(|(_, there)| there == stamp)
+            }
+            Line::Delete { user, id } => {
+                let stored = self.records.get(user);
+                stored.is_none_or(|(there, _)| there != id)
+            }
+            _ => true,
+        }
     }
 }
 
@@ -218,6 +276,108 @@ mod tests {
         let mut late = row("a", "2", 3);
         late.expiry_time = None;
         assert!(wrong(lines(), &[late]).contains("damaged"));
+    }
+
+    fn delete(user: &str, id: u64) -> Line {
+        Line::Delete {
+            user: user.into(),
+            id: TokenId::new(id).unwrap(),
+        }
+    }
+
+    /// What is found wrong when `rows` are stored after these lines, after `before` was stored while
+    /// the last call of another process was not answered.
+    fn wrong_later(
+        before: &[Line],
+        stored: &[OAuthToken],
+        lines: &[Line],
+        rows: &[OAuthToken],
+    ) -> String {
+        let mut heard = Acknowledged::default();
+        let verdict = before
+            .iter()
+            .try_for_each(|line| heard.hear(line.clone()))
+            .and_then(|()| heard.compare(stored));
+        verdict.unwrap();
+        let verdict = lines
+            .iter()
+            .try_for_each(|line| heard.hear(line.clone()))
+            .and_then(|()| heard.compare(rows));
+        verdict.map_or_else(|violation| violation.to_string(), |()| "nothing".into())
+    }
+
+    #[test]
+    fn a_save_that_was_not_answered_may_be_done_later() {
+        let before = [save("a", "1"), saved(1), save("a", "2")];
+        let stored = [row("a", "1", 1)];
+        let wrong =
+            |lines: &[Line], rows: &[OAuthToken]| wrong_later(&before, &stored, lines, rows);
+        assert_eq!(wrong(&[], &[row("a", "1", 1)]), "nothing");
+        assert_eq!(wrong(&[], &[row("a", "2", 1)]), "nothing");
+        // Before or after what the next process did to the same record.
+        let again = [save("a", "3"), saved(1)];
+        assert_eq!(wrong(&again, &[row("a", "3", 1)]), "nothing");
+        assert_eq!(wrong(&again, &[row("a", "2", 1)]), "nothing");
+        assert!(wrong(&again, &[row("a", "1", 1)]).contains("rolled back"));
+        let gone = [delete("a", 1), Line::Deleted(true)];
+        assert_eq!(wrong(&gone, &[]), "nothing");
+        assert_eq!(wrong(&gone, &[row("a", "2", 2)]), "nothing");
+        assert!(wrong(&gone, &[row("a", "1", 1)]).contains("came back"));
+        assert!(wrong(&gone, &[row("a", "2", 1)]).contains("given before"));
+        assert!(wrong(&[], &[]).contains("is lost"));
+    }
+
+    #[test]
+    fn an_insert_that_was_not_answered_may_be_done_later() {
+        let before = [save("a", "1"), saved(1), save("b", "2")];
+        let stored = [row("a", "1", 1)];
+        let wrong =
+            |lines: &[Line], rows: &[OAuthToken]| wrong_later(&before, &stored, lines, rows);
+        let all = [row("a", "1", 1), row("c", "3", 3), row("b", "2", 2)];
+        assert_eq!(wrong(&[save("c", "3"), saved(3)], &all), "nothing");
+        let lines = [save("c", "3"), saved(3), save("b", "4"), saved(2)];
+        assert_eq!(wrong(&lines, &all), "nothing");
+        let lines = [save("c", "3"), saved(3), save("d", "4"), saved(2)];
+        assert!(wrong(&lines, &all).contains("given before"));
+    }
+
+    #[test]
+    fn a_delete_that_was_not_answered_may_be_done_later() {
+        let before = [save("a", "1"), saved(1), delete("a", 1)];
+        let stored = [row("a", "1", 1)];
+        let wrong =
+            |lines: &[Line], rows: &[OAuthToken]| wrong_later(&before, &stored, lines, rows);
+        assert_eq!(wrong(&[], &[]), "nothing");
+        assert_eq!(
+            wrong(&[delete("a", 1), Line::Deleted(false)], &[]),
+            "nothing"
+        );
+        assert_eq!(wrong(&[save("a", "2"), saved(1)], &[]), "nothing");
+        let anew = [save("a", "2"), saved(2)];
+        assert_eq!(wrong(&anew, &[row("a", "2", 2)]), "nothing");
+        assert!(wrong(&anew, &[]).contains("is lost"));
+        assert!(wrong(&[save("a", "2"), saved(1)], &[row("a", "1", 1)]).contains("rolled back"));
+    }
+
+    #[test]
+    fn what_was_not_answered_is_over_at_the_next_comparison() {
+        let mut heard = Acknowledged::default();
+        for line in [save("a", "1"), saved(1), save("a", "2")] {
+            heard.hear(line).unwrap();
+        }
+        heard.compare(&[row("a", "1", 1)]).unwrap();
+        heard.compare(&[row("a", "1", 1)]).unwrap();
+        assert!(heard.compare(&[row("a", "2", 1)]).is_err());
+        // What was seen done cannot be done again.
+        let mut heard = Acknowledged::default();
+        for line in [save("a", "1"), saved(1), save("a", "2")] {
+            heard.hear(line).unwrap();
+        }
+        heard.compare(&[row("a", "2", 1)]).unwrap();
+        for line in [save("a", "3"), saved(1)] {
+            heard.hear(line).unwrap();
+        }
+        assert!(heard.compare(&[row("a", "2", 1)]).is_err());
     }
 
     #[test]

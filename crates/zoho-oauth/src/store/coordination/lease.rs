@@ -19,8 +19,10 @@ use super::Memo;
 use crate::clock::Timestamp;
 use crate::secret::Fingerprint;
 
-/// The most mints that are written down for one credential. Zoho grants ten in ten minutes.
-const MOST_MINTS: usize = 100;
+/// The most issues that are told of one credential. Zoho grants ten in ten minutes.
+const MOST_TOLD: usize = 100;
+/// How long before the last one an issue was told, if it cannot count any more.
+const OVER: Duration = Duration::from_hours(1);
 
 /// What the cell of a key holds. All times are of the store's clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,7 +31,11 @@ pub(super) struct Lease {
     /// Rises with each holder; together with the holder's name it tells them apart.
     fence: u64,
     holder: Option<Holder>,
-    pub(super) memo: Memo,
+    /// What the last holder wrote down.
+    memo: Memo,
+    /// Issues that were told, of one credential. Apart from the memo, since a holder who has not
+    /// heard of them writes that anew.
+    told: Memo,
     /// Rises with each write, so that a cell never holds the same text twice.
     writes: u64,
 }
@@ -101,9 +107,7 @@ impl Lease {
     /// Writes down what the holder thinks. An opinion.
     pub(super) fn remember(&self, hold: Hold, memo: Memo) -> Result<Write, Lost> {
         let until = self.held_until(hold)?;
-        let mut next = self.next();
-        next.memo = memo;
-        Ok(before(until, next))
+        Ok(before(until, self.next().with_memo(memo)))
     }
 
     /// Gives the lease back, with a last word if there is one. An opinion.
@@ -112,9 +116,9 @@ impl Lease {
         let mut next = self.next();
         next.holder = None;
         if let Some(memo) = memo {
-            next.memo = memo;
+            next = next.with_memo(memo);
         }
-        let is_needed = !next.memo.is_empty();
+        let is_needed = !next.memo().is_empty();
         let lease = is_needed.then_some(next);
         Ok(Write {
             lease,
@@ -123,22 +127,53 @@ impl Lease {
     }
 
     /// Counts an access token that Zoho issued for `credential` at `at`. A fact: from whomever, at
-    /// any time. `None` when it says nothing about the credential that counts by now.
+    /// any time, and once however often it is told. `None` when it is counted already, or says
+    /// nothing about the credential that counts by now.
     pub(super) fn with_issue(&self, credential: &Fingerprint, at: Timestamp) -> Option<Write> {
-        let mut next = self.next();
-        let known = next
-            .memo
-            .credential
-            .get_or_insert_with(|| credential.clone());
-        if known != credential {
+        let is_about = |memo: &Memo| memo.credential.as_ref() == Some(credential);
+        if self.memo.credential.is_some() && !is_about(&self.memo) {
             return None;
         }
-        let mints = &mut next.memo.minted_at;
-        mints.push(at);
-        mints.sort_unstable();
-        let excess = mints.len().saturating_sub(MOST_MINTS);
-        mints.drain(..excess);
+        let mut next = self.next();
+        if !is_about(&next.told) {
+            next.told = Memo {
+                credential: Some(credential.clone()),
+                ..Memo::default()
+            };
+        }
+        let told = &mut next.told.minted_at;
+        if told.contains(&at) {
+            return None;
+        }
+        told.retain(|earlier| *earlier > at.before(OVER));
+        told.push(at);
+        told.sort_unstable();
+        let excess = told.len().saturating_sub(MOST_TOLD);
+        told.drain(..excess);
         Some(always(next))
+    }
+
+    /// What is remembered: what the last holder wrote down, and what was told meanwhile.
+    pub(super) fn memo(&self) -> Memo {
+        let (memo, told) = (self.memo.clone(), &self.told);
+        if told.credential.is_none() {
+            return memo;
+        }
+        if memo.credential.is_none() && memo.is_empty() {
+            return told.clone();
+        }
+        if memo.credential != told.credential {
+            return memo;
+        }
+        memo.joined(told.clone())
+    }
+
+    fn with_memo(mut self, memo: Memo) -> Self {
+        if memo.credential.is_some() && memo.credential != self.told.credential {
+            self.told = Memo::default();
+        }
+        self.memo = memo;
+        self
     }
 
     /// Until when `hold` holds, if it is the last one that took the lease.
@@ -249,8 +284,40 @@ mod tests {
         let write = lease.with_issue(&r, at(5)).unwrap();
         assert_eq!(write.not_after, None);
         let lease = write.lease.unwrap();
-        assert_eq!(lease.memo.minted_at, [at(5), at(7)]);
-        assert_eq!(lease.with_issue(&Fingerprint::of(&["new"]), at(8)), None);
+        assert_eq!(lease.memo().minted_at, [at(5), at(7)]);
+        assert_eq!(lease.with_issue(&r, at(5)), None, "it is told again");
+    }
+
+    #[test]
+    fn no_opinion_takes_back_what_was_told() {
+        let (lease, hold) = taken(1, 100);
+        let lease = lease.remember(hold, dead()).unwrap().lease.unwrap();
+        let r = Fingerprint::of(&["r"]);
+        let lease = lease.with_issue(&r, at(7)).unwrap().lease.unwrap();
+        // The holder has not heard of it.
+        let lease = lease.release(hold, Some(dead())).unwrap().lease.unwrap();
+        assert_eq!(lease.memo().minted_at, [at(7)]);
+        // Nor does it keep one of another credential.
+        let new = Fingerprint::of(&["new"]);
+        assert_eq!(lease.with_issue(&new, at(8)), None);
+        let (write, hold) = lease.take(2, at(101), LIFE).unwrap();
+        let mut about_new = dead();
+        about_new.credential = Some(new.clone());
+        let remembered = write.lease.unwrap().remember(hold, about_new.clone());
+        let lease = remembered.unwrap().lease.unwrap();
+        assert_eq!(lease.memo(), about_new);
+        let lease = lease.with_issue(&new, at(8)).unwrap().lease.unwrap();
+        assert_eq!(lease.memo().minted_at, [at(8)]);
+    }
+
+    #[test]
+    fn what_was_told_long_ago_goes() {
+        let r = Fingerprint::of(&["r"]);
+        let mut lease = Lease::default();
+        for seconds in [0, 3000, 4000] {
+            lease = lease.with_issue(&r, at(seconds)).unwrap().lease.unwrap();
+        }
+        assert_eq!(lease.memo().minted_at, [at(3000), at(4000)]);
     }
 
     #[test]
@@ -265,15 +332,15 @@ mod tests {
         let (lease, hold) = taken(1, 100);
         assert_eq!(lease.release(hold, None).unwrap().lease, None);
         let kept = lease.release(hold, Some(dead())).unwrap().lease.unwrap();
-        assert_eq!(kept.memo, dead());
+        assert_eq!(kept.memo(), dead());
         let (write, _) = kept.take(2, at(101), LIFE).unwrap();
-        assert_eq!(write.lease.unwrap().memo, dead());
+        assert_eq!(write.lease.unwrap().memo(), dead());
     }
 
     #[test]
     fn no_two_texts_of_a_cell_are_the_same() {
         let (lease, hold) = taken(1, 100);
-        let same = lease.remember(hold, lease.memo.clone()).unwrap();
+        let same = lease.remember(hold, lease.memo()).unwrap();
         assert_ne!(same.lease.unwrap(), lease);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +18,9 @@ use crate::secret::Fingerprint;
 /// How often a write is worked out anew because somebody else, who does not hold the lease, wrote
 /// in between.
 const TRIES: usize = 8;
+
+/// How far apart two clocks may be, in milliseconds, before it is minded.
+const SAME_TIME: i64 = 1000;
 
 /// Small texts in a store, one per key, that many machines can compare and swap.
 ///
@@ -37,7 +40,8 @@ pub trait LeaseCells: fmt::Debug + Send + Sync + 'static {
     /// cell.
     ///
     /// # Errors
-    /// What keeps the store from working. If the connection was lost, the write may have happened.
+    /// What keeps the store from working. If the connection was lost, the write may have happened,
+    /// or may happen yet: whoever called finds out.
     async fn swap_cell(
         &self,
         key: &CoordinationKey,
@@ -64,10 +68,14 @@ pub struct Cell {
 /// moments are of the store's clock; the clocks of the machines that ask it do not matter. Where
 /// the store has several clocks (the nodes of a cluster), they must agree to within a small part
 /// of the life of a lease.
+///
+/// `examples/own_fleet_store.rs` is a store with leases of its own. Make one `Leases` per store and
+/// keep it.
 #[derive(Clone, Debug)]
 pub struct Leases {
     cells: Arc<dyn LeaseCells>,
     life: Duration,
+    lead: Arc<Lead>,
 }
 
 impl Leases {
@@ -80,6 +88,7 @@ impl Leases {
         Self {
             cells: Arc::new(cells),
             life: Self::DEFAULT_LIFE,
+            lead: Arc::default(),
         }
     }
 
@@ -94,49 +103,93 @@ impl Leases {
     ///
     /// # Errors
     /// What keeps the store from working.
+    ///
+    /// # Cancellation
+    /// A lease that is taken after its caller went away is given back.
     pub async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>> {
         let name = getrandom::u64().map_err(|error| {
             Error::new(ErrorCode::Internal, "no random numbers").caused_by(error)
         })?;
+        let asked = Timestamp::now();
         let cell = self.cells.read_cell(key).await?;
+        let ahead = self.lead.measure(asked, cell.now, Timestamp::now());
         let lease = lease_of(cell.text.as_deref());
         let Ok((write, hold)) = lease.take(name, cell.now, self.life) else {
             return Ok(None);
         };
-        let Some(text) = text_of(&write)? else {
-            return Ok(None);
-        };
-        let before = cell.text.as_deref();
-        let swapped = self.cells.swap_cell(key, before, Some(&text), None).await;
-        let taken = match swapped {
-            Ok(taken) => taken,
-            // The answer may have been lost behind a write that happened.
-            Err(error) => match self.cells.read_cell(key).await {
-                Ok(cell) if cell.text.as_deref() == Some(text.as_str()) => true,
-                _ => return Err(error),
-            },
-        };
-        if !taken {
-            return Ok(None);
-        }
-        let inner = Arc::new(Inner {
+        let inner = Inner {
             leases: self.clone(),
             key: key.clone(),
             hold,
-            ahead: cell.now.as_millis() - Timestamp::now().as_millis(),
-            known: Mutex::new(Known {
-                lease: write.lease.unwrap_or_default(),
-                text,
-                is_lost: false,
-            }),
-        });
-        let renewal = tokio::spawn(renew(Arc::clone(&inner)));
-        Ok(Some(Box::new(LeasePermit {
-            inner,
-            renewal,
-            is_released: AtomicBool::new(false),
-        })))
+            ahead,
+            known: Mutex::default(),
+        };
+        let taken = in_background(inner.take(cell.text, write)).await?;
+        Ok(taken.map(|permit| Box::new(permit) as Box<dyn Permit>))
     }
+
+    /// Swaps a cell, and finds out what happened if the answer was lost.
+    async fn swap(
+        &self,
+        key: &CoordinationKey,
+        before: Option<&str>,
+        after: Option<&str>,
+        not_after: Option<Timestamp>,
+    ) -> Result<bool> {
+        let first = self.cells.swap_cell(key, before, after, not_after).await;
+        let Err(error) = first else {
+            return first;
+        };
+        // No two texts are the same, so the cell tells. If it is as it was, the write may still be
+        // on its way: then at most one of the two finds it so.
+        for is_last in [false, true] {
+            let cell = self.cells.read_cell(key).await;
+            match cell.map(|cell| cell.text) {
+                Ok(text) if text.as_deref() == after => return Ok(true),
+                Ok(text) if text.as_deref() == before && !is_last => {
+                    let again = self.cells.swap_cell(key, before, after, not_after).await;
+                    if again.is_ok_and(|swapped| swapped) {
+                        return Ok(true);
+                    }
+                }
+                _ => break,
+            }
+        }
+        Err(error)
+    }
+}
+
+/// By how many milliseconds the store's clock is ahead of this machine's, as far as that matters.
+///
+/// Each reading differs by the time that it took. If all were followed, a moment would come back
+/// from the store a little off each time, and a mint that this process remembers too would look
+/// like two. So one reading stays until another one is off by more than can be chance.
+#[derive(Debug, Default)]
+struct Lead(AtomicI64);
+
+impl Lead {
+    /// Takes in what the store's clock showed between two looks at this machine's.
+    fn measure(&self, asked: Timestamp, shown: Timestamp, answered: Timestamp) -> i64 {
+        let half = answered.as_millis().saturating_sub(asked.as_millis()).abs() / 2;
+        let middle = asked.shifted(half).as_millis();
+        let measured = shown.as_millis().saturating_sub(middle);
+        let kept = self.0.load(Ordering::Relaxed);
+        if measured.saturating_sub(kept).saturating_abs() <= SAME_TIME.saturating_add(half) {
+            return kept;
+        }
+        self.0.store(measured, Ordering::Relaxed);
+        measured
+    }
+}
+
+/// Does `work` in a task of its own, so that it is finished also when its caller goes away.
+async fn in_background<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|error| {
+        Err(Error::new(ErrorCode::Internal, "the work on a lease broke off").caused_by(error))
+    })
 }
 
 /// A lease that is held. Dropping it gives the lease back in the background, as long as the runtime
@@ -158,6 +211,7 @@ struct Inner {
 
 /// The cell as it was last seen. Held while it is written, so that a renewal and a memo of one
 /// permit do not get into each other's way.
+#[derive(Default)]
 struct Known {
     lease: Lease,
     text: String,
@@ -173,20 +227,52 @@ impl fmt::Debug for LeasePermit {
 }
 
 impl Inner {
+    /// Takes the lease, which was found free. A failure whose outcome stays unknown may leave a
+    /// lease behind, which ends by itself.
+    async fn take(self, before: Option<String>, write: Write) -> Result<Option<LeasePermit>> {
+        let after = text_of(&write)?;
+        let swapped = self
+            .leases
+            .swap(
+                &self.key,
+                before.as_deref(),
+                after.as_deref(),
+                write.not_after,
+            )
+            .await?;
+        if !swapped {
+            return Ok(None);
+        }
+        *self.known.lock().await = Known {
+            lease: write.lease.unwrap_or_default(),
+            text: after.unwrap_or_default(),
+            is_lost: false,
+        };
+        let inner = Arc::new(self);
+        let renewal = tokio::spawn(renew(Arc::clone(&inner)));
+        Ok(Some(LeasePermit {
+            inner,
+            renewal,
+            is_released: AtomicBool::new(false),
+        }))
+    }
+
     /// Writes what `next` makes of the lease as it is known, as long as it is held.
     async fn write(&self, next: impl Fn(&Lease) -> Result<Write, Lost> + Send) -> Result<()> {
         let mut known = self.known.lock().await;
-        let cells = &self.leases.cells;
         for _ in 0..TRIES {
-            if known.is_lost {
-                break;
-            }
-            let Ok(write) = next(&known.lease) else {
-                break;
+            let write = match next(&known.lease) {
+                Ok(write) if !known.is_lost => write,
+                _ => {
+                    known.is_lost = true;
+                    return Err(self.lost());
+                }
             };
             let after = text_of(&write)?;
             let before = Some(known.text.as_str());
-            let swapped = cells.swap_cell(&self.key, before, after.as_deref(), write.not_after);
+            let swapped = self
+                .leases
+                .swap(&self.key, before, after.as_deref(), write.not_after);
             if swapped.await? {
                 known.text = after.unwrap_or_default();
                 known.is_lost = write.lease.is_none();
@@ -197,8 +283,7 @@ impl Inner {
             // happened whose answer was lost, and the lease is still ours.
             self.look(&mut known).await?;
         }
-        known.is_lost = true;
-        Err(self.lost())
+        Err(self.busy())
     }
 
     /// Reads the cell again. Returns the store's clock.
@@ -221,6 +306,11 @@ impl Inner {
         Error::new(ErrorCode::LeaseLost, message)
     }
 
+    fn busy(&self) -> Error {
+        let message = format!("the lease of `{}` changes all the time", self.key.as_str());
+        Error::new(ErrorCode::StoreLocked, message)
+    }
+
     async fn renew_once(&self) -> Result<()> {
         let mut known = self.known.lock().await;
         let now = self.look(&mut known).await?;
@@ -240,13 +330,12 @@ impl Inner {
             };
             let after = text_of(&write)?;
             let before = cell.text.as_deref();
-            let swapped = cells.swap_cell(&self.key, before, after.as_deref(), None);
+            let swapped = self.leases.swap(&self.key, before, after.as_deref(), None);
             if swapped.await? {
                 return Ok(());
             }
         }
-        let message = format!("the lease of `{}` changes all the time", self.key.as_str());
-        Err(Error::new(ErrorCode::StoreLocked, message))
+        Err(self.busy())
     }
 }
 
@@ -274,7 +363,7 @@ async fn renew(inner: Arc<Inner>) {
 #[async_trait]
 impl Permit for LeasePermit {
     async fn memo(&self) -> Result<Memo> {
-        let memo = self.inner.known.lock().await.lease.memo.clone();
+        let memo = self.inner.known.lock().await.lease.memo();
         Ok(memo.shifted(-self.inner.ahead))
     }
 
@@ -294,7 +383,8 @@ impl Permit for LeasePermit {
         self.renewal.abort();
         self.is_released.store(true, Ordering::SeqCst);
         let memo = memo.map(|memo| memo.clone().shifted(self.inner.ahead));
-        self.inner.give_back(memo).await
+        let inner = Arc::clone(&self.inner);
+        in_background(async move { inner.give_back(memo).await }).await
     }
 }
 
@@ -333,3 +423,6 @@ fn text_of(write: &Write) -> Result<Option<String>> {
         Error::new(ErrorCode::Internal, "a lease cannot be written").caused_by(error)
     })
 }
+
+#[cfg(test)]
+mod tests;

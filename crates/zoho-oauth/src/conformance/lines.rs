@@ -1,4 +1,4 @@
-//! What a child tells its parent: one line before and one after each call to the store.
+//! What a child tells its parent, line by line.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -21,6 +21,8 @@ pub(super) enum Line {
     Saved(TokenId),
     /// The delete answered.
     Deleted(bool),
+    /// Something else, as JSON.
+    Told(String),
     /// The store failed.
     Failed(String),
     /// Everything was done.
@@ -35,6 +37,7 @@ impl fmt::Display for Line {
             Self::Delete { user, id } => write!(f, "delete {user} {id}"),
             Self::Saved(id) => write!(f, "saved {id}"),
             Self::Deleted(was_there) => write!(f, "deleted {was_there}"),
+            Self::Told(text) => write!(f, "told {text}"),
             Self::Failed(why) => write!(f, "failed {}", why.escape_debug()),
             Self::Finished => f.write_str("finished"),
         }
@@ -68,6 +71,7 @@ impl Line {
             },
             "saved" => Self::Saved(first.parse().ok()?),
             "deleted" => Self::Deleted(first.parse().ok()?),
+            "told" => Self::Told(rest.into()),
             "failed" => Self::Failed(rest.into()),
             "finished" => Self::Finished,
             _ => return None,
@@ -94,6 +98,7 @@ mod tests {
             },
             Line::Saved(id),
             Line::Deleted(true),
+            Line::Told("[1, 2]".into()),
             Line::Failed("it broke: twice".into()),
             Line::Finished,
         ] {

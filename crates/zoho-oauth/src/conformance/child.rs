@@ -1,0 +1,216 @@
+//! Processes of the kit: how they are started, told what to do, and heard.
+
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use super::coordinated::{crowd, puppet, turns};
+use super::durable::writers;
+use super::lines::Line;
+use super::subject::Subject;
+use super::{Place, StoreFactory, Violation, environment};
+use crate::error::Error;
+
+/// A child that has not said a word for so long never will.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Does the part of a child process of the kit, if this process is one; `true` when it was.
+///
+/// The tiers with processes start the program of this process again, with environment variables
+/// that say what to do. In a test binary `token_store_conformance!` takes care of it. Any other
+/// program calls this first in `main`, with the same factory, and ends when the answer is `true`:
+///
+/// ```no_run
+/// # use zoho_oauth::{ListStore, Result};
+/// use zoho_oauth::conformance::{Place, StoreFactory, Tier, check, child_main};
+///
+/// # async fn open(_: Place) -> Result<ListStore> { Ok(ListStore::new()) }
+/// # async fn example() {
+/// if child_main(StoreFactory::new(open)).await {
+///     return;
+/// }
+/// let report = check(Tier::Durable, StoreFactory::new(open)).await;
+/// assert!(report.is_conformant(), "{report}");
+/// # }
+/// ```
+pub async fn child_main(factory: StoreFactory) -> bool {
+    if !environment::is_child() {
+        return false;
+    }
+    let told = match play(&factory).await {
+        Ok(()) => Line::Finished.tell(),
+        Err(violation) => Line::Failed(violation.to_string()).tell(),
+    };
+    // A parent that is gone cannot be told.
+    drop(told);
+    true
+}
+
+async fn play(factory: &StoreFactory) -> Result<(), Violation> {
+    let order = environment::child_order()
+        .ok_or_else(|| Violation::new("the child's environment is incomplete"))?;
+    let subject = Subject::open_at(factory, order.place).await?;
+    Line::Ready.tell().map_err(pipe)?;
+    match order.part.as_str() {
+        writers::WRITE_UNTIL_KILLED => writers::write_until_killed(&subject, order.seed).await,
+        writers::WRITE_TOGETHER => writers::write_together(&subject, order.seed).await,
+        puppet::DO_AS_TOLD => puppet::do_as_told(&subject).await,
+        turns::TAKE_TURNS => turns::take_turns(&subject, order.seed).await,
+        crowd::SAVE_FACTS => crowd::save_facts(&subject, order.seed).await,
+        other => Err(Violation::new(format!("no part is called `{other}`"))),
+    }
+}
+
+/// Waits until the parent closes the pipe, which it does when all are ready.
+pub(super) async fn wait_for_the_start() {
+    let waited = tokio::task::spawn_blocking(|| io::stdin().lines().count()).await;
+    drop(waited);
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+pub(super) fn pipe(error: io::Error) -> Violation {
+    Violation::new(format!("the pipe to the parent: {error}"))
+}
+
+/// Calls again when the store says that it may help, as an application would.
+pub(super) async fn persistently<T, F>(call: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    for _ in 0..20 {
+        match call().await {
+            Err(error) if error.is_transient() => {}
+            answer => return answer,
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    call().await
+}
+
+/// A child process, killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+}
+
+impl Process {
+    pub(super) fn start(
+        factory: &StoreFactory,
+        part: &str,
+        place: &Place,
+        seed: u64,
+    ) -> Result<Self, Violation> {
+        let failed = |error| Violation::new(format!("cannot start this program again: {error}"));
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut command = Command::new(program);
+        command
+            .args(factory.child_arguments())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        environment::give_order(&mut command, part, place, seed);
+        let child = command.spawn().map_err(failed)?;
+        Ok(Self { child })
+    }
+
+    /// The pipe from the child, once.
+    pub(super) fn output(&mut self) -> Result<ChildStdout, Violation> {
+        let output = self.child.stdout.take();
+        output.ok_or_else(|| Violation::new("the child has no output"))
+    }
+
+    /// The pipe to the child, once.
+    pub(super) fn input(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends the child with SIGKILL, in the middle of whatever it does, and waits for it to be gone.
+    pub(super) fn kill(&mut self) {
+        // It can fail only if the child has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Reads the lines of a child in a thread of its own, until the pipe ends.
+pub(super) fn listen(process: &mut Process) -> Result<Receiver<Line>, Violation> {
+    let output = BufReader::new(process.output()?);
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for text in output.lines().map_while(Result::ok) {
+            if let Some(line) = Line::read(&text)
+                && sender.send(line).is_err()
+            {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+/// Starts the processes 1 to `count`, lets them begin together, and returns what each told until it
+/// was finished.
+pub(super) async fn run_together(
+    factory: &StoreFactory,
+    part: &'static str,
+    place: &Place,
+    count: u64,
+) -> Result<Vec<Vec<Line>>, Violation> {
+    if cfg!(not(unix)) {
+        return Err(Violation::new("this rule needs the processes of Unix"));
+    }
+    let (factory, place) = (factory.clone(), place.clone());
+    let run = tokio::task::spawn_blocking(move || run_blocking(&factory, part, &place, count));
+    let told = run.await;
+    told.map_err(|panic| Violation::new(format!("a panic: {panic}")))?
+}
+
+fn run_blocking(
+    factory: &StoreFactory,
+    part: &str,
+    place: &Place,
+    count: u64,
+) -> Result<Vec<Vec<Line>>, Violation> {
+    let mut children = Vec::new();
+    for seed in 1..=count {
+        let mut process = Process::start(factory, part, place, seed)?;
+        let lines = listen(&mut process)?;
+        children.push((process, lines));
+    }
+    for (_, lines) in &children {
+        match lines.recv_timeout(PATIENCE) {
+            Ok(Line::Ready) => {}
+            Ok(line) => return Err(Violation::new(format!("a child began with `{line}`"))),
+            Err(_) => return Err(Violation::new("a child did not open the store")),
+        }
+    }
+    let starts: Vec<_> = children
+        .iter_mut()
+        .map(|(process, _)| process.input())
+        .collect();
+    drop(starts);
+    let mut all = Vec::new();
+    for (_, lines) in &children {
+        let mut told: Vec<Line> = Vec::new();
+        while told.last() != Some(&Line::Finished) {
+            match lines.recv_timeout(PATIENCE) {
+                Ok(Line::Failed(why)) => return Err(Violation::new(why)),
+                Ok(line) => told.push(line),
+                Err(_) => return Err(Violation::new("a child ended early or hangs")),
+            }
+        }
+        all.push(told);
+    }
+    Ok(all)
+}
