@@ -253,13 +253,15 @@ impl<'a> Run<'a> {
 
     async fn insert(&mut self, pair: &Pair, keeps_id: bool) -> Result<Result<TokenId>> {
         let (id, token) = (pair.source.id, &pair.source.token);
-        // In a target that was empty nobody else is at work.
-        if keeps_id && (self.ground.is_empty || self.stores.is_free(id).await?) {
+        // A save under an id that was taken meanwhile would make one login of two.
+        if keeps_id && self.stores.is_free(id).await? {
             match self.stores.save(id, token).await? {
                 // The target gave such ids before, though it is empty now.
                 Err(error) if error.code() == ErrorCode::RecordDeleted => {
                     self.keeps_ids &= !self.ground.is_empty;
                 }
+                // Taken in this very moment.
+                Err(error) if error.code() == ErrorCode::IdConflict => {}
                 answer => return Ok(answer),
             }
         }
