@@ -491,11 +491,10 @@ async fn names_and_secrets_are_nowhere() {
     .await;
     let to = list(&["user=bob-name client=c refresh=secret-y"]).await;
     let copies = CopyTokens::new(&from, &to);
-    let mut printed = format!("{copies:?} {copies:#?}");
-    let report = copies.run().await.unwrap();
-    printed += &format!("{report} {report:?}");
-    let report = verify(&from, &to).await.unwrap();
-    printed += &format!("{report} {report:?}");
+    let before = format!("{copies:?} {copies:#?}");
+    let copied = copies.run().await.unwrap();
+    let verified = verify(&from, &to).await.unwrap();
+    let printed = format!("{before} {copied} {copied:?} {verified} {verified:?}");
     assert!(printed.contains("refresh_token"), "the field is named");
     for hidden in ["ann-name", "bob-name", "secret-"] {
         assert!(!printed.contains(hidden), "{printed}");

@@ -275,3 +275,8 @@ impl fmt::Debug for CopyTokens<'_> {
             .finish_non_exhaustive()
     }
 }
+
+/// The code of the handbook, compiled.
+#[cfg(all(doctest, feature = "file", feature = "sqlite"))]
+#[doc = include_str!("../../../../../docs/moving.md")]
+mod handbook {}

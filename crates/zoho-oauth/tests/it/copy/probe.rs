@@ -81,7 +81,7 @@ pub(super) struct Probe<S> {
     ignores_after: AtomicBool,
 }
 
-impl<S> Probe<S> {
+impl<S: Send + Sync> Probe<S> {
     pub(super) fn new(inner: S) -> Arc<Self> {
         Arc::new(Self {
             inner,

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use zoho_oauth::store::CopyTokens;
 use zoho_oauth::store::copy::CopyReport;
-use zoho_oauth::{ListStore, OAuthToken, TokenStore};
+use zoho_oauth::{ListStore, OAuthToken, TokenId, TokenStore};
 
 use super::probe::ReadOnly;
 use super::{id, list, text, token};
@@ -76,7 +76,7 @@ async fn happen(store: &ListStore, steps: &[Step]) {
                 gap,
             } => {
                 let all = store.get_tokens().await.unwrap();
-                let last = all.last().and_then(|last| last.id).map_or(0, |id| id.get());
+                let last = all.last().and_then(|last| last.id).map_or(0, TokenId::get);
                 let mut record = token(&record(person, version));
                 record.id = Some(id(last + gap));
                 // Where the number was given before, nothing happens.
