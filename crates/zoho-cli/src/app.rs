@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::demo;
+use crate::commands::{demo, tokens};
 use crate::error::{Failure, STATUSES};
 use crate::printer;
 
@@ -22,6 +22,7 @@ enum Command {
     /// The process that `demo` starts when it starts again. Not for people.
     #[command(hide = true)]
     DemoSecondStart(demo::second_start::Args),
+    Tokens(tokens::Args),
 }
 
 impl App {
@@ -31,6 +32,7 @@ impl App {
             match self.command {
                 Command::Demo(args) => demo::run(args).await,
                 Command::DemoSecondStart(args) => demo::second_start::run(args).await,
+                Command::Tokens(args) => tokens::run(args).await,
             }
         };
         // Whoever interrupts drops the work, which takes its temporary folder with it.

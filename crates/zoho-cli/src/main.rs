@@ -4,6 +4,7 @@ mod app;
 mod commands;
 mod error;
 mod printer;
+mod store_url;
 
 use std::process::ExitCode;
 

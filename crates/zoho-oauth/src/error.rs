@@ -234,6 +234,11 @@ impl Error {
         self
     }
 
+    /// Puts in front what was being done, for an error that comes from further inside.
+    pub(crate) fn about(self, what: impl fmt::Display) -> Self {
+        self.with(|inner| inner.message = format!("{what}: {}", inner.message))
+    }
+
     /// Adds the error that caused this one.
     #[must_use]
     pub fn caused_by(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {

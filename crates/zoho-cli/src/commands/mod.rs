@@ -1,3 +1,4 @@
 //! One file, or folder, for each command.
 
 pub(crate) mod demo;
+pub(crate) mod tokens;

@@ -19,6 +19,7 @@ fn the_help_names_the_commands_and_the_exit_statuses_and_nothing_hidden() {
     let help = stdout(&output);
     for text in [
         "demo",
+        "tokens",
         "Exit status:",
         "\n  6    the file or the store cannot be used",
     ] {

@@ -7,6 +7,7 @@
 mod command_line;
 mod demo;
 mod support;
+mod tokens_copy;
 
 /// A file that is missing above would be compiled by nobody and fail in silence.
 #[test]

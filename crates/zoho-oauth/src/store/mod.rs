@@ -7,6 +7,7 @@
 
 mod change;
 mod coordination;
+pub mod copy;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(any(feature = "file", feature = "sqlite"))]
@@ -47,6 +48,7 @@ pub use coordination::{
     Cell, Coordination, CoordinationKey, Fact, Guarantee, Kept, LeaseCells, Leases, Memo, Permit,
     Ruling, Verdict,
 };
+pub use copy::{CopyTokens, copy};
 #[cfg(feature = "file")]
 pub use file::FileStore;
 pub use list::ListStore;

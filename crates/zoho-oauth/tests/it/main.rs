@@ -8,6 +8,7 @@ mod auth_names;
 mod auth_races;
 mod auth_reused_ids;
 mod auth_store;
+mod copy;
 mod defects;
 mod file_store;
 mod fleet;

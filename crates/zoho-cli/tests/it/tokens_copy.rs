@@ -1,0 +1,137 @@
+//! `zoho tokens copy`: it moves tokens, makes nothing where it should not, prints no secret, and
+//! does what `docs/moving.md` says.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+use crate::support::{stderr, stdout, zoho};
+
+/// A token file as Zoho's Python SDK writes it.
+const FILE: &str = "id,user_name,client_id,client_secret,refresh_token,access_token,grant_token,\
+    expiry_time,redirect_uri,api_domain\r\n\
+    1,ann@example.com:1,c,secret-s,secret-r1,secret-a1,,1700000000000,,\r\n\
+    2,bob@example.com:1,c,secret-s,secret-r2,,,,,\r\n\
+    10,kim@example.com:1,c,secret-s,secret-r3,secret-a3,,1700000000000,,\r\n";
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    let output = zoho(arguments).current_dir(folder).output().unwrap();
+    for printed in [stdout(&output), stderr(&output)] {
+        assert!(!printed.contains("secret-"), "{printed}");
+        assert!(!printed.contains("@example.com"), "{printed}");
+    }
+    output
+}
+
+fn copy(folder: &Path, from: &str, to: &str, more: &[&str]) -> Output {
+    let mut arguments = vec!["tokens", "copy", "--from", from, "--to", to];
+    arguments.extend(more);
+    run(folder, &arguments)
+}
+
+#[test]
+fn tokens_move_from_a_file_to_a_database_and_back() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("old.txt"), FILE).unwrap();
+    let output = copy(folder, "file:old.txt", "sqlite:new.db", &["--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(
+        report,
+        json!({
+            "complete": true, "dry_run": false, "read": 3, "inserted": 3, "updated": 0,
+            "unchanged": 0, "verified": 3, "joined": {}, "renumbered": {}, "kept_newer": [],
+            "copied_again": [], "gone": [], "left_out": [], "missing": [], "different": {},
+            "refused": {},
+        })
+    );
+    let output = copy(folder, "sqlite:new.db", "file:back.txt", &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+    let there_and_back = fs::read_to_string(folder.join("back.txt")).unwrap();
+    let rows = |text: &str| {
+        let rows = text.lines().skip(1).map(str::to_owned);
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(rows(&there_and_back), rows(FILE));
+}
+
+#[test]
+fn a_dry_run_makes_no_store() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("old.txt"), FILE).unwrap();
+    let output = copy(folder, "file:old.txt", "sqlite:new.db", &["--dry-run"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("3 would be inserted\n"));
+    assert!(!folder.join("new.db").exists());
+    assert_eq!(fs::read_to_string(folder.join("old.txt")).unwrap(), FILE);
+}
+
+#[test]
+fn what_is_not_copied_is_listed_and_the_status_says_so() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("old.txt"), FILE).unwrap();
+    let other = FILE.replace("secret-r2", "secret-other");
+    fs::write(folder.join("new.txt"), other).unwrap();
+    let output = copy(folder, "file:old.txt", "file:new.txt", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("1 different in the target: 2 (refresh_token)\n"));
+    assert!(stderr(&output).starts_with("error: not everything"));
+
+    let ties = &["--source-wins-ties"];
+    let output = copy(folder, "file:old.txt", "file:new.txt", ties);
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    assert_eq!(fs::read_to_string(folder.join("new.txt")).unwrap(), FILE);
+}
+
+#[test]
+fn a_store_that_is_mistyped_is_not_made_and_its_text_is_not_repeated() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    for (from, problem) in [
+        ("mysql://user:secret-p@example.com/d", "a store is `file:`"),
+        ("sdk_tokens.txt", "a store is `file:`"),
+        ("file:", "no path behind `file:`"),
+        ("file:typo.txt", "no file `typo.txt`"),
+        ("sqlite:typo.db", "no file `typo.db`"),
+    ] {
+        let output = copy(folder, from, "file:new.txt", &[]);
+        assert_eq!(output.status.code(), Some(2), "{from}");
+        assert!(stderr(&output).contains(problem), "{}", stderr(&output));
+        assert!(stderr(&output).contains("hint: "));
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 0, "{from}");
+    }
+}
+
+/// Every command of `docs/moving.md`, in one folder, with what it prints.
+#[test]
+fn the_handbook_says_what_happens() {
+    const BOOK: &str = include_str!("../../../../docs/moving.md");
+    let folder = tempdir().unwrap();
+    fs::write(folder.path().join("sdk_tokens.txt"), FILE).unwrap();
+    // A block inside a list is indented.
+    let book: String = BOOK
+        .lines()
+        .map(|line| line.trim_start().to_owned() + "\n")
+        .collect();
+    let mut commands = 0;
+    for block in book.split("```console\n").skip(1) {
+        let block = block.split("```").next().unwrap();
+        for part in block.split("$ ").skip(1) {
+            let (command, expected) = part.split_once('\n').unwrap();
+            let arguments: Vec<_> = command.split(' ').collect();
+            assert_eq!(arguments[0], "zoho", "{command}");
+            let output = run(folder.path(), &arguments[1..]);
+            assert_eq!(output.status.code(), Some(0), "{command}");
+            assert_eq!(stdout(&output), expected, "{command}");
+            commands += 1;
+        }
+    }
+    assert_eq!(commands, 3);
+}
