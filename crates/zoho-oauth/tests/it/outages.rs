@@ -204,7 +204,8 @@ macro_rules! restarting {
             let server = Arc::new(Mutex::new($server::start().unwrap()));
             let port = server.lock().unwrap().port();
             let place = format!("{} {port} outages 20000", $kind);
-            let again = Arc::clone(&server);
+            // Once more, since the server ends with the last of them.
+            let (_whole, again) = (Arc::clone(&server), Arc::clone(&server));
             let places = vec![place; 4];
             nothing_is_lost(&places, |watch| {
                 kill_and_restart(
