@@ -9,6 +9,8 @@ mod fact;
 mod lease;
 mod leases;
 mod memo;
+#[cfg(test)]
+mod model;
 
 use std::fmt;
 
