@@ -151,6 +151,9 @@ codes! {
     /// long, or could not reach the store. Another one may be at it.
     LeaseLost = "lease_lost", StoreUnavailable, true,
         "Try again; if it lasts, look for processes that stand still, and for a slow store.";
+    /// The store's service takes no more for now: too many calls, or too many writes to one record.
+    StoreThrottled = "store_throttled", StoreUnavailable, true,
+        "Wait and try again; if it lasts, look for who saves or looks up the same tokens all the time.";
     /// There is no room left.
     StoreFull = "store_full", StoreUnavailable, true,
         "Make room on the disk; the stored tokens are as they were.";

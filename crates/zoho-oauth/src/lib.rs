@@ -21,6 +21,7 @@
 //! | --- | --- | --- |
 //! | `file` | yes | `FileStore`: the CSV file of Zoho's official SDKs |
 //! | `sqlite` | yes | `SqliteStore`: the official ten-column table in a SQLite database |
+//! | `secrets-manager` | no | `SecretsManagerStore`: AWS Secrets Manager, one secret per login |
 //! | `conformance` | no | the kit that tells the author of a store whether it is right |
 //!
 //! # What is kept
@@ -65,6 +66,8 @@ pub use secret::{
 };
 #[cfg(feature = "file")]
 pub use store::FileStore;
+#[cfg(feature = "secrets-manager")]
+pub use store::SecretsManagerStore;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;
 pub use store::{Guarantee, ListStore, TokenStore, TokenTable};

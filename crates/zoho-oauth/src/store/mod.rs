@@ -50,6 +50,8 @@ pub use coordination::{
 #[cfg(feature = "file")]
 pub use file::FileStore;
 pub use list::ListStore;
+#[cfg(feature = "secrets-manager")]
+pub use secrets_manager::SecretsManagerStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 pub use table::TokenTable;
