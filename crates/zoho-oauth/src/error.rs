@@ -159,7 +159,7 @@ codes! {
         "Make room on the disk; the stored tokens are as they were.";
     /// This process may not read or write the store.
     StorePermission = "store_permission", StoreUnavailable, false,
-        "Give the user of this process read and write access to the file and its folder, and nobody else.";
+        "Give this process read and write access to what the text names, for a file also to its folder, and nobody else.";
     /// A token was issued by Zoho and could not be saved; see [`Error::unsaved_token`].
     TokenNotSaved = "token_not_saved", StoreUnavailable, false,
         "Take the token out of this error with `unsaved_token`, and save it when the store is back: its grant token is spent.";

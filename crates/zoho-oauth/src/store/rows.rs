@@ -125,13 +125,6 @@ pub(crate) async fn save(
     }
 }
 
-#[cfg_attr(
-    not(any(test, feature = "mysql", feature = "postgres", feature = "redis")),
-    expect(
-        dead_code,
-        reason = "AWS Secrets Manager has no means to coordinate, so it has no facts"
-    )
-)]
 /// Saves what Zoho issued: see [`Coordination::save_fact`](super::Coordination::save_fact).
 pub(crate) async fn save_fact(server: &impl RowServer, fact: &Fact) -> Result<Kept> {
     let mut again = Again::new();

@@ -15,6 +15,7 @@ mod kit;
 mod official_python;
 mod processes;
 mod redaction;
+mod secrets_manager_store;
 mod sqlite_store;
 mod stores;
 mod support;

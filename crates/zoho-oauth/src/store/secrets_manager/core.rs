@@ -24,6 +24,8 @@ use crate::token::{OAuthToken, TokenId};
 const RECENT: u64 = 100;
 /// How many calls of one operation run at once.
 const AT_ONCE: usize = 4;
+/// Saves of different logins that wait for each other are about one in so many.
+const LINES: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -32,6 +34,8 @@ pub(super) struct Core {
     index: Mutex<Index>,
     /// Held by whoever makes, joins or deletes records in this process.
     pub(super) alone: tokio::sync::Mutex<()>,
+    /// Held by the saves of one login, so that those of this process do not undo each other's work.
+    lines: Vec<tokio::sync::Mutex<()>>,
 }
 
 impl Core {
@@ -41,11 +45,23 @@ impl Core {
             pace,
             index: Mutex::default(),
             alone: tokio::sync::Mutex::default(),
+            lines: (0..LINES).map(|_| tokio::sync::Mutex::default()).collect(),
         }
     }
 
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the other saves of the same login in this process.
+    pub(super) async fn wait_in_line(&self, token: &OAuthToken) -> tokio::sync::MutexGuard<'_, ()> {
+        let digest = names::digests(token).into_iter().next();
+        let id = token.id.map_or_else(String::new, |id| id.to_string());
+        let name = digest.as_ref().map_or(id.as_str(), Fingerprint::as_str);
+        let line = name.bytes().fold(0_usize, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(byte.into())
+        });
+        self.lines[line % LINES].lock().await
     }
 
     /// Reads a record, and remembers what it can be found by.

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::query::{Criterion, TokenQuery};
-use crate::secret::Fingerprint;
+use crate::secret::{AccessToken, Fingerprint, GrantToken, RefreshToken};
 use crate::token::{OAuthToken, TokenId};
 
 /// The service allows 512 characters; what is behind the prefix needs less than 20 of them.
@@ -93,12 +93,9 @@ impl Field {
     fn value(self, row: &OAuthToken) -> Option<&str> {
         match self {
             Self::User => row.user_name.as_ref().map(AsRef::as_ref),
-            Self::Refresh => row
-                .refresh_token
-                .as_ref()
-                .map(|token| token.expose_secret()),
-            Self::Grant => row.grant_token.as_ref().map(|token| token.expose_secret()),
-            Self::Access => row.access_token.as_ref().map(|token| token.expose_secret()),
+            Self::Refresh => row.refresh_token.as_ref().map(RefreshToken::expose_secret),
+            Self::Grant => row.grant_token.as_ref().map(GrantToken::expose_secret),
+            Self::Access => row.access_token.as_ref().map(AccessToken::expose_secret),
         }
     }
 
@@ -203,7 +200,6 @@ fn uuid(digest: &Fingerprint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::AccessToken;
     use crate::token::UserName;
 
     #[test]

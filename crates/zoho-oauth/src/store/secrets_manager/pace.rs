@@ -56,7 +56,7 @@ impl Pace {
         let spent = at - now;
         let most = self.every * self.burst;
         if spent > most {
-            let minutes = (spent - most).as_secs().div_ceil(60);
+            let minutes = spent.saturating_sub(most).as_secs().div_ceil(60);
             return Err(Error::new(
                 ErrorCode::StoreThrottled,
                 format!(

@@ -16,6 +16,7 @@ use crate::token::{OAuthToken, TokenId};
 
 /// Inserts or updates, by the rules of [`TokenTable`](crate::TokenTable).
 pub(super) async fn save(core: &Core, token: &OAuthToken) -> Result<TokenId> {
+    let _first = core.wait_in_line(token).await;
     let operation = Operation {
         core,
         token,

@@ -8,8 +8,6 @@ use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::types::{
     Filter, FilterNameStringType, SecretListEntry, SortOrderType, Tag,
 };
-use tracing::instrument::WithSubscriber;
-use tracing::subscriber::NoSubscriber;
 
 use super::fault::{self, Refusal};
 use super::names::{self, Names};
@@ -81,8 +79,6 @@ impl Service {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        // At its finest level the SDK logs the bodies that it sends and receives, which are secrets.
-        let sending = sending.with_subscriber(NoSubscriber::new());
         match tokio::time::timeout(self.timeout, sending).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(fault::refusal(action, secret, &error)),
