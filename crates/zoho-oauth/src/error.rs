@@ -151,12 +151,15 @@ codes! {
     /// long, or could not reach the store. Another one may be at it.
     LeaseLost = "lease_lost", StoreUnavailable, true,
         "Try again; if it lasts, look for processes that stand still, and for a slow store.";
+    /// The store's service takes no more for now: too many calls, or too many writes to one record.
+    StoreThrottled = "store_throttled", StoreUnavailable, true,
+        "Wait and try again; if it lasts, look for who saves or looks up the same tokens all the time.";
     /// There is no room left.
     StoreFull = "store_full", StoreUnavailable, true,
         "Make room on the disk; the stored tokens are as they were.";
     /// This process may not read or write the store.
     StorePermission = "store_permission", StoreUnavailable, false,
-        "Give the user of this process read and write access to the file and its folder, and nobody else.";
+        "Give this process read and write access to what the text names, for a file also to its folder, and nobody else.";
     /// A token was issued by Zoho and could not be saved; see [`Error::unsaved_token`].
     TokenNotSaved = "token_not_saved", StoreUnavailable, false,
         "Take the token out of this error with `unsaved_token`, and save it when the store is back: its grant token is spent.";

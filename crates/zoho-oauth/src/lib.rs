@@ -22,6 +22,7 @@
 //! | `file` | yes | `FileStore`: the CSV file of Zoho's official SDKs |
 //! | `sqlite` | yes | `SqliteStore`: the official ten-column table in a SQLite database |
 //! | `redis` | no | `RedisStore`: Redis and Valkey, for many machines |
+//! | `secrets-manager` | no | `SecretsManagerStore`: AWS Secrets Manager, one secret per login |
 //! | `conformance` | no | the kit that tells the author of a store whether it is right |
 //!
 //! # What is kept
@@ -72,6 +73,8 @@ pub use store::FileStore;
 pub use store::PostgresStore;
 #[cfg(feature = "redis")]
 pub use store::RedisStore;
+#[cfg(feature = "secrets-manager")]
+pub use store::SecretsManagerStore;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;
 pub use store::{Guarantee, ListStore, TokenStore, TokenTable};

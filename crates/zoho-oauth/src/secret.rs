@@ -42,6 +42,12 @@ impl Fingerprint {
         Self(hex)
     }
 
+    /// Takes a fingerprint that was written down.
+    #[cfg(feature = "secrets-manager")]
+    pub(crate) fn from_hex(digits: &str) -> Self {
+        Self(digits.to_owned())
+    }
+
     /// Returns the hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0

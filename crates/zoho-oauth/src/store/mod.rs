@@ -56,6 +56,8 @@ pub use list::ListStore;
 pub use postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
+#[cfg(feature = "secrets-manager")]
+pub use secrets_manager::SecretsManagerStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 pub use table::TokenTable;

@@ -20,6 +20,7 @@ mod postgres_store;
 mod processes;
 mod redaction;
 mod redis_store;
+mod secrets_manager_store;
 mod sqlite_store;
 mod stores;
 mod support;

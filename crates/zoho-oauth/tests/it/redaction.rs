@@ -14,14 +14,15 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use zoho_oauth::{
     AccessToken, Authenticator, Callback, ClientSecret, Credential, DataCenters, Error, FileStore,
-    GrantToken, ListStore, LoginRequest, OAuthToken, RefreshPolicy, RefreshToken, Session,
-    SqliteStore, TokenQuery, TokenStore,
+    GrantToken, ListStore, LoginRequest, OAuthToken, RefreshPolicy, RefreshToken,
+    SecretsManagerStore, Session, SqliteStore, TokenQuery, TokenStore,
 };
 use zoho_sandbox::{Endpoint, Fault, Sandbox};
 
 use crate::accounts::{alone_in_a_process, block_on, whole};
+use crate::secrets_manager_store::Stub;
 use crate::support::{
-    FlakyStore, SCOPES, builder, center, client, expire, logged_in, sandbox, user,
+    FlakyStore, SCOPES, builder, center, client, expire, good, logged_in, sandbox, user,
 };
 
 /// Everything that was printed, and everything that must not have been.
@@ -143,7 +144,44 @@ async fn lives() {
     let path = folder.path().join("zohooauth.db");
     life(&net, Arc::new(SqliteStore::open(&path).unwrap())).await;
     damaged_database(&net, &path).await;
+    let stub = Stub::start().await;
+    let secrets = SecretsManagerStore::builder().versions(1, Duration::ZERO);
+    let secrets = secrets.with_client(stub.client()).unwrap();
+    net.print(&secrets);
+    life(&net, Arc::new(secrets.clone())).await;
+    refused_secrets(&net, &stub, &secrets).await;
     net.search();
+}
+
+/// Whatever AWS refuses, and a secret that is no record.
+async fn refused_secrets(net: &Net, stub: &Stub, store: &SecretsManagerStore) {
+    let mut token = good("bob", "client");
+    net.record(&token);
+    net.outcome(&store.save_token(&token).await);
+    for (action, code) in [
+        ("PutSecretValue", "InvalidParameterException"),
+        ("PutSecretValue", "LimitExceededException"),
+        ("TagResource", "AccessDeniedException"),
+        ("GetSecretValue", "DecryptionFailure"),
+    ] {
+        // Some codes are tried again.
+        stub.refuse(action, code, 4);
+        token.access_token = AccessToken::new(format!("1000.{}.unsaved", code.len())).ok();
+        net.record(&token);
+        let refused = store.save_token(&token).await;
+        assert!(refused.is_err(), "{action} {code}");
+        net.outcome(&refused);
+        stub.refuse_no_more();
+    }
+    for name in stub.names() {
+        if name.contains("/token/") {
+            stub.write(&name, "by-hand", "{\"client_secret\": \"damaged-s3cret\"");
+        }
+    }
+    net.secret("damaged-s3cret");
+    let damaged = store.get_tokens().await;
+    assert!(damaged.is_err());
+    net.outcome(&damaged);
 }
 
 /// Login, use, trouble, and end.

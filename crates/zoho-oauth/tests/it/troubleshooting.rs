@@ -17,12 +17,13 @@ use zoho_oauth::store::{CoordinationKey, Memo};
 use zoho_oauth::{
     AccountsClient, Authenticator, Callback, Credential, DataCenter, DataCenters, Error, ErrorCode,
     FileStore, GrantCredential, GrantToken, HttpOptions, ListStore, LoginRequest, OAuthClient,
-    OAuthToken, RefreshToken, SqliteStore, TokenId, TokenStore,
+    OAuthToken, RefreshToken, SecretsManagerStore, SqliteStore, TokenId, TokenStore,
 };
 use zoho_sandbox::{Fault, Sandbox};
 
 use crate::accounts::{RawServer, block_on, refresh};
 use crate::fleet::FleetStore;
+use crate::secrets_manager_store::Stub;
 use crate::support::{
     FlakyStore, SCOPES, authenticator, builder, center, client, expire, expired, logged_in,
     no_memory, sandbox, user,
@@ -79,6 +80,7 @@ fn the_document_says_what_people_read() {
         files(&said).await;
         databases(&said).await;
         fleets(&said).await;
+        secrets(&said).await;
         networks(&said).await;
     });
     shut_down(&said);
@@ -326,6 +328,34 @@ async fn fleets(said: &Said) {
         ErrorCode::StoreUnavailable,
         sessions[3].access_token().await,
     );
+}
+
+async fn secrets(said: &Said) {
+    let stub = Stub::start().await;
+    let store = SecretsManagerStore::builder().versions(1, Duration::from_mins(20));
+    let store = store.with_client(stub.client()).unwrap();
+    let mut ann = token("ann");
+    let id = store.save_token(&ann).await.unwrap();
+    for code in [
+        "AccessDeniedException",
+        "ExpiredTokenException",
+        "DecryptionFailure",
+    ] {
+        stub.refuse("GetSecretValue", code, 1);
+        said.note(ErrorCode::StorePermission, store.find_token_by_id(id).await);
+    }
+    stub.refuse("GetSecretValue", "ThrottlingException", 4);
+    said.note(ErrorCode::StoreThrottled, store.find_token_by_id(id).await);
+    stub.refuse("PutSecretValue", "LimitExceededException", 4);
+    for (refresh, is_saved) in [("quota", false), ("last", true), ("spent", false)] {
+        ann.refresh_token = RefreshToken::new(refresh).ok();
+        let saved = store.save_token(&ann).await;
+        if is_saved {
+            saved.unwrap();
+        } else {
+            said.note(ErrorCode::StoreThrottled, saved);
+        }
+    }
 }
 
 async fn networks(said: &Said) {

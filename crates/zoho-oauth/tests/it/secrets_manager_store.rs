@@ -1,0 +1,153 @@
+//! `SecretsManagerStore`: against moto, as every store, and against a stub with AWS's limits.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod ids;
+mod limits;
+mod lookups;
+mod stub;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_secretsmanager::Client;
+use zoho_oauth::store::secrets_manager::SecretsManagerStoreBuilder;
+use zoho_oauth::{
+    AccessToken, ClientId, GrantToken, OAuthToken, RefreshToken, Result, SecretsManagerStore,
+    Timestamp, TokenId, TokenQuery, TokenStore, UserName,
+};
+
+pub(crate) use stub::Stub;
+
+mod moto {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{Result, SecretsManagerStore, token_store_conformance};
+
+    async fn open(place: Place) -> Result<SecretsManagerStore> {
+        super::unlimited()
+            .prefix(place.name())
+            .with_client(super::moto())
+    }
+
+    token_store_conformance!(basic, open);
+    token_store_conformance!(durable, open);
+}
+
+/// The rules also hold where the service is strict, and where deleted secrets keep their names.
+mod strict {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{Result, token_store_conformance};
+
+    use super::{Kept, Stub};
+
+    async fn open(_: Place) -> Result<Kept> {
+        let stub = Stub::start().await;
+        // A test saves more in a second than the service takes in a day.
+        stub.lift_quota();
+        Ok(Kept::at(stub))
+    }
+
+    token_store_conformance!(basic, open);
+}
+
+/// A client for the emulator that the test run started.
+fn moto() -> Client {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how the test run names its servers"
+    )]
+    let url = std::env::var("ZOHO_TEST_AWS");
+    let url = url.expect("`ZOHO_TEST_AWS` is not set: run the tests with `cargo xtask test`");
+    stub::client(&url)
+}
+
+/// A store that may write as often as it likes.
+fn unlimited() -> SecretsManagerStoreBuilder {
+    SecretsManagerStore::builder().versions(1, Duration::ZERO)
+}
+
+fn store(stub: &Stub) -> SecretsManagerStore {
+    unlimited().prefix("p").with_client(stub.client()).unwrap()
+}
+
+/// A store that keeps its service up.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    store: SecretsManagerStore,
+    _stub: Stub,
+}
+
+impl Kept {
+    pub(crate) fn at(stub: Stub) -> Self {
+        let store = store(&stub);
+        Self { store, _stub: stub }
+    }
+}
+
+#[async_trait]
+impl TokenStore for Kept {
+    async fn find_token(&self, query: &TokenQuery) -> Result<Option<OAuthToken>> {
+        self.store.find_token(query).await
+    }
+    async fn save_token(&self, token: &OAuthToken) -> Result<TokenId> {
+        self.store.save_token(token).await
+    }
+    async fn delete_token(&self, id: TokenId) -> Result<bool> {
+        self.store.delete_token(id).await
+    }
+    async fn get_tokens(&self) -> Result<Vec<OAuthToken>> {
+        self.store.get_tokens().await
+    }
+    async fn delete_tokens(&self) -> Result<usize> {
+        self.store.delete_tokens().await
+    }
+    async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
+        self.store.find_token_by_id(id).await
+    }
+    async fn get_tokens_page(
+        &self,
+        after: Option<TokenId>,
+        limit: usize,
+    ) -> Result<Vec<OAuthToken>> {
+        self.store.get_tokens_page(after, limit).await
+    }
+}
+
+fn user(name: &str) -> UserName {
+    UserName::new(name).unwrap()
+}
+
+fn id(number: u64) -> TokenId {
+    TokenId::new(number).unwrap()
+}
+
+fn by_user(name: &str) -> TokenQuery {
+    TokenQuery::user_name(user(name))
+}
+
+fn by_access(token: &str) -> TokenQuery {
+    TokenQuery::access_token(AccessToken::new(token).unwrap())
+}
+
+/// A record with tokens that carry the user's name.
+fn token(name: &str) -> OAuthToken {
+    let mut token = OAuthToken::new();
+    token.user_name = Some(user(name));
+    token.client_id = ClientId::new("1000.CLIENT").ok();
+    token.refresh_token = RefreshToken::new(format!("1000.r.{name}")).ok();
+    token.access_token = AccessToken::new(format!("1000.a.{name}")).ok();
+    token.grant_token = GrantToken::new(format!("1000.g.{name}")).ok();
+    token.expiry_time = Some(Timestamp::from_millis(1_795_372_876_984));
+    token
+}
+
+/// What a refresh saves: whose it is, and what is new.
+fn renewed(name: &str, id: TokenId, access: &str) -> OAuthToken {
+    let mut news = OAuthToken::new();
+    news.id = Some(id);
+    news.user_name = Some(user(name));
+    news.client_id = ClientId::new("1000.CLIENT").ok();
+    news.access_token = AccessToken::new(access).ok();
+    news.expiry_time = Some(Timestamp::from_millis(1_795_376_476_984));
+    news
+}
