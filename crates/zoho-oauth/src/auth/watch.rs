@@ -6,6 +6,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinHandle;
 
 use super::shared::Shared;
+use super::slot::Slot;
 use crate::store::{Change, TokenStore};
 
 /// The task that listens. It ends with the authenticator.
@@ -47,7 +48,7 @@ async fn listen(shared: Weak<Shared>, mut changes: Receiver<Change>) {
                     slot.doubt();
                 }
             }
-            Change::Everything => shared.slots.each(|slot| slot.doubt()),
+            Change::Everything => shared.slots.each(Slot::doubt),
         }
     }
 }

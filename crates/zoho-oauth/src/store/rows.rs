@@ -192,7 +192,7 @@ async fn plan(
                 wanted = more;
             }
             Step::Highest => return Ok(None),
-            Step::Done(plan) => return Ok(Some(plan)),
+            Step::Done(plan) => return Ok(Some(*plan)),
         }
     }
 }
@@ -202,7 +202,7 @@ enum Step {
     Read(Vec<Wanted>),
     /// It depends on the highest id.
     Highest,
-    Done(Plan),
+    Done(Box<Plan>),
 }
 
 type Known = BTreeMap<Option<TokenId>, OAuthToken>;
@@ -242,7 +242,7 @@ fn decide(
     }
 
     let gone = |row: &&OAuthToken| row.id.is_some_and(|id| table.find_by_id(id).is_none());
-    Ok(Step::Done(Plan {
+    Ok(Step::Done(Box::new(Plan {
         id,
         highest_id: table.highest_id().map_or(0, TokenId::get),
         delete: known.values().filter(gone).cloned().collect(),
@@ -250,7 +250,7 @@ fn decide(
             .filter(|before| **before != saved)
             .map(|before| (before.clone(), saved.clone())),
         insert: before.is_none().then_some(saved),
-    }))
+    })))
 }
 
 fn wanted_by(token: &OAuthToken) -> Vec<Wanted> {

@@ -10,7 +10,7 @@ use super::puppet::{Order, Puppet};
 use super::{SOON, key, release};
 use crate::conformance::subject::{Subject, ensure};
 use crate::conformance::{StoreFactory, Verdict, Violation};
-use crate::store::{Guarantee, TokenStore};
+use crate::store::{Coordination, Guarantee, TokenStore};
 
 const TASKS: usize = 16;
 const TURNS: usize = 8;
@@ -31,7 +31,7 @@ pub async fn the_store_coordinates_processes(factory: &StoreFactory) -> Verdict 
         Box::new(Arc::new(subject.store)),
     ];
     for pointer in pointers {
-        let behind = pointer.coordination().map(|agreed| agreed.guarantee());
+        let behind = pointer.coordination().map(Coordination::guarantee);
         ensure!(
             behind == Some(guarantee),
             "behind a pointer `guarantee` is {behind:?}"

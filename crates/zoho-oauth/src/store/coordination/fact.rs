@@ -18,10 +18,6 @@ pub struct Fact {
 
 /// What a [`Fact`] means for the record as it is now. See [`Fact::ruling`].
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "short-lived, and one per refresh"
-)]
 pub enum Ruling {
     /// Put this in the place of the record, if it is still what the ruling was made on.
     Save(OAuthToken),
