@@ -50,6 +50,8 @@ pub use coordination::{
 #[cfg(feature = "file")]
 pub use file::FileStore;
 pub use list::ListStore;
+#[cfg(feature = "mysql")]
+pub use mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 #[cfg(feature = "sqlite")]

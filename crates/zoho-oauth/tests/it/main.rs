@@ -13,6 +13,7 @@ mod file_store;
 mod fleet;
 mod hooks;
 mod kit;
+mod mysql_store;
 mod official_python;
 mod postgres_store;
 mod processes;
