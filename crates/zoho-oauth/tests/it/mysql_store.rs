@@ -1,7 +1,6 @@
 //! `MySqlStore` on a real MariaDB: the official table, tables of ours, and what servers do.
 //!
-//! The environment variable `ZOHO_TEST_MYSQL` names the server; `cargo xtask test` starts one and
-//! sets it. Each test has a database of its own, which is dropped at the end.
+//! Each test has a database of its own, which is dropped at the end.
 
 mod concurrent;
 mod connections;
@@ -20,8 +19,55 @@ use zoho_oauth::{
     Timestamp, TokenId, UserName,
 };
 
+/// In a table of our own.
+mod own {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{MySqlStore, Result, token_store_conformance};
+
+    use super::{TestDatabase, server};
+
+    async fn open(place: Place) -> Result<MySqlStore> {
+        TestDatabase::make(place.name()).await;
+        server().database(place.name()).connect().await
+    }
+
+    token_store_conformance!(basic, open);
+    token_store_conformance!(durable, open);
+}
+
+/// In the official table, whose collation takes `Ann` for `ann` and `a ` for `a`.
+mod official {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{MySqlStore, Result, token_store_conformance};
+
+    use super::{OFFICIAL_TABLE, TestDatabase, server};
+
+    async fn open(place: Place) -> Result<MySqlStore> {
+        let database = TestDatabase::make(place.name()).await;
+        database.run(OFFICIAL_TABLE).await;
+        server().database(place.name()).connect().await
+    }
+
+    token_store_conformance!(basic, open);
+}
+
+/// Over connections of an application that told them the worst things.
+mod lent {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{MySqlStore, Result, token_store_conformance};
+
+    use super::{TestDatabase, careless_pool};
+
+    async fn open(place: Place) -> Result<MySqlStore> {
+        TestDatabase::make(place.name()).await;
+        MySqlStore::from_pool(careless_pool(place.name()), "tokens").await
+    }
+
+    token_store_conformance!(basic, open);
+}
+
 /// The table of the official SDKs' documentation, in the character set of a server of the time.
-pub(crate) const OFFICIAL_TABLE: &str = "CREATE TABLE IF NOT EXISTS oauthtoken (
+const OFFICIAL_TABLE: &str = "CREATE TABLE IF NOT EXISTS oauthtoken (
     id varchar(10) NOT NULL,
     user_name varchar(255),
     client_id varchar(255),
@@ -36,21 +82,12 @@ pub(crate) const OFFICIAL_TABLE: &str = "CREATE TABLE IF NOT EXISTS oauthtoken (
 ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci";
 
 /// The address of the server.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the documented switch of these tests is an environment variable"
-)]
 fn address() -> Opts {
-    let url = std::env::var("ZOHO_TEST_MYSQL").unwrap_or_default();
-    assert!(
-        !url.is_empty(),
-        "ZOHO_TEST_MYSQL does not name a MySQL server: run `cargo xtask test`"
-    );
-    Opts::from_url(&url).unwrap()
+    Opts::from_url(&zoho_test_servers::shared::mysql_url()).unwrap()
 }
 
 /// Settings of a store on the test server, without the database.
-pub(crate) fn server() -> MySqlStoreBuilder {
+fn server() -> MySqlStoreBuilder {
     let address = address();
     MySqlStore::builder()
         .host(address.ip_or_hostname())
@@ -60,14 +97,14 @@ pub(crate) fn server() -> MySqlStoreBuilder {
 }
 
 /// A database of one test.
-pub(crate) struct TestDatabase {
+struct TestDatabase {
     name: String,
     is_kept: bool,
 }
 
 impl TestDatabase {
     /// One with this name, which outlives this value.
-    pub(crate) async fn make(name: &str) -> Self {
+    async fn make(name: &str) -> Self {
         let mut conn = Conn::new(address()).await.unwrap();
         let sql = format!("CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET latin1");
         conn.query_drop(sql).await.unwrap();
@@ -104,7 +141,7 @@ impl TestDatabase {
     }
 
     /// Runs statements as somebody else.
-    pub(crate) async fn run(&self, sql: &str) {
+    async fn run(&self, sql: &str) {
         let mut conn = self.connection().await;
         conn.query_drop(sql).await.unwrap();
         conn.disconnect().await.unwrap();
@@ -152,7 +189,7 @@ impl Drop for TestDatabase {
 }
 
 /// A pool of an application that cares for nothing, and resets nothing.
-pub(crate) fn careless_pool(database: &str) -> Pool {
+fn careless_pool(database: &str) -> Pool {
     let pool = PoolOpts::default()
         .with_constraints(PoolConstraints::new(0, 10).unwrap())
         .with_reset_connection(false);

@@ -23,53 +23,6 @@ mod file {
     token_store_conformance!(durable, open);
 }
 
-mod mysql {
-    use zoho_oauth::conformance::Place;
-    use zoho_oauth::{MySqlStore, Result, token_store_conformance};
-
-    use crate::mysql_store::{TestDatabase, server};
-
-    async fn open(place: Place) -> Result<MySqlStore> {
-        TestDatabase::make(place.name()).await;
-        server().database(place.name()).connect().await
-    }
-
-    token_store_conformance!(basic, open);
-    token_store_conformance!(durable, open);
-}
-
-/// In a table that was made after the official documentation, with the server's old default
-/// collation, which takes `Ann` for `ann`.
-mod mysql_official {
-    use zoho_oauth::conformance::Place;
-    use zoho_oauth::{MySqlStore, Result, token_store_conformance};
-
-    use crate::mysql_store::{OFFICIAL_TABLE, TestDatabase, server};
-
-    async fn open(place: Place) -> Result<MySqlStore> {
-        let database = TestDatabase::make(place.name()).await;
-        database.run(OFFICIAL_TABLE).await;
-        server().database(place.name()).connect().await
-    }
-
-    token_store_conformance!(basic, open);
-}
-
-/// Over connections that the application told the worst things.
-mod mysql_pool {
-    use zoho_oauth::conformance::Place;
-    use zoho_oauth::{MySqlStore, Result, token_store_conformance};
-
-    use crate::mysql_store::{TestDatabase, careless_pool};
-
-    async fn open(place: Place) -> Result<MySqlStore> {
-        TestDatabase::make(place.name()).await;
-        MySqlStore::from_pool(careless_pool(place.name()), "tokens").await
-    }
-
-    token_store_conformance!(basic, open);
-}
-
 mod sqlite {
     use zoho_oauth::conformance::Place;
     use zoho_oauth::{Result, SqliteStore, token_store_conformance};

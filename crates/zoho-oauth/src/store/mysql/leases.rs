@@ -11,15 +11,11 @@ use super::core::{Core, in_task};
 use super::fault::Fault;
 use super::nodes::Tries;
 use super::schema::Fields;
-use super::server::Rows;
 use super::session::Session;
 use super::sql::{CLOCK, LEASES, text};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
-use crate::store::rows;
-use crate::store::{
-    Cell, Coordination, CoordinationKey, Fact, Guarantee, Kept, LeaseCells, Leases, Permit,
-};
+use crate::store::{Cell, Coordination, CoordinationKey, Guarantee, LeaseCells, Leases, Permit};
 
 /// How often a store looks for leases of logins that never became a record.
 const SWEEP: Duration = Duration::from_mins(10);
@@ -62,11 +58,6 @@ impl Coordination for FleetCoordination {
             });
         }
         Ok(permit)
-    }
-
-    async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
-        let (core, fact) = (self.core.clone(), fact.clone());
-        in_task(async move { rows::save_fact(&Rows::new(core), &fact).await }).await
     }
 }
 

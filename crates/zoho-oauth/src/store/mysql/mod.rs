@@ -98,7 +98,7 @@ use async_trait::async_trait;
 use self::core::{Core, in_task};
 use self::leases::FleetCoordination;
 use self::server::Rows;
-use super::{Coordination, TokenStore, rows};
+use super::{Coordination, Fact, Kept, TokenStore, rows};
 use crate::error::Result;
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
@@ -258,6 +258,11 @@ impl TokenStore for MySqlStore {
     ) -> Result<Vec<OAuthToken>> {
         let core = self.core.clone();
         in_task(async move { core.page(after, limit).await }).await
+    }
+
+    async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
+        let (core, fact) = (self.core.clone(), fact.clone());
+        in_task(async move { rows::save_fact(&Rows::new(core), &fact).await }).await
     }
 
     fn coordination(&self) -> Option<&dyn Coordination> {
