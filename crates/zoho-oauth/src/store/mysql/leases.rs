@@ -34,7 +34,7 @@ pub(super) struct FleetCoordination {
 impl FleetCoordination {
     pub(super) fn new(core: Arc<Core>, life: Duration) -> Self {
         Self {
-            leases: Leases::new(Cells(core.clone())).with_life(life),
+            leases: Leases::new(Cells::new(core.clone())).with_life(life),
             core,
         }
     }
@@ -62,7 +62,13 @@ impl Coordination for FleetCoordination {
 }
 
 /// The cells of the leases.
-struct Cells(Arc<Core>);
+pub(super) struct Cells(Arc<Core>);
+
+impl Cells {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self(core)
+    }
+}
 
 impl fmt::Debug for Cells {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
