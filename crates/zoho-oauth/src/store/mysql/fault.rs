@@ -79,6 +79,10 @@ pub(super) fn timed_out(server: &str) -> Error {
 pub(super) fn classify(server: &str, error: Driver) -> Fault {
     match error {
         Driver::Server(refusal) => refused(server, &refusal),
+        Driver::Io(IoError::Io(error)) if is_distrust(&error) => {
+            let message = format!("the certificate of the database at `{server}` is not trusted");
+            Fault::No(Error::new(ErrorCode::StoreUnavailable, message).caused_by(error))
+        }
         Driver::Io(IoError::Io(error)) => {
             let message = format!("the connection to the database at `{server}` failed");
             Fault::Lost(Error::new(ErrorCode::StoreUnavailable, message).caused_by(error))
@@ -94,6 +98,15 @@ pub(super) fn classify(server: &str, error: Driver) -> Fault {
             Fault::Lost(Error::new(ErrorCode::StoreUnavailable, message))
         }
     }
+}
+
+/// Whether the server's certificate is what is wrong. It will be so the next time too.
+fn is_distrust(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    let distrust = |cause: &rustls::Error| {
+        matches!(cause, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+    };
+    cause.is_some_and(distrust)
 }
 
 fn driver(server: &str, error: &DriverError) -> Fault {

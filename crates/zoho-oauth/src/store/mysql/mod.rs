@@ -46,13 +46,14 @@
 //! Official SDKs may use the same table at the same time. What to know about them:
 //! - They number new records after the highest id *as text*. Once there are ids 9 and 10, that is
 //!   10 for ever: the Python SDK then fails to add an eleventh record, and those for Java and PHP
-//!   write it over record 10. So this store never gives an id that an official SDK could give at the
-//!   same moment: neither the one after the highest text nor 10, 100, 1000 and so on. Ids rise, and
-//!   leave gaps.
+//!   write it over record 10, whoever that belongs to. So this store never gives an id that an
+//!   official SDK could give at the same moment: none of the eight after the highest text, and none
+//!   of 10, 100, 1000 and so on. Its ids rise and leave gaps; the first one in an empty table is 9.
 //! - With [`ids_from`](MySqlStoreBuilder::ids_from)[`(MySqlStore::SHARED_IDS)`](MySqlStore::SHARED_IDS)
 //!   new ids have ten digits and begin with a 9. Text and number then agree, and the official SDKs
 //!   can add records past the tenth, as many as they like, unless the table has a row with an id
-//!   from 91 to 99, or 901 to 999, and so on, which comes after all of them as text.
+//!   from 91 to 99, or 901 to 999, and so on, which comes after all of them as text. A hundred
+//!   million records of ours have room.
 //! - They look records up by user name alone, whatever the client, and change a record by its
 //!   user name, not by its id. An `UPDATE` of theirs that changes nothing makes them insert a
 //!   second row for the login.

@@ -84,7 +84,10 @@ impl Nodes {
     }
 
     pub(super) fn servers(&self) -> Vec<&str> {
-        self.nodes.iter().map(|node| node.server.as_str()).collect()
+        match self.turns {
+            Some(_) => self.nodes.iter().map(|node| node.server.as_str()).collect(),
+            None => vec!["the application's pool"],
+        }
     }
 
     /// Closes the connections of our own pools.

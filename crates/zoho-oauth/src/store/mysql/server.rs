@@ -20,15 +20,19 @@ use crate::token::{OAuthToken, TokenId};
 /// The table, for one save.
 pub(super) struct Rows {
     core: Arc<Core>,
-    /// The id that an official SDK would give to a new record at the time of the mark; 0 if none.
-    official_next: AtomicU64,
+    /// The highest id as text at the time of the mark, after which the official SDKs number; 0 if
+    /// there is none.
+    official_last: AtomicU64,
+    /// The number that a new record is to get.
+    next: AtomicU64,
 }
 
 impl Rows {
     pub(super) fn new(core: Arc<Core>) -> Self {
         Self {
             core,
-            official_next: AtomicU64::new(0),
+            official_last: AtomicU64::new(0),
+            next: AtomicU64::new(0),
         }
     }
 
@@ -67,7 +71,7 @@ impl Rows {
         let mut fields = Fields::of(row);
         let last = fields.text(2).and_then(|id| id.parse().ok());
         let last = last.map_or(0, TokenId::get);
-        self.official_next.store(last + 1, Ordering::Relaxed);
+        self.official_last.store(last, Ordering::Relaxed);
         Ok(Some(Mark {
             highest_id: fields.number(0).unwrap_or(0).max(last),
             writes: fields.number(1).unwrap_or(0),
@@ -95,7 +99,8 @@ impl Rows {
             schema = self.fitting(session, tries, record).await?;
         }
         session.begin().await?;
-        match carry_out(session, &schema, mark, plan).await {
+        let is_ours = plan.id.get() == self.next.load(Ordering::Relaxed);
+        match carry_out(session, &schema, mark, plan, is_ours).await {
             Ok(true) => commit(session, true).await,
             Ok(false) => {
                 session.roll_back().await;
@@ -131,16 +136,14 @@ impl RowServer for Rows {
         }
     }
 
-    /// Leaves out what the official SDKs could give at the same moment. They number after the
-    /// highest *text*: after 1 to 8 comes 9, after 9 comes 10 for ever, and so on with 100 after 99.
-    /// Some of them do not mind if the number is taken, and write over whoever has it.
+    /// Leaves out what the official SDKs could give at the same time.
     fn number_after(&self, highest_id: u64) -> u64 {
-        let official = self.official_next.load(Ordering::Relaxed);
-        let is_theirs = |id: u64| id == official || is_power_of_ten(id);
+        let official_last = self.official_last.load(Ordering::Relaxed);
         let mut last = highest_id;
-        while last + 1 < TokenId::MAX.get() && is_theirs(last + 1) {
+        while last + 1 < TokenId::MAX.get() && is_official(last + 1, official_last, LEFT_OUT) {
             last += 1;
         }
+        self.next.store(last + 1, Ordering::Relaxed);
         last
     }
 
@@ -170,8 +173,19 @@ impl RowServer for Rows {
     }
 }
 
-fn is_power_of_ten(id: u64) -> bool {
-    id >= 10 && 10_u64.pow(id.ilog10()) == id
+/// How many numbers are left to the official SDKs after the highest text. Each of their inserts
+/// takes one, and ours takes a few milliseconds.
+const LEFT_OUT: u64 = 8;
+
+/// Whether an official SDK can give the number as one of its next `steps`.
+///
+/// They number after the highest *text*, so after 9 comes 10, and 10 again for ever: a power of ten
+/// is always theirs. Some of them do not mind if a number is taken, and write over whoever has it.
+fn is_official(id: u64, official_last: u64, steps: u64) -> bool {
+    let is_power_of_ten = id >= 10 && 10_u64.pow(id.ilog10()) == id;
+    let digits = |number: u64| number.checked_ilog10().unwrap_or(0);
+    let is_next = id > official_last && id - official_last <= steps;
+    is_power_of_ten || (is_next && digits(id) == digits(official_last))
 }
 
 /// Puts `new` in the place of `old`, if that is what is there.
@@ -192,6 +206,7 @@ async fn carry_out(
     schema: &Schema,
     mark: &Mark,
     plan: &Plan,
+    is_numbered: bool,
 ) -> Result<bool, Fault> {
     // The mark first, always: its lock keeps the others out, and nobody waits in a circle.
     let sql = format!(
@@ -224,8 +239,26 @@ async fn carry_out(
     if let Some(record) = &plan.insert {
         let values = encode(record, &schema.columns);
         session.execute(&schema.statements.insert, values).await?;
+        // Meanwhile an official SDK may have come close.
+        if is_numbered {
+            let last = highest_other_text(session, schema, plan.id).await?;
+            return Ok(!is_official(plan.id.get(), last, LEFT_OUT / 2));
+        }
     }
     Ok(true)
+}
+
+/// The highest id as text but for this one; 0 if there is none.
+async fn highest_other_text(
+    session: &mut Session,
+    schema: &Schema,
+    id: TokenId,
+) -> Result<u64, Fault> {
+    let rows = session.rows(&schema.statements.last_texts, Vec::new()).await?;
+    let texts = rows.into_iter().map(|row| Fields::of(row).text(0));
+    let other = texts.flatten().find(|text| *text != id.to_string());
+    let other = other.and_then(|text| text.parse().ok());
+    Ok(other.map_or(0, TokenId::get))
 }
 
 /// Somebody else gave out ids from `first` on: moves the mark past all of them.
@@ -257,9 +290,26 @@ async fn pass_taken_ids(
 mod tests {
     use super::*;
 
+    /// The ids that a table gets which no official SDK uses.
     #[test]
-    fn powers_of_ten_are_known() {
-        let powers: Vec<_> = (1..=1001).filter(|&id| is_power_of_ten(id)).collect();
-        assert_eq!(powers, [10, 100, 1000]);
+    fn numbers_of_the_official_sdks_are_left_to_them() {
+        let mut given: Vec<u64> = Vec::new();
+        let next = |given: &[u64]| {
+            let texts = given.iter().map(u64::to_string);
+            let last = texts.max().map_or(0, |text| text.parse().unwrap());
+            let highest = given.last().copied().unwrap_or(0);
+            (highest + 1..).find(|&id| !is_official(id, last, LEFT_OUT)).unwrap()
+        };
+        while given.len() < 2000 {
+            given.push(next(&given));
+        }
+        assert_eq!(given[..3], [9, 11, 12]);
+        let all: Vec<_> = [9].into_iter().chain(11..=90).chain([99]).chain(101..=990).collect();
+        assert_eq!(given[..all.len()], all);
+        // Theirs go on where they are, far from ours.
+        assert_eq!(next(&[1, 2, 3]), 11);
+        assert_eq!(next(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), 11);
+        assert_eq!(next(&[9_000_000_000]), 9_000_000_009);
+        assert_eq!(next(&[95]), 101);
     }
 }

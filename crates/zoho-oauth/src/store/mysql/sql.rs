@@ -72,6 +72,7 @@ pub(super) struct Statements {
     pub(super) clear: String,
     pub(super) mark: String,
     pub(super) highest: String,
+    pub(super) last_texts: String,
     pub(super) longest_page: String,
     pub(super) next_ids: String,
 }
@@ -107,6 +108,7 @@ impl Statements {
                 "SELECT COALESCE(MAX(CAST(id AS UNSIGNED)), 0) FROM `{table}` \
                 WHERE id REGEXP '^[1-9][0-9]{{0,9}}$'"
             ),
+            last_texts: format!("SELECT id FROM `{table}` ORDER BY id DESC LIMIT 2"),
             // Ids of ten digits sort as text like the numbers they are, and none is longer.
             longest_page: format!(
                 "{select} WHERE id > {id} AND CHAR_LENGTH(id) = 10 ORDER BY id LIMIT ?"
