@@ -382,7 +382,6 @@ mod tests {
             builder().timeout(Duration::ZERO),
             builder().hosts([""; 0]),
             builder().table("a;b"),
-            builder().tls(MySqlTls::system().any_host()),
         ] {
             let error = builder.connect().await.unwrap_err();
             assert_eq!(error.code(), ErrorCode::InvalidInput, "{error}");

@@ -8,12 +8,13 @@ use crate::error::{Error, ErrorCode, Result};
 
 /// Whom a [`MySqlStore`](super::MySqlStore) believes to be its database.
 ///
-/// The server's certificate is checked, and so is that it was made for the host which is asked.
+/// The server's certificate is checked, and so is that it was made for the host which is asked. The
+/// certificates that MySQL makes for itself name no host: give the server one that does.
 #[derive(Clone)]
 pub struct MySqlTls {
     /// In PEM; none means the authorities of this machine.
     authorities: Option<Vec<u8>>,
-    checks_host: bool,
+    host_name: Option<String>,
     identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -22,13 +23,13 @@ impl MySqlTls {
     pub fn system() -> Self {
         Self {
             authorities: None,
-            checks_host: true,
+            host_name: None,
             identity: None,
         }
     }
 
-    /// Trusts these certificate authorities and no others: certificates in PEM form, such as the
-    /// `ca.pem` of a server that made its own, or the bundle of a cloud.
+    /// Trusts these certificate authorities and no others: certificates in PEM form, such as one of
+    /// your own, or the bundle of a cloud.
     pub fn authorities(pem: impl AsRef<[u8]>) -> Self {
         Self {
             authorities: Some(pem.as_ref().to_vec()),
@@ -36,12 +37,11 @@ impl MySqlTls {
         }
     }
 
-    /// Takes any certificate of the authorities, whichever host it names: what MySQL calls
-    /// `VERIFY_CA`. For certificates that MySQL made itself, which name no host. Only with
-    /// authorities of your own; otherwise anybody who has a certificate is believed.
+    /// Expects the certificate to name this host, and not the one that is connected to: for tunnels,
+    /// and for servers that are reached by address.
     #[must_use]
-    pub fn any_host(mut self) -> Self {
-        self.checks_host = false;
+    pub fn host_name(mut self, name: impl Into<String>) -> Self {
+        self.host_name = Some(name.into());
         self
     }
 
@@ -57,11 +57,6 @@ impl MySqlTls {
     pub(super) fn options(&self) -> Result<SslOpts> {
         let roots = match &self.authorities {
             Some(pem) => vec![pem.clone()],
-            None if !self.checks_host => {
-                return Err(Error::invalid_input(
-                    "TLS with any host needs certificate authorities of its own",
-                ));
-            }
             None => system_authorities()?,
         };
         let identity = self.identity.clone();
@@ -70,7 +65,7 @@ impl MySqlTls {
         Ok(SslOpts::default()
             .with_root_certs(roots.into_iter().map(Into::into).collect())
             .with_disable_built_in_roots(true)
-            .with_danger_skip_domain_validation(!self.checks_host)
+            .with_danger_tls_hostname_override(self.host_name.clone())
             .with_client_identity(identity))
     }
 }
@@ -103,7 +98,7 @@ impl fmt::Debug for MySqlTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MySqlTls")
             .field("own_authorities", &self.authorities.is_some())
-            .field("checks_host", &self.checks_host)
+            .field("host_name", &self.host_name)
             .field("identity", &self.identity.is_some())
             .finish()
     }

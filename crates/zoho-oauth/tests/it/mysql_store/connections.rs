@@ -323,14 +323,14 @@ async fn a_server_over_tls_is_believed_by_its_certificate_alone() {
     let (_, _, other) = certificate("db.example.com");
     for tls in [
         MySqlTls::system(),
-        MySqlTls::authorities(other).any_host(),
+        MySqlTls::authorities(other).host_name("db.example.com"),
         MySqlTls::authorities(&authority),
     ] {
         let error = builder.clone().tls(tls).connect().await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::StoreUnavailable, "{error}");
         assert!(error.message().contains("not trusted"), "{error}");
     }
-    let tls = MySqlTls::authorities(&authority).any_host();
+    let tls = MySqlTls::authorities(&authority).host_name("db.example.com");
     let store = builder.tls(tls).connect().await.unwrap();
     store.save_token(&user("ann")).await.unwrap();
     assert_eq!(store.get_tokens().await.unwrap().len(), 1);
