@@ -92,6 +92,10 @@ codes! {
     InsecureUrl = "insecure_url", InvalidInput, false,
         "Use https, or allow plain http for this data center by name.";
 
+    /// A value does not fit the column of a table that was made for shorter ones.
+    ColumnTooNarrow = "column_too_narrow", InvalidInput, false,
+        "Widen the table with `MySqlStore::widen`; nothing was cut off, and nothing was changed.";
+
     /// Nothing is stored for this user.
     LoginRequired = "login_required", LoginRequired, false,
         "Send the person through the login again.";

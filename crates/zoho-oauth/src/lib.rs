@@ -69,6 +69,8 @@ pub use secret::{
 };
 #[cfg(feature = "file")]
 pub use store::FileStore;
+#[cfg(feature = "mysql")]
+pub use store::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
 #[cfg(feature = "redis")]

@@ -33,6 +33,13 @@ impl TokenId {
         Ok(Self(number))
     }
 
+    /// The id with a number that is one, for constants.
+    #[cfg(feature = "mysql")]
+    pub(crate) const fn from_checked(number: u64) -> Self {
+        assert!(number > 0 && number <= Self::MAX.0, "not the number of an id");
+        Self(number)
+    }
+
     /// Returns the number.
     pub const fn get(self) -> u64 {
         self.0

@@ -52,6 +52,8 @@ pub use copy::{CopyTokens, copy};
 #[cfg(feature = "file")]
 pub use file::FileStore;
 pub use list::ListStore;
+#[cfg(feature = "mysql")]
+pub use mysql::MySqlStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 #[cfg(feature = "redis")]

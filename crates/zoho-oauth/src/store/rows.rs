@@ -84,6 +84,12 @@ pub(crate) trait RowServer: Sync {
     /// Returns the present mark. What is read afterwards is no older than the mark.
     async fn mark(&self) -> Result<Mark>;
 
+    /// Returns the number after which the next new record is numbered, at least `highest_id`: more
+    /// where numbers are left out. Asked after [`mark`](Self::mark).
+    fn number_after(&self, highest_id: u64) -> u64 {
+        highest_id
+    }
+
     /// Puts `new` in the place of `old`, durably, if the row is still `old`; `false` if not.
     async fn replace(&self, old: &OAuthToken, new: &OAuthToken) -> Result<bool>;
 
@@ -115,7 +121,12 @@ pub(crate) async fn save(
         } else {
             let _alone = alone.lock().await;
             let mark = server.mark().await?;
-            if let Some(plan) = plan(server, &token, Some(mark.highest_id)).await?
+            // A record that brings its id along may have any that is above the highest.
+            let highest = match token.id {
+                Some(_) => mark.highest_id,
+                None => server.number_after(mark.highest_id),
+            };
+            if let Some(plan) = plan(server, &token, Some(highest)).await?
                 && server.apply(&mark, &plan).await?
             {
                 return Ok(plan.id);

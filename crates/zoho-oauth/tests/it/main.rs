@@ -14,6 +14,7 @@ mod file_store;
 mod fleet;
 mod hooks;
 mod kit;
+mod mysql_store;
 mod official_python;
 mod outages;
 mod postgres_store;

@@ -1,0 +1,260 @@
+//! Who refreshes what, among all machines: leases in a table beside the tokens.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use mysql_async::Value;
+
+use super::core::{Core, in_task};
+use super::fault::Fault;
+use super::nodes::Tries;
+use super::schema::Fields;
+use super::session::Session;
+use super::sql::{CLOCK, LEASES, text};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorCode, Result};
+use crate::store::{Cell, Coordination, CoordinationKey, Guarantee, LeaseCells, Leases, Permit};
+
+/// How often a store looks for leases of logins that never became a record.
+const SWEEP: Duration = Duration::from_mins(10);
+/// How long such a lease is of use, in milliseconds.
+const LIFE_OF_A_START: u64 = 3_600_000;
+/// How many are deleted at a time.
+const SWEPT_AT_ONCE: u64 = 1000;
+
+/// All machines that use the same table agree.
+#[derive(Clone, Debug)]
+pub(super) struct FleetCoordination {
+    core: Arc<Core>,
+    leases: Leases,
+}
+
+impl FleetCoordination {
+    pub(super) fn new(core: Arc<Core>, life: Duration) -> Self {
+        Self {
+            leases: Leases::new(Cells::new(core.clone())).with_life(life),
+            core,
+        }
+    }
+}
+
+#[async_trait]
+impl Coordination for FleetCoordination {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::Fleet
+    }
+
+    async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>> {
+        let permit = self.leases.try_acquire(key).await?;
+        if key.record_id().is_none() && self.core.is_time_to_sweep() {
+            let core = self.core.clone();
+            // Nobody waits for it, and the next one tries again.
+            tokio::spawn(async move {
+                if let Err(error) = core.sweep().await {
+                    tracing::debug!(%error, "old leases are left for the next time");
+                }
+            });
+        }
+        Ok(permit)
+    }
+}
+
+/// The cells of the leases.
+pub(super) struct Cells(Arc<Core>);
+
+impl Cells {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self(core)
+    }
+}
+
+impl fmt::Debug for Cells {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[async_trait]
+impl LeaseCells for Cells {
+    async fn read_cell(&self, key: &CoordinationKey) -> Result<Cell> {
+        let (core, key) = (self.0.clone(), key.clone());
+        in_task(async move { core.read_cell(&key).await }).await
+    }
+
+    async fn swap_cell(
+        &self,
+        key: &CoordinationKey,
+        before: Option<&str>,
+        after: Option<&str>,
+        not_after: Option<Timestamp>,
+    ) -> Result<bool> {
+        let swap = Swap {
+            key: key.clone(),
+            before: before.map(str::to_owned),
+            after: after.map(str::to_owned),
+            not_after,
+        };
+        let core = self.0.clone();
+        in_task(async move { core.swap_cell(&swap).await }).await
+    }
+}
+
+struct Swap {
+    key: CoordinationKey,
+    before: Option<String>,
+    after: Option<String>,
+    not_after: Option<Timestamp>,
+}
+
+impl Core {
+    async fn read_cell(&self, key: &CoordinationKey) -> Result<Cell> {
+        let mut tries = self.tries();
+        loop {
+            let mut session = tries.session().await?;
+            let outcome = self.read_cell_once(&mut session, &tries, key).await;
+            if let Some(cell) = tries.settle(session, outcome).await? {
+                return Ok(cell);
+            }
+        }
+    }
+
+    async fn read_cell_once(
+        &self,
+        session: &mut Session,
+        tries: &Tries<'_>,
+        key: &CoordinationKey,
+    ) -> Result<Cell, Fault> {
+        let schema = self.current(session, tries).await?;
+        let sql = format!(
+            "SELECT {CLOCK}, (SELECT lease FROM {LEASES} WHERE token_table = ? AND lease_key = ?)"
+        );
+        let values = vec![text(schema.table()), text(key.as_str())];
+        let row = session.rows(&sql, values).await?.into_iter().next();
+        let mut fields = row.map(Fields::of).ok_or_else(no_clock)?;
+        let now = fields.signed(0).ok_or_else(no_clock)?;
+        Ok(Cell {
+            text: fields.text(1),
+            now: Timestamp::from_millis(now),
+        })
+    }
+
+    async fn swap_cell(&self, swap: &Swap) -> Result<bool> {
+        let mut tries = self.tries();
+        loop {
+            let mut session = tries.session().await?;
+            let outcome = self.swap_once(&mut session, &tries, swap).await;
+            let unknown = None;
+            match tries.settle_or(session, outcome.map(Some), unknown).await? {
+                Some(Some(swapped)) => return Ok(swapped),
+                // The answer was lost. No text is ever written twice, so what is there tells.
+                Some(None) => {
+                    let there = self.read_cell(&swap.key).await?.text;
+                    if there == swap.after {
+                        return Ok(true);
+                    }
+                    if there != swap.before {
+                        return Ok(false);
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    async fn swap_once(
+        &self,
+        session: &mut Session,
+        tries: &Tries<'_>,
+        swap: &Swap,
+    ) -> Result<bool, Fault> {
+        let schema = self.current(session, tries).await?;
+        let limit = swap.not_after.map_or(i64::MAX, Timestamp::as_millis);
+        let (table, key) = (text(schema.table()), text(swap.key.as_str()));
+        let here = "token_table = ? AND lease_key = ? \
+            AND CAST(lease AS BINARY) = CAST(? AS BINARY)";
+        let (sql, values) = match (&swap.before, &swap.after) {
+            (None, None) => {
+                let cell = self.read_cell_once(session, tries, &swap.key).await?;
+                return Ok(cell.text.is_none() && cell.now.as_millis() <= limit);
+            }
+            (None, Some(after)) => (
+                format!(
+                    "INSERT INTO {LEASES} (token_table, lease_key, lease, changed_at) \
+                    SELECT ?, ?, ?, {CLOCK} FROM DUAL WHERE {CLOCK} <= ?"
+                ),
+                vec![table, key, text(after), Value::Int(limit)],
+            ),
+            (Some(before), Some(after)) => (
+                format!(
+                    "UPDATE {LEASES} SET lease = ?, changed_at = {CLOCK} \
+                    WHERE {here} AND {CLOCK} <= ?"
+                ),
+                vec![text(after), table, key, text(before), Value::Int(limit)],
+            ),
+            (Some(before), None) => (
+                format!("DELETE FROM {LEASES} WHERE {here} AND {CLOCK} <= ?"),
+                vec![table, key, text(before), Value::Int(limit)],
+            ),
+        };
+        match session.execute(&sql, values).await {
+            Ok(changed) => Ok(changed > 0),
+            Err(Fault::Duplicate) => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn is_time_to_sweep(&self) -> bool {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = swept.is_none_or(|last| last.elapsed() >= SWEEP);
+        if is_time {
+            *swept = Some(Instant::now());
+        }
+        is_time
+    }
+
+    /// Deletes the leases of logins that never became a record.
+    pub(super) async fn sweep(&self) -> Result<()> {
+        let mut tries = self.tries();
+        loop {
+            let mut session = tries.session().await?;
+            let outcome = self.sweep_once(&mut session, &tries).await;
+            match tries.settle(session, outcome).await? {
+                Some(deleted) if deleted < SWEPT_AT_ONCE => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    async fn sweep_once(&self, session: &mut Session, tries: &Tries<'_>) -> Result<u64, Fault> {
+        let schema = self.current(session, tries).await?;
+        // By the primary key, one after the other: a range that is locked would stand in the way
+        // of those who begin.
+        let sql = format!(
+            "SELECT lease_key FROM {LEASES} WHERE token_table = ? AND lease_key LIKE 'start:%' \
+            AND changed_at < {CLOCK} - ? LIMIT {SWEPT_AT_ONCE}"
+        );
+        let values = vec![text(schema.table()), Value::UInt(LIFE_OF_A_START)];
+        let old = session.rows(&sql, values).await?;
+        let count = old.len() as u64;
+        let sql = format!(
+            "DELETE FROM {LEASES} WHERE token_table = ? AND lease_key = ? AND changed_at < {CLOCK} - ?"
+        );
+        for row in old {
+            if let Some(key) = Fields::of(row).text(0) {
+                let age = Value::UInt(LIFE_OF_A_START);
+                let values = vec![text(schema.table()), text(&key), age];
+                session.execute(&sql, values).await?;
+            }
+        }
+        Ok(count)
+    }
+}
+
+fn no_clock() -> Fault {
+    Fault::No(Error::new(
+        ErrorCode::StoreUnavailable,
+        "the database does not tell the time",
+    ))
+}

@@ -1,0 +1,304 @@
+//! The nodes of a database, their connections, and going on at another one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use mysql_async::consts::StatusFlags;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Pool};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::builder::place;
+use super::fault::{Fault, classify, timed_out};
+use super::session::Session;
+use crate::error::{Error, ErrorCode, Result};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// What a connection must be told: nothing but committed rows is read, nothing is cut off, and a
+/// lock that somebody holds is not waited for longer than a statement may take.
+///
+/// Each of our own connections is told once, one of the application's pool each time, since nobody
+/// knows what it was told meanwhile.
+const SETTINGS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+    SET NAMES utf8mb4, SESSION autocommit = 1, SESSION innodb_lock_wait_timeout = 5, \
+    SESSION sql_mode = CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES')";
+
+/// On a node of a Galera cluster: a read waits for what was written before at other nodes.
+const CAUSAL: &str = "SET SESSION wsrep_sync_wait = 1";
+
+const UNKNOWN_VARIABLE: u16 = 1193;
+
+/// Settings of how long things may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Opening a connection.
+    pub(super) connect: Duration,
+    /// One statement.
+    pub(super) statement: Duration,
+    /// From the first try of an operation to the beginning of its last.
+    pub(super) patience: Duration,
+}
+
+/// One node, or the one server.
+pub(super) struct Node {
+    pub(super) pool: Pool,
+    /// As a message names it: host and port. Empty for the application's pool.
+    pub(super) server: String,
+}
+
+/// All nodes; one of them is used until it fails.
+pub(super) struct Nodes {
+    nodes: Vec<Node>,
+    current: AtomicUsize,
+    pub(super) limits: Limits,
+    /// One permit for each connection of a pool of our own. Nothing for the application's pool.
+    turns: Option<Arc<Semaphore>>,
+    /// Whether connections know `wsrep_sync_wait`: not known, yes, no.
+    is_causal: AtomicU8,
+}
+
+impl Nodes {
+    /// Takes pools of our own, each for `size` connections, whose connections were told what they
+    /// must know (see [`prepare`]).
+    pub(super) fn own(nodes: Vec<Node>, size: usize, limits: Limits) -> Self {
+        Self {
+            turns: Some(Arc::new(Semaphore::new(size))),
+            ..Self::lent(nodes, limits)
+        }
+    }
+
+    /// Takes a pool of the application.
+    pub(super) fn lent(nodes: Vec<Node>, limits: Limits) -> Self {
+        Self {
+            nodes,
+            current: AtomicUsize::new(0),
+            limits,
+            turns: None,
+            is_causal: AtomicU8::new(0),
+        }
+    }
+
+    pub(super) fn servers(&self) -> Vec<&str> {
+        match self.turns {
+            Some(_) => self.nodes.iter().map(|node| node.server.as_str()).collect(),
+            None => vec!["the application's pool"],
+        }
+    }
+
+    /// Closes the connections of our own pools.
+    pub(super) async fn disconnect(&self) {
+        if self.turns.is_none() {
+            return;
+        }
+        for node in &self.nodes {
+            // It fails where there is nothing to close.
+            let ending = node.pool.clone().disconnect();
+            drop(timeout(self.limits.statement, ending).await);
+        }
+    }
+
+    /// Borrows a connection to the node that is used, or to the next one that has one.
+    async fn session(&self) -> Result<Session, Fault> {
+        let turn = match &self.turns {
+            Some(turns) => {
+                let turn = timeout(self.limits.patience, turns.clone().acquire_owned()).await;
+                Some(turn.ok().and_then(Result::ok).ok_or_else(|| {
+                    let message = "all connections to the database are in use";
+                    Fault::No(Error::new(ErrorCode::StoreUnavailable, message))
+                })?)
+            }
+            None => None,
+        };
+        let first = self.current.load(Ordering::Relaxed);
+        let mut last = None;
+        for step in 0..self.nodes.len() {
+            let index = (first + step) % self.nodes.len();
+            match self.connection(&self.nodes[index]).await {
+                Ok(conn) => {
+                    if step > 0 {
+                        self.use_instead(first, index);
+                    }
+                    let place = (index, self.name(index, &conn));
+                    return Ok(Session::new(conn, place, self.limits.statement, turn));
+                }
+                Err(fault) => last = Some(fault),
+            }
+        }
+        // Nothing was asked yet, so nothing was done.
+        Err(last.map_or_else(
+            || Fault::No(Error::new(ErrorCode::Internal, "a database without nodes")),
+            Fault::uncommitted,
+        ))
+    }
+
+    fn name(&self, index: usize, conn: &Conn) -> String {
+        let known = &self.nodes[index].server;
+        if known.is_empty() {
+            return place(conn.opts().ip_or_hostname(), conn.opts().tcp_port());
+        }
+        known.clone()
+    }
+
+    fn use_instead(&self, node: usize, other: usize) {
+        let (from, to) = (node, other % self.nodes.len());
+        let moved = self
+            .current
+            .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+        if moved.is_ok() && from != to {
+            let server = &self.nodes[to].server;
+            tracing::warn!(%server, "going on at another node of the database");
+        }
+    }
+
+    async fn connection(&self, node: &Node) -> Result<Conn, Fault> {
+        let late = || Fault::Again(timed_out(&node.server));
+        let failed = |error| classify(&node.server, error);
+        let limit = match self.turns {
+            Some(_) => self.limits.connect,
+            // The application may use all of them for a while.
+            None => self.limits.connect.max(self.limits.patience),
+        };
+        loop {
+            let mut conn = match timeout(limit, node.pool.get_conn()).await {
+                Ok(conn) => conn.map_err(failed)?,
+                Err(_) => return Err(late()),
+            };
+            // Somebody left a transaction open: the server takes it back with the connection.
+            let status = conn.last_ok_packet().map(|packet| packet.status_flags());
+            if status.is_some_and(|flags| flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS)) {
+                drop(timeout(limit, conn.disconnect()).await);
+                continue;
+            }
+            if self.turns.is_none() {
+                match timeout(limit, self.tell(&mut conn)).await {
+                    Ok(told) => told.map_err(failed)?,
+                    Err(_) => {
+                        drop(timeout(Duration::from_millis(200), conn.disconnect()).await);
+                        return Err(late());
+                    }
+                }
+            }
+            return Ok(conn);
+        }
+    }
+
+    /// Tells a connection of the application's pool what it must know, in one round trip.
+    async fn tell(&self, conn: &mut Conn) -> mysql_async::Result<()> {
+        match self.is_causal.load(Ordering::Relaxed) {
+            1 => conn.query_drop(format!("{SETTINGS}; {CAUSAL}")).await,
+            2 => conn.query_drop(SETTINGS).await,
+            _ => {
+                let is_causal = prepare(conn).await?;
+                self.is_causal.store(if is_causal { 1 } else { 2 }, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Tells a connection what it must know; answers whether its reads are causal among nodes.
+async fn prepare(conn: &mut Conn) -> mysql_async::Result<bool> {
+    conn.query_drop(SETTINGS).await?;
+    match conn.query_drop(CAUSAL).await {
+        Ok(()) => Ok(true),
+        Err(mysql_async::Error::Server(refusal)) if refusal.code == UNKNOWN_VARIABLE => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a pool's connections know what they must from their first moment on.
+pub(super) fn prepared(opts: mysql_async::OptsBuilder) -> mysql_async::OptsBuilder {
+    opts.after_connect(|conn| async move { prepare(conn).await.map(drop) }.boxed())
+}
+
+/// One operation, tried again as long as that can help.
+pub(super) struct Tries<'a> {
+    nodes: &'a Nodes,
+    end: Instant,
+    pause: Duration,
+    /// The table is not what it was: it must be looked at again.
+    pub(super) is_stale: bool,
+}
+
+impl<'a> Tries<'a> {
+    pub(super) fn new(nodes: &'a Nodes) -> Self {
+        Self {
+            nodes,
+            end: Instant::now() + nodes.limits.patience,
+            pause: FIRST_PAUSE,
+            is_stale: false,
+        }
+    }
+
+    /// Borrows a connection, waiting for one as long as there is patience.
+    pub(super) async fn session(&mut self) -> Result<Session> {
+        loop {
+            match self.nodes.session().await {
+                Ok(session) => return Ok(session),
+                Err(Fault::No(error)) => return Err(error),
+                Err(fault) => self.wait(fault).await?,
+            }
+        }
+    }
+
+    /// Gives the connection back. Answers what was done, or nothing if it is to be done again.
+    ///
+    /// # Errors
+    /// When trying again is of no use, or there is no time left for it.
+    pub(super) async fn settle<T>(
+        &mut self,
+        session: Session,
+        outcome: Result<T, Fault>,
+    ) -> Result<Option<T>> {
+        let node = session.node;
+        session.end().await;
+        let fault = match outcome {
+            Ok(done) => return Ok(Some(done)),
+            Err(fault) => fault,
+        };
+        match fault {
+            Fault::No(_) | Fault::Duplicate => return Err(fault.into_error()),
+            Fault::Stale(error) if self.is_stale => return Err(error),
+            Fault::Stale(_) => {
+                self.is_stale = true;
+                return Ok(None);
+            }
+            Fault::NotHere(_) | Fault::Lost(_) => self.nodes.use_instead(node, node + 1),
+            Fault::Again(_) => {}
+        }
+        self.wait(fault).await?;
+        Ok(None)
+    }
+
+    /// As [`settle`](Self::settle), where nobody knows what became of a statement whose answer was
+    /// lost: that is answered with `unknown`, and the caller looks.
+    pub(super) async fn settle_or<T>(
+        &mut self,
+        session: Session,
+        outcome: Result<T, Fault>,
+        unknown: T,
+    ) -> Result<Option<T>> {
+        if let Err(Fault::Lost(_)) = outcome {
+            let node = session.node;
+            session.end().await;
+            self.nodes.use_instead(node, node + 1);
+            return Ok(Some(unknown));
+        }
+        self.settle(session, outcome).await
+    }
+
+    async fn wait(&mut self, fault: Fault) -> Result<()> {
+        let pause = self.pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+        if Instant::now() + pause >= self.end {
+            return Err(fault.into_error());
+        }
+        sleep(pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}

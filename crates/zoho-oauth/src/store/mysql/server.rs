@@ -1,0 +1,315 @@
+//! The rows of the table as the engine of saves sees them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use mysql_async::Value;
+
+use super::core::{Core, Outcome, commit, forget_lease, raise_mark};
+use super::fault::Fault;
+use super::nodes::Tries;
+use super::row::{check_fit, encode, exactly};
+use super::schema::{self, Fields, Schema};
+use super::session::Session;
+use super::sql::{FEW_IDS, MANY_IDS, MARKS, text};
+use crate::error::{ErrorCode, Result};
+use crate::store::rows::{Mark, Plan, RowServer, Wanted};
+use crate::token::{OAuthToken, TokenId};
+
+/// The table, for one save.
+pub(super) struct Rows {
+    core: Arc<Core>,
+    /// The highest id as text at the time of the mark, after which the official SDKs number; 0 if
+    /// there is none.
+    official_last: AtomicU64,
+    /// The number that a new record is to get.
+    next: AtomicU64,
+}
+
+impl Rows {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self {
+            core,
+            official_last: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// The table, after a check that a record fits into it. Before it is refused, the table is
+    /// looked at again: somebody may have widened it.
+    async fn fitting(
+        &self,
+        session: &mut Session,
+        tries: &Tries<'_>,
+        record: &OAuthToken,
+    ) -> Result<Arc<Schema>, Fault> {
+        let schema = self.core.current(session, tries).await?;
+        match check_fit(record, &schema.columns, schema.table()) {
+            Err(error) if error.code() == ErrorCode::ColumnTooNarrow => {
+                let table = schema.table().to_owned();
+                let schema = self.core.look_again(session, &table).await?;
+                check_fit(record, &schema.columns, schema.table())?;
+                Ok(schema)
+            }
+            _ => Ok(schema),
+        }
+    }
+
+    async fn mark_once(
+        &self,
+        session: &mut Session,
+        tries: &Tries<'_>,
+    ) -> Result<Option<Mark>, Fault> {
+        let schema = self.core.current(session, tries).await?;
+        let values = vec![text(schema.table())];
+        let rows = session.rows(&schema.statements.mark, values).await?;
+        let Some(row) = rows.into_iter().next() else {
+            schema::prepare_mark(session, &schema, 0).await?;
+            return Ok(None);
+        };
+        let mut fields = Fields::of(row);
+        let last = fields.text(2).and_then(|id| id.parse().ok());
+        let last = last.map_or(0, TokenId::get);
+        self.official_last.store(last, Ordering::Relaxed);
+        Ok(Some(Mark {
+            highest_id: fields.number(0).unwrap_or(0).max(last),
+            writes: fields.number(1).unwrap_or(0),
+        }))
+    }
+
+    async fn replace_once(
+        &self,
+        session: &mut Session,
+        tries: &Tries<'_>,
+        (old, new): (&OAuthToken, &OAuthToken),
+    ) -> Result<bool, Fault> {
+        let schema = self.fitting(session, tries, new).await?;
+        replace(session, &schema, old, new).await
+    }
+
+    async fn apply_once(
+        &self,
+        session: &mut Session,
+        tries: &Tries<'_>,
+        (mark, plan): (&Mark, &Plan),
+    ) -> Result<Outcome<bool>, Fault> {
+        let mut schema = self.core.current(session, tries).await?;
+        for record in plan.insert.iter().chain(plan.update.iter().map(|(_, new)| new)) {
+            schema = self.fitting(session, tries, record).await?;
+        }
+        session.begin().await?;
+        let is_ours = plan.id.get() == self.next.load(Ordering::Relaxed);
+        match carry_out(session, &schema, mark, plan, is_ours).await {
+            Ok(true) => commit(session, true).await,
+            Ok(false) => {
+                session.roll_back().await;
+                Ok(Outcome::Done(false))
+            }
+            Err(Fault::Duplicate) => {
+                session.roll_back().await;
+                pass_taken_ids(session, &schema, plan.id).await?;
+                Ok(Outcome::Done(false))
+            }
+            Err(fault) => {
+                session.roll_back().await;
+                Err(fault.uncommitted())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl RowServer for Rows {
+    async fn rows(&self, wanted: &[Wanted]) -> Result<Vec<OAuthToken>> {
+        self.core.rows(wanted).await
+    }
+
+    async fn mark(&self) -> Result<Mark> {
+        let mut tries = self.core.tries();
+        loop {
+            let mut session = tries.session().await?;
+            let outcome = self.mark_once(&mut session, &tries).await;
+            if let Some(Some(mark)) = tries.settle(session, outcome).await? {
+                return Ok(mark);
+            }
+        }
+    }
+
+    /// Leaves out what the official SDKs could give at the same time.
+    fn number_after(&self, highest_id: u64) -> u64 {
+        let official_last = self.official_last.load(Ordering::Relaxed);
+        let mut last = highest_id;
+        while last + 1 < TokenId::MAX.get() && is_official(last + 1, official_last, LEFT_OUT) {
+            last += 1;
+        }
+        self.next.store(last + 1, Ordering::Relaxed);
+        last
+    }
+
+    /// What became of it when the answer is lost, the engine finds out by reading again.
+    async fn replace(&self, old: &OAuthToken, new: &OAuthToken) -> Result<bool> {
+        let mut tries = self.core.tries();
+        loop {
+            let mut session = tries.session().await?;
+            let outcome = self.replace_once(&mut session, &tries, (old, new)).await;
+            if let Some(done) = tries.settle_or(session, outcome, false).await? {
+                return Ok(done);
+            }
+        }
+    }
+
+    async fn apply(&self, mark: &Mark, plan: &Plan) -> Result<bool> {
+        let mut tries = self.core.tries();
+        loop {
+            let mut session = tries.session().await?;
+            let outcome = self.apply_once(&mut session, &tries, (mark, plan)).await;
+            match tries.settle(session, outcome).await? {
+                Some(Outcome::Done(done)) => return Ok(done),
+                Some(Outcome::Unknown(_)) => return Ok(false),
+                None => {}
+            }
+        }
+    }
+}
+
+/// How many numbers are left to the official SDKs after the highest text. Each of their inserts
+/// takes one, and ours takes a few milliseconds.
+const LEFT_OUT: u64 = 8;
+
+/// Whether an official SDK can give the number as one of its next `steps`.
+///
+/// They number after the highest *text*, so after 9 comes 10, and 10 again for ever: a power of ten
+/// is always theirs. Some of them do not mind if a number is taken, and write over whoever has it.
+fn is_official(id: u64, official_last: u64, steps: u64) -> bool {
+    let is_power_of_ten = id >= 10 && 10_u64.pow(id.ilog10()) == id;
+    let digits = |number: u64| number.checked_ilog10().unwrap_or(0);
+    let is_next = id > official_last && id - official_last <= steps;
+    is_power_of_ten || (is_next && digits(id) == digits(official_last))
+}
+
+/// Puts `new` in the place of `old`, if that is what is there.
+async fn replace(
+    session: &mut Session,
+    schema: &Schema,
+    old: &OAuthToken,
+    new: &OAuthToken,
+) -> Result<bool, Fault> {
+    let mut values = encode(new, &schema.columns).split_off(1);
+    values.extend(exactly(old));
+    Ok(session.execute(&schema.statements.update, values).await? == 1)
+}
+
+/// Does what the plan says inside a transaction; `false` if something is not as it says.
+async fn carry_out(
+    session: &mut Session,
+    schema: &Schema,
+    mark: &Mark,
+    plan: &Plan,
+    is_numbered: bool,
+) -> Result<bool, Fault> {
+    // The mark first, always: its lock keeps the others out, and nobody waits in a circle.
+    let sql = format!(
+        "UPDATE {MARKS} SET highest_id = ?, writes = writes + 1 \
+        WHERE token_table = ? AND writes = ?"
+    );
+    let highest = plan.insert.as_ref().map_or(mark.highest_id, |_| plan.id.get());
+    let values = vec![
+        Value::UInt(highest.max(mark.highest_id)),
+        text(schema.table()),
+        Value::UInt(mark.writes),
+    ];
+    if session.execute(&sql, values).await? != 1 {
+        return Ok(false);
+    }
+    for row in &plan.delete {
+        let sql = &schema.statements.delete_exactly;
+        if session.execute(sql, exactly(row)).await? != 1 {
+            return Ok(false);
+        }
+        if let Some(id) = row.id {
+            forget_lease(session, schema.table(), id).await?;
+        }
+    }
+    if let Some((old, new)) = &plan.update
+        && !replace(session, schema, old, new).await?
+    {
+        return Ok(false);
+    }
+    if let Some(record) = &plan.insert {
+        let values = encode(record, &schema.columns);
+        session.execute(&schema.statements.insert, values).await?;
+        // Meanwhile an official SDK may have come close.
+        if is_numbered {
+            let last = highest_other_text(session, schema, plan.id).await?;
+            return Ok(!is_official(plan.id.get(), last, LEFT_OUT / 2));
+        }
+    }
+    Ok(true)
+}
+
+/// The highest id as text but for this one; 0 if there is none.
+async fn highest_other_text(
+    session: &mut Session,
+    schema: &Schema,
+    id: TokenId,
+) -> Result<u64, Fault> {
+    let rows = session.rows(&schema.statements.last_texts, Vec::new()).await?;
+    let texts = rows.into_iter().map(|row| Fields::of(row).text(0));
+    let other = texts.flatten().find(|text| *text != id.to_string());
+    let other = other.and_then(|text| text.parse().ok());
+    Ok(other.map_or(0, TokenId::get))
+}
+
+/// Somebody else gave out ids from `first` on: moves the mark past all of them.
+async fn pass_taken_ids(
+    session: &mut Session,
+    schema: &Schema,
+    first: TokenId,
+) -> Result<(), Fault> {
+    let mut last = first.get();
+    let mut count = FEW_IDS;
+    loop {
+        let ids: Vec<_> = (last + 1..).take(count).collect();
+        let values = ids.iter().map(|id| text(&id.to_string())).collect();
+        let taken = session.rows(&schema.statements.taken(count), values).await?;
+        let is_full = taken.len() == count;
+        for row in taken {
+            let id = Fields::of(row).text(0).and_then(|id| id.parse().ok());
+            last = last.max(id.map_or(0, TokenId::get));
+        }
+        if !is_full {
+            break;
+        }
+        count = MANY_IDS;
+    }
+    raise_mark(session, schema, last).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ids that a table gets which no official SDK uses.
+    #[test]
+    fn numbers_of_the_official_sdks_are_left_to_them() {
+        let mut given: Vec<u64> = Vec::new();
+        let next = |given: &[u64]| {
+            let texts = given.iter().map(u64::to_string);
+            let last = texts.max().map_or(0, |text| text.parse().unwrap());
+            let highest = given.last().copied().unwrap_or(0);
+            (highest + 1..).find(|&id| !is_official(id, last, LEFT_OUT)).unwrap()
+        };
+        while given.len() < 2000 {
+            given.push(next(&given));
+        }
+        assert_eq!(given[..3], [9, 11, 12]);
+        let all: Vec<_> = [9].into_iter().chain(11..=90).chain([99]).chain(101..=990).collect();
+        assert_eq!(given[..all.len()], all);
+        // Theirs go on where they are, far from ours.
+        assert_eq!(next(&[1, 2, 3]), 11);
+        assert_eq!(next(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), 11);
+        assert_eq!(next(&[9_000_000_000]), 9_000_000_009);
+        assert_eq!(next(&[95]), 101);
+    }
+}

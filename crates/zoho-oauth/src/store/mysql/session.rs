@@ -1,0 +1,177 @@
+//! A connection that is borrowed for one operation: statements with a limit of time, and what is
+//! done with it afterwards.
+
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row, Value};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::fault::{Fault, classify, timed_out};
+use crate::error::Error;
+
+/// How long saying goodbye may take.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// How reading rows came to its end.
+enum Ended {
+    Well,
+    Late,
+    Failed(mysql_async::Error),
+    Refused(Error),
+}
+
+/// A connection in use. It goes back to its pool, unless something went wrong with it.
+#[derive(Debug)]
+pub(super) struct Session {
+    conn: Conn,
+    /// Which of the nodes it leads to.
+    pub(super) node: usize,
+    pub(super) server: String,
+    limit: Duration,
+    is_broken: bool,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Session {
+    pub(super) fn new(
+        conn: Conn,
+        (node, server): (usize, String),
+        limit: Duration,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self {
+            conn,
+            node,
+            server,
+            limit,
+            is_broken: false,
+            _turn: turn,
+        }
+    }
+
+    /// Runs a prepared statement and returns its rows.
+    pub(super) async fn rows(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, Fault> {
+        let run = self.conn.exec(sql, values);
+        let outcome = timeout(self.limit, run).await;
+        self.outcome(outcome)
+    }
+
+    /// Runs a prepared statement and gives each of its rows to `take` as it comes; no limit of
+    /// time but that between two rows.
+    pub(super) async fn each_row(
+        &mut self,
+        sql: &str,
+        mut take: impl FnMut(Row) -> Result<(), Error> + Send,
+    ) -> Result<(), Fault> {
+        let limit = self.limit;
+        let conn = &mut self.conn;
+        let run = async {
+            let Ok(started) = timeout(limit, conn.exec_iter(sql, ())).await else {
+                return Ended::Late;
+            };
+            let mut result = match started {
+                Ok(result) => result,
+                Err(error) => return Ended::Failed(error),
+            };
+            loop {
+                match timeout(limit, result.next()).await {
+                    Ok(Ok(Some(row))) => match take(row) {
+                        Ok(()) => {}
+                        Err(error) => return Ended::Refused(error),
+                    },
+                    Ok(Ok(None)) => return Ended::Well,
+                    Ok(Err(error)) => return Ended::Failed(error),
+                    Err(_) => return Ended::Late,
+                }
+            }
+        };
+        match run.await {
+            Ended::Well => Ok(()),
+            Ended::Late => Err(self.over()),
+            Ended::Failed(error) => Err(self.fault(error)),
+            Ended::Refused(error) => {
+                // The other rows are still on their way.
+                self.is_broken = true;
+                Err(Fault::No(error))
+            }
+        }
+    }
+
+    /// Runs a prepared statement that changes rows and returns how many.
+    ///
+    /// Ours never put a value in the place of itself, so that rows that were found and rows that
+    /// were changed are the same number, whatever the connection was told to count.
+    pub(super) async fn execute(&mut self, sql: &str, values: Vec<Value>) -> Result<u64, Fault> {
+        let run = self.conn.exec_drop(sql, values);
+        let outcome = timeout(self.limit, run).await;
+        self.outcome(outcome)?;
+        Ok(self.conn.affected_rows())
+    }
+
+    /// As [`execute`](Self::execute), for what takes as long as it takes.
+    pub(super) async fn execute_long(&mut self, sql: &str) -> Result<u64, Fault> {
+        let outcome = self.conn.query_drop(sql).await;
+        self.outcome(Ok(outcome))?;
+        Ok(self.conn.affected_rows())
+    }
+
+    /// Runs statements without parameters, separated by semicolons.
+    pub(super) async fn batch(&mut self, sql: &str) -> Result<(), Fault> {
+        let outcome = timeout(self.limit, self.conn.query_drop(sql)).await;
+        self.outcome(outcome)
+    }
+
+    pub(super) async fn begin(&mut self) -> Result<(), Fault> {
+        self.batch("START TRANSACTION").await.map_err(Fault::uncommitted)
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<(), Fault> {
+        self.batch("COMMIT").await
+    }
+
+    /// Takes back what was begun. The server does so too when the connection ends.
+    pub(super) async fn roll_back(&mut self) {
+        if !self.is_broken && self.batch("ROLLBACK").await.is_err() {
+            self.is_broken = true;
+        }
+    }
+
+    fn outcome<T>(
+        &mut self,
+        outcome: Result<mysql_async::Result<T>, tokio::time::error::Elapsed>,
+    ) -> Result<T, Fault> {
+        match outcome {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(self.fault(error)),
+            Err(_) => Err(self.over()),
+        }
+    }
+
+    fn over(&mut self) -> Fault {
+        self.is_broken = true;
+        Fault::Lost(timed_out(&self.server))
+    }
+
+    fn fault(&mut self, error: mysql_async::Error) -> Fault {
+        let is_fatal = error.is_fatal();
+        let fault = classify(&self.server, error);
+        // A node that does not work is looked for anew.
+        self.is_broken |= is_fatal || matches!(fault, Fault::Lost(_) | Fault::NotHere(_));
+        fault
+    }
+
+    /// Never gives the connection back.
+    pub(super) fn spoil(&mut self) {
+        self.is_broken = true;
+    }
+
+    /// Gives the connection back to the pool, or ends it if it cannot be trusted any more: an
+    /// answer that is still on its way must not be taken for that of the next question.
+    pub(super) async fn end(self) {
+        if self.is_broken {
+            drop(timeout(FAREWELL, self.conn.disconnect()).await);
+        }
+    }
+}

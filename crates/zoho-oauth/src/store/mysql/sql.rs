@@ -1,0 +1,256 @@
+//! The statements. Values are always bound; the names in the texts are a checked identifier, our
+//! own, or the server's names of its character sets and collations.
+
+use mysql_async::Value;
+
+use super::schema::Column;
+use crate::error::{Error, Result};
+use crate::query::Criterion;
+use crate::store::rows::Wanted;
+use crate::token::OAuthToken;
+
+/// The official columns, in the official order. All statements name them in this order.
+pub(super) const COLUMNS: [&str; 10] = OAuthToken::FIELDS;
+
+/// The columns that records are looked up by.
+pub(super) const KEYS: [&str; 4] = ["user_name", "refresh_token", "grant_token", "access_token"];
+
+/// The highest id and the number of writes, one row per token table.
+pub(super) const MARKS: &str = "zoho_oauth_mark";
+/// What the machines tell each other, one row per key.
+pub(super) const LEASES: &str = "zoho_oauth_lease";
+
+/// The server's clock in milliseconds since 1970, whatever the time zone of the session.
+pub(super) const CLOCK: &str =
+    "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000";
+
+/// How many ids are asked for at once, for a short page and for a long one: below the thousand at
+/// which MariaDB makes a table of them first.
+pub(super) const FEW_IDS: usize = 64;
+pub(super) const MANY_IDS: usize = 512;
+
+/// Returns `name` if it can be a table's name: as the official SDKs have it, up to 64 letters,
+/// digits and `_`.
+///
+/// # Errors
+/// `invalid_input` otherwise, and for names that belong to our side tables.
+pub(super) fn checked_table_name(name: &str) -> Result<&str> {
+    let is_word = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !is_word || name.is_empty() || name.len() > 64 {
+        return Err(Error::invalid_input(
+            "a table name is 1 to 64 ASCII letters, digits and `_`",
+        ));
+    }
+    if name.to_ascii_lowercase().starts_with("zoho_oauth_") {
+        let message = format!("the table name `{name}` begins with a reserved word");
+        return Err(Error::invalid_input(message));
+    }
+    Ok(name)
+}
+
+/// Text that a statement compares or writes.
+pub(super) fn text(value: &str) -> Value {
+    Value::Bytes(value.as_bytes().to_vec())
+}
+
+/// The texts of the statements for one table, as its columns are at present.
+#[derive(Debug)]
+pub(super) struct Statements {
+    table: String,
+    select: String,
+    /// One condition per column that finds its rows by an index: two parameters.
+    probes: [String; 10],
+    /// An id as a parameter that the primary key serves.
+    id: String,
+    pub(super) all: String,
+    pub(super) update: String,
+    pub(super) delete: String,
+    pub(super) delete_exactly: String,
+    pub(super) insert: String,
+    pub(super) clear: String,
+    pub(super) mark: String,
+    pub(super) highest: String,
+    pub(super) last_texts: String,
+    pub(super) longest_page: String,
+    pub(super) next_ids: String,
+}
+
+impl Statements {
+    pub(super) fn new(table: &str, columns: &[Column; 10]) -> Self {
+        let names = COLUMNS.join(", ");
+        let select = format!("SELECT {names} FROM `{table}`");
+        let probes = std::array::from_fn(|index| probe(COLUMNS[index], &columns[index]));
+        let by_id: &String = &probes[0];
+        let id = converted(&columns[0]);
+        let exactly: Vec<_> = COLUMNS[1..].iter().map(|name| exactly(name)).collect();
+        let exactly = exactly.join(" AND ");
+        let set: Vec<_> = COLUMNS[1..].iter().map(|name| format!("{name} = ?")).collect();
+        Self {
+            all: select.clone(),
+            update: format!(
+                "UPDATE `{table}` SET {} WHERE {by_id} AND {exactly}",
+                set.join(", ")
+            ),
+            delete: format!("DELETE FROM `{table}` WHERE {by_id}"),
+            delete_exactly: format!("DELETE FROM `{table}` WHERE {by_id} AND {exactly}"),
+            insert: format!(
+                "INSERT INTO `{table}` ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            ),
+            clear: format!("DELETE FROM `{table}`"),
+            mark: format!(
+                "SELECT highest_id, writes, (SELECT MAX(id) FROM `{table}`) FROM {MARKS} \
+                WHERE token_table = ?"
+            ),
+            // Not just `MAX(id)`: the column is text, in which 10 comes before 9.
+            highest: format!(
+                "SELECT COALESCE(MAX(CAST(id AS UNSIGNED)), 0) FROM `{table}` \
+                WHERE id REGEXP '^[1-9][0-9]{{0,9}}$'"
+            ),
+            last_texts: format!("SELECT id FROM `{table}` ORDER BY id DESC LIMIT 2"),
+            // Ids of ten digits sort as text like the numbers they are, and none is longer.
+            longest_page: format!(
+                "{select} WHERE id > {id} AND CHAR_LENGTH(id) = 10 ORDER BY id LIMIT ?"
+            ),
+            next_ids: format!(
+                "SELECT id FROM `{table}` WHERE CHAR_LENGTH(id) > ? \
+                OR (CHAR_LENGTH(id) = ? AND id > {id}) ORDER BY CHAR_LENGTH(id), id LIMIT ?"
+            ),
+            table: table.to_owned(),
+            select,
+            probes,
+            id,
+        }
+    }
+
+    pub(super) fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// The first row with a value in a column and perhaps a client: two parameters, then one.
+    pub(super) fn find(&self, criterion: &Criterion, with_client: bool) -> (String, Value) {
+        let (column, value) = match criterion {
+            Criterion::UserName(name) => (1, name.as_str()),
+            Criterion::RefreshToken(token) => (4, token.expose_secret()),
+            Criterion::AccessToken(token) => (5, token.expose_secret()),
+            Criterion::GrantToken(token) => (6, token.expose_secret()),
+        };
+        let client = if with_client {
+            format!(" AND {}", exactly(COLUMNS[2]))
+        } else {
+            String::new()
+        };
+        let sql = format!(
+            "{} WHERE {}{client} ORDER BY CHAR_LENGTH(id), id LIMIT 1",
+            self.select, self.probes[column]
+        );
+        (sql, text(value))
+    }
+
+    /// All rows that are wanted, some of them more than once, with what to bind.
+    pub(super) fn rows(&self, wanted: &[Wanted]) -> (String, Vec<Value>) {
+        let mut parts = Vec::new();
+        let mut values = Vec::new();
+        for wanted in wanted {
+            let (column, value) = match wanted {
+                Wanted::Id(id) => (0, text(&id.to_string())),
+                Wanted::UserName(name) => (1, text(name.as_str())),
+                Wanted::RefreshToken(token) => (4, text(token.expose_secret())),
+                Wanted::AccessToken(token) => (5, text(token.expose_secret())),
+                Wanted::GrantToken(token) => (6, text(token.expose_secret())),
+            };
+            parts.push(format!("({} WHERE {})", self.select, self.probes[column]));
+            values.extend([value.clone(), value]);
+        }
+        (parts.join(" UNION ALL "), values)
+    }
+
+    /// The rows with these ids, `count` of them.
+    pub(super) fn by_ids(&self, count: usize) -> String {
+        format!("{} WHERE {}", self.select, self.in_list(count))
+    }
+
+    /// Which of `count` ids are taken.
+    pub(super) fn taken(&self, count: usize) -> String {
+        format!("SELECT id FROM `{}` WHERE {}", self.table, self.in_list(count))
+    }
+
+    fn in_list(&self, count: usize) -> String {
+        format!("id IN ({})", vec![self.id.as_str(); count].join(", "))
+    }
+}
+
+/// The condition that a column holds a value, to the byte, by way of the column's index.
+///
+/// The index sorts by the column's collation, which may take 'a' for 'A', or leave out a space at
+/// the end: so first the comparison that the index serves, in the column's own character set, then
+/// the one that counts. The same value is bound twice.
+fn probe(name: &str, column: &Column) -> String {
+    format!(
+        "{name} = {} AND CAST(CONVERT({name} USING utf8mb4) AS BINARY) = CAST(? AS BINARY)",
+        converted(column)
+    )
+}
+
+/// A parameter in the character set and collation of a column, so that its index serves.
+fn converted(column: &Column) -> String {
+    match &column.collation {
+        Some((charset, collation)) => format!("CONVERT(? USING {charset}) COLLATE {collation}"),
+        None => "CAST(? AS BINARY)".to_owned(),
+    }
+}
+
+/// The condition that a column holds a value to the byte, and nothing where that is ''.
+fn exactly(name: &str) -> String {
+    format!("COALESCE(CAST(CONVERT({name} USING utf8mb4) AS BINARY), '') = CAST(? AS BINARY)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{TokenId, UserName};
+
+    fn statements() -> Statements {
+        let column = Column::sample("latin1", "latin1_german1_ci");
+        Statements::new("t", &std::array::from_fn(|_| column.clone()))
+    }
+
+    #[test]
+    fn table_names_are_checked() {
+        for good in ["oauthtoken", "order", "1st", "OAuthToken", &"x".repeat(64)] {
+            assert_eq!(checked_table_name(good).unwrap(), good);
+        }
+        for bad in ["", "a b", "a`b", "a;b", "ä", "a\0", "ZOHO_OAUTH_mark", &"x".repeat(65)] {
+            let error = checked_table_name(bad).unwrap_err();
+            assert_eq!(error.code().as_str(), "invalid_input", "{bad}");
+        }
+    }
+
+    #[test]
+    fn look_ups_compare_by_the_column_first_and_to_the_byte_then() {
+        let name = Criterion::UserName(UserName::new("u").unwrap());
+        let (sql, _) = statements().find(&name, true);
+        assert!(sql.contains(
+            "WHERE user_name = CONVERT(? USING latin1) COLLATE latin1_german1_ci \
+            AND CAST(CONVERT(user_name USING utf8mb4) AS BINARY) = CAST(? AS BINARY) \
+            AND COALESCE(CAST(CONVERT(client_id USING utf8mb4) AS BINARY), '')"
+        ));
+    }
+
+    #[test]
+    fn as_many_values_are_bound_as_a_statement_asks_for() {
+        let wanted = [
+            Wanted::Id(TokenId::new(7).unwrap()),
+            Wanted::UserName(UserName::new("u").unwrap()),
+        ];
+        let (sql, values) = statements().rows(&wanted);
+        assert_eq!(sql.matches('?').count(), values.len());
+        assert_eq!(sql.matches(" UNION ALL ").count(), 1);
+        assert_eq!(statements().update.matches('?').count(), 20);
+        assert_eq!(statements().delete_exactly.matches('?').count(), 11);
+        let sql = statements().by_ids(FEW_IDS);
+        assert_eq!(sql.matches("CONVERT(? USING latin1)").count(), FEW_IDS);
+        assert_eq!(sql.matches('?').count(), FEW_IDS);
+    }
+}

@@ -1,0 +1,238 @@
+//! `MySqlStore` on a real MariaDB: the official table, tables of ours, and what servers do.
+//!
+//! Each test has a database of its own, which is dropped at the end.
+
+mod concurrent;
+mod connections;
+mod leases;
+mod pages;
+mod table;
+mod widen;
+
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
+use zoho_oauth::store::mysql::MySqlStoreBuilder;
+use zoho_oauth::{
+    AccessToken, ClientId, ClientSecret, GrantToken, MySqlStore, OAuthToken, RefreshToken,
+    Timestamp, TokenId, UserName,
+};
+
+/// In a table of our own.
+mod own {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{MySqlStore, Result, token_store_conformance};
+
+    use super::{TestDatabase, server};
+
+    async fn open(place: Place) -> Result<MySqlStore> {
+        TestDatabase::make(place.name()).await;
+        server().database(place.name()).connect().await
+    }
+
+    token_store_conformance!(basic, open);
+    token_store_conformance!(durable, open);
+}
+
+/// In the official table, given room, whose collation takes `Ann` for `ann` and `a ` for `a`.
+mod official {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{MySqlStore, Result, token_store_conformance};
+
+    use super::{OFFICIAL_TABLE, TestDatabase, server};
+
+    async fn open(place: Place) -> Result<MySqlStore> {
+        let database = TestDatabase::make(place.name()).await;
+        database.run(OFFICIAL_TABLE).await;
+        let store = server().database(place.name()).connect().await?;
+        store.widen().await?;
+        Ok(store)
+    }
+
+    token_store_conformance!(basic, open);
+}
+
+/// Over connections of an application that told them the worst things.
+mod lent {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{MySqlStore, Result, token_store_conformance};
+
+    use super::{TestDatabase, careless_pool};
+
+    async fn open(place: Place) -> Result<MySqlStore> {
+        TestDatabase::make(place.name()).await;
+        MySqlStore::from_pool(careless_pool(place.name()), "tokens").await
+    }
+
+    token_store_conformance!(basic, open);
+}
+
+/// The table of the official SDKs' documentation, in the character set of a server of the time.
+const OFFICIAL_TABLE: &str = "CREATE TABLE IF NOT EXISTS oauthtoken (
+    id varchar(10) NOT NULL,
+    user_name varchar(255),
+    client_id varchar(255),
+    client_secret varchar(255),
+    refresh_token varchar(255),
+    access_token varchar(255),
+    grant_token varchar(255),
+    expiry_time varchar(20),
+    redirect_url varchar(255),
+    api_domain varchar(255),
+    primary key (id)
+) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci";
+
+/// The address of the server.
+fn address() -> Opts {
+    Opts::from_url(&zoho_test_servers::shared::mysql_url()).unwrap()
+}
+
+/// Settings of a store on the test server, without the database.
+fn server() -> MySqlStoreBuilder {
+    let address = address();
+    MySqlStore::builder()
+        .host(address.ip_or_hostname())
+        .port(address.tcp_port())
+        .user(address.user().unwrap_or("root"))
+        .password(address.pass().unwrap_or_default())
+}
+
+/// A database of one test.
+struct TestDatabase {
+    name: String,
+    is_kept: bool,
+}
+
+impl TestDatabase {
+    /// One with this name, which outlives this value.
+    async fn make(name: &str) -> Self {
+        let mut conn = Conn::new(address()).await.unwrap();
+        let sql = format!("CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET latin1");
+        conn.query_drop(sql).await.unwrap();
+        conn.disconnect().await.unwrap();
+        Self {
+            name: name.to_owned(),
+            is_kept: true,
+        }
+    }
+
+    /// One with a name of its own, dropped with this value.
+    async fn new() -> Self {
+        let name = format!("it_mysql_{:016x}", fastrand::u64(..));
+        let mut database = Self::make(&name).await;
+        database.is_kept = false;
+        database
+    }
+
+    /// One with the official table.
+    async fn official() -> Self {
+        let database = Self::new().await;
+        database.run(OFFICIAL_TABLE).await;
+        database
+    }
+
+    fn options(&self) -> OptsBuilder {
+        OptsBuilder::from_opts(address())
+            .db_name(Some(&self.name))
+            .prefer_socket(false)
+    }
+
+    async fn connection(&self) -> Conn {
+        Conn::new(self.options()).await.unwrap()
+    }
+
+    /// Runs statements as somebody else.
+    async fn run(&self, sql: &str) {
+        let mut conn = self.connection().await;
+        conn.query_drop(sql).await.unwrap();
+        conn.disconnect().await.unwrap();
+    }
+
+    /// The first column of what a query answers, as text.
+    async fn ask(&self, sql: &str) -> Vec<String> {
+        let mut conn = self.connection().await;
+        let rows: Vec<mysql_async::Row> = conn.query(sql).await.unwrap();
+        conn.disconnect().await.unwrap();
+        let first = |row: mysql_async::Row| row.get::<Option<String>, _>(0).unwrap();
+        rows.into_iter()
+            .map(|row| first(row).unwrap_or_else(|| "NULL".into()))
+            .collect()
+    }
+
+    fn builder(&self) -> MySqlStoreBuilder {
+        server().database(&self.name)
+    }
+
+    async fn open(&self) -> MySqlStore {
+        self.builder().connect().await.unwrap()
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
+        let sql = format!("DROP DATABASE IF EXISTS {}", self.name);
+        // In a runtime of its own, since this one may be ending.
+        let done = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(async {
+                let mut conn = Conn::new(address()).await.unwrap();
+                drop(conn.query_drop(sql).await);
+                drop(conn.disconnect().await);
+            });
+        });
+        drop(done.join());
+    }
+}
+
+/// A pool of an application that cares for nothing, and resets nothing.
+fn careless_pool(database: &str) -> Pool {
+    let pool = PoolOpts::default()
+        .with_constraints(PoolConstraints::new(0, 10).unwrap())
+        .with_reset_connection(false);
+    let options = OptsBuilder::from_opts(address())
+        .db_name(Some(database))
+        .prefer_socket(false)
+        .pool_opts(pool)
+        .setup(vec![
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
+            "SET SESSION sql_mode = '', SESSION autocommit = 0, NAMES latin1, \
+            SESSION time_zone = '+05:30'",
+        ]);
+    Pool::new(options)
+}
+
+fn id(number: u64) -> TokenId {
+    TokenId::new(number).unwrap()
+}
+
+fn user(name: &str) -> OAuthToken {
+    let mut token = OAuthToken::new();
+    token.user_name = UserName::new(name).ok();
+    token.client_id = ClientId::new("1000.CLIENT").ok();
+    token.client_secret = ClientSecret::new("geheim-client").ok();
+    token.refresh_token = RefreshToken::new(format!("1000.r.{name}")).ok();
+    token.access_token = AccessToken::new(format!("1000.a.{name}")).ok();
+    token.grant_token = GrantToken::new(format!("1000.g.{name}")).ok();
+    token.expiry_time = Some(Timestamp::from_millis(1_795_372_876_984));
+    token.redirect_url = Some("https://app.example.com/callback".into());
+    token.api_domain = Some("https://www.zohoapis.eu".into());
+    token
+}
+
+fn with_id(id: TokenId, mut token: OAuthToken) -> OAuthToken {
+    token.id = Some(id);
+    token
+}
+
+fn access(token: &str) -> Option<AccessToken> {
+    AccessToken::new(token).ok()
+}
+
+/// A limit for what hangs, far above what anything takes.
+const PATIENCE: Duration = Duration::from_mins(1);

@@ -1,0 +1,176 @@
+//! Others at the same rows at the same time.
+
+use mysql_async::TxOpts;
+use zoho_oauth::{TokenQuery, TokenStore};
+
+use super::*;
+
+/// What the official SDKs for Java and PHP do for a login that they do not know: they number after
+/// the highest text, and write over whoever has the number by then.
+async fn official_insert(conn: &mut Conn, name: &str) {
+    let last: Option<Option<String>> = conn
+        .query_first("SELECT MAX(id) FROM oauthtoken")
+        .await
+        .unwrap();
+    let last: u64 = last.flatten().map_or(0, |id| id.parse().unwrap());
+    let next = (last + 1).to_string();
+    // Between the two anything may happen.
+    tokio::task::yield_now().await;
+    conn.exec_drop(
+        "INSERT INTO oauthtoken (id, user_name, access_token) VALUES (?, ?, ?) \
+        ON DUPLICATE KEY UPDATE user_name = VALUES(user_name), access_token = VALUES(access_token)",
+        (next, name, format!("1000.a.{name}")),
+    )
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_record_of_ours_is_written_over_by_an_official_sdk_that_numbers_at_the_same_time() {
+    let database = TestDatabase::official().await;
+    for shared in [false, true] {
+        let mut builder = database.builder();
+        if shared {
+            builder = builder.ids_from(MySqlStore::SHARED_IDS);
+        }
+        let store = builder.connect().await.unwrap();
+        store.delete_tokens().await.unwrap();
+        let mut conn = database.connection().await;
+        let theirs = tokio::spawn(async move {
+            for number in 0..100 {
+                official_insert(&mut conn, &format!("theirs-{number}")).await;
+            }
+        });
+        let mut saved = Vec::new();
+        for number in 0..100 {
+            let token = user(&format!("ours-{number}"));
+            let id = store.save_token(&token).await.unwrap();
+            saved.push(with_id(id, token));
+        }
+        theirs.await.unwrap();
+        let all = store.get_tokens().await.unwrap();
+        for token in &saved {
+            assert!(all.contains(token), "{:?} is gone", token.id);
+        }
+        let theirs = all.len() - saved.len();
+        if shared {
+            // They go on past ten.
+            assert_eq!(theirs, 100);
+        } else {
+            // They run into their own ten.
+            assert!(theirs <= 20, "{theirs}");
+        }
+    }
+}
+
+/// The deadlock is certain, and so is whom the server sends away: who has done less.
+#[tokio::test]
+async fn a_deadlock_is_begun_anew() {
+    let database = TestDatabase::new().await;
+    let store = database.open().await;
+    let id = store.save_token(&user("ann")).await.unwrap();
+    database.run("CREATE TABLE work (n int)").await;
+    let mut other = database.connection().await;
+    let mut work = other.start_transaction(TxOpts::default()).await.unwrap();
+    work.query_drop("INSERT INTO work SELECT seq FROM seq_1_to_1000").await.unwrap();
+    work.query_drop("UPDATE oauthtoken SET api_domain = 'theirs'").await.unwrap();
+
+    let deleting = store.clone();
+    let deleting = tokio::spawn(async move { deleting.delete_token(id).await });
+    // It has the mark, and waits for the row. The server looks anew only if nobody asked it within
+    // the last tenth of a second.
+    let waits = "SELECT COUNT(*) FROM information_schema.innodb_trx \
+        WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE 'DELETE FROM `oauthtoken`%'";
+    tokio::time::timeout(PATIENCE, async {
+        while database.ask(waits).await == ["0"] {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+    })
+    .await
+    .unwrap();
+    work.query_drop("UPDATE zoho_oauth_mark SET writes = writes + 1").await.unwrap();
+    work.commit().await.unwrap();
+    assert!(deleting.await.unwrap().unwrap());
+    assert_eq!(store.get_tokens().await.unwrap(), []);
+}
+
+/// A change that somebody makes between our read and our write is not undone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_change_at_the_same_time_stays() {
+    let database = TestDatabase::new().await;
+    let store = database.open().await;
+    let id = store.save_token(&user("ann")).await.unwrap();
+    let mut conn = database.connection().await;
+    let theirs = tokio::spawn(async move {
+        for number in 0..200 {
+            let sql = format!("UPDATE oauthtoken SET api_domain = 'd{number}'");
+            conn.query_drop(sql).await.unwrap();
+        }
+    });
+    for number in 0..100 {
+        let mut token = OAuthToken::new();
+        token.id = Some(id);
+        token.access_token = access(&format!("x{number}"));
+        store.save_token(&token).await.unwrap();
+    }
+    theirs.await.unwrap();
+    let stored = store.find_token_by_id(id).await.unwrap().unwrap();
+    assert_eq!(stored.api_domain.as_deref(), Some("d199"));
+    assert_eq!(stored.access_token, access("x99"));
+}
+
+/// Futures that are dropped at any moment, and time-outs that end statements half-way, on a pool
+/// of one connection: each answer still belongs to its question.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_belong_to_their_questions_whatever_is_given_up() {
+    const USERS: usize = 20;
+    let database = TestDatabase::new().await;
+    let calm = database.open().await;
+    for number in 0..USERS {
+        calm.save_token(&user(&format!("u{number}"))).await.unwrap();
+    }
+    let hasty = database
+        .builder()
+        .pool_size(1)
+        .timeout(Duration::from_micros(700))
+        .patience(Duration::from_millis(1));
+    // Opening takes longer than that.
+    let opening = hasty.clone().timeout(PATIENCE).connect().await;
+    drop(opening.unwrap());
+    let mut hasty_store = None;
+    while hasty_store.is_none() {
+        hasty_store = hasty.clone().connect().await.ok();
+    }
+    let patient = database.builder().pool_size(1).connect().await.unwrap();
+    let mut answered = 0;
+    for round in 0..3000 {
+        let store = if round % 2 == 0 { hasty_store.as_ref().unwrap() } else { &patient };
+        let name = format!("u{}", fastrand::usize(..USERS));
+        let query = TokenQuery::user_name(UserName::new(&name).unwrap());
+        let mut saved = user(&name);
+        saved.access_token = access(&format!("1000.a.{name}.{round}"));
+        let limit = Duration::from_micros(fastrand::u64(0..2000));
+        if fastrand::bool() {
+            let found = tokio::time::timeout(limit, store.find_token(&query)).await;
+            if let Ok(Ok(found)) = found {
+                let found = found.unwrap();
+                assert_eq!(found.user_name.as_ref().unwrap().as_str(), name);
+                let access = found.access_token.unwrap();
+                assert!(access.expose_secret().starts_with(&format!("1000.a.{name}")));
+                answered += 1;
+            }
+        } else {
+            drop(tokio::time::timeout(limit, store.save_token(&saved)).await);
+        }
+    }
+    assert!(answered > 0);
+    let tokens = calm.get_tokens().await.unwrap();
+    assert_eq!(tokens.len(), USERS);
+    for token in tokens {
+        let name = token.user_name.unwrap();
+        let access = token.access_token.unwrap();
+        let access = access.expose_secret();
+        let rest = access.strip_prefix(&format!("1000.a.{name}")).unwrap();
+        assert!(rest.is_empty() || rest.starts_with('.'), "{name}: {access}");
+    }
+}

@@ -1,0 +1,367 @@
+//! What networks and servers do to connections.
+
+mod middleman;
+
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use zoho_oauth::store::mysql::MySqlTls;
+use zoho_oauth::store::{Coordination, CoordinationKey};
+use zoho_oauth::{ErrorCode, TokenQuery, TokenStore};
+use zoho_test_servers::{MariaDb, Options};
+
+use self::middleman::Middleman;
+use super::*;
+
+/// A store whose only connection goes through the middleman, and one that goes straight.
+async fn both(database: &TestDatabase, middleman: &Middleman) -> (MySqlStore, MySqlStore) {
+    let through = database
+        .builder()
+        .hosts([format!("127.0.0.1:{}", middleman.port())])
+        .pool_size(1);
+    (through.connect().await.unwrap(), database.open().await)
+}
+
+/// An operation through the middleman.
+type Work<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// Does the work again and again, and each time the connection is cut behind another statement,
+/// which the server has carried out: at the first, at the second, until there are no more.
+async fn with_each_answer_lost<'a>(
+    middleman: &'a Middleman,
+    warm: &MySqlStore,
+    work: impl Fn() -> Work<'a>,
+) {
+    let mut cuts = 0;
+    loop {
+        // So that opening a connection is not what is cut.
+        warm.find_token_by_id(id(1)).await.unwrap();
+        middleman.cut_after(cuts + 1);
+        work().await;
+        if !middleman.has_cut() {
+            break;
+        }
+        cuts += 1;
+        assert!(cuts < 100, "it never ends");
+    }
+    assert!(cuts > 0, "nothing was cut");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_lost_are_found_out() {
+    let database = TestDatabase::new().await;
+    let middleman = Middleman::before(address().tcp_port()).await;
+    let (store, straight) = both(&database, &middleman).await;
+    let (store, straight) = (&store, &straight);
+
+    let inserts = || -> Work<'_> {
+        Box::pin(async move {
+            straight.delete_tokens().await.unwrap();
+            let id = store.save_token(&user("ann")).await.unwrap();
+            let all = straight.get_tokens().await.unwrap();
+            assert_eq!(all, [with_id(id, user("ann"))]);
+        })
+    };
+    with_each_answer_lost(&middleman, store, inserts).await;
+
+    let ann = straight.get_tokens().await.unwrap()[0].id.unwrap();
+    let updates = || -> Work<'_> {
+        Box::pin(async move {
+            let mut renewed = user("ann");
+            renewed.access_token = access(&format!("x{}", fastrand::u64(..)));
+            assert_eq!(store.save_token(&renewed).await.unwrap(), ann);
+            let all = straight.get_tokens().await.unwrap();
+            assert_eq!(all, [with_id(ann, renewed)]);
+        })
+    };
+    with_each_answer_lost(&middleman, store, updates).await;
+
+    let joins = || -> Work<'_> {
+        Box::pin(async move {
+            let mut nameless = OAuthToken::new();
+            nameless.client_id = user("ann").client_id;
+            nameless.refresh_token = RefreshToken::new("another").ok();
+            straight.save_token(&nameless).await.unwrap();
+            let mut learned = user("ann");
+            learned.refresh_token.clone_from(&nameless.refresh_token);
+            assert_eq!(store.save_token(&learned).await.unwrap(), ann);
+            let all = straight.get_tokens().await.unwrap();
+            assert_eq!(all, [with_id(ann, learned)]);
+        })
+    };
+    with_each_answer_lost(&middleman, store, joins).await;
+
+    let reads = || -> Work<'_> {
+        Box::pin(async move {
+            let name = UserName::new("ann").unwrap();
+            let found = store.find_token(&TokenQuery::user_name(name)).await.unwrap();
+            assert_eq!(found.unwrap().id, Some(ann));
+            assert_eq!(store.get_tokens().await.unwrap().len(), 1);
+            assert_eq!(store.get_tokens_page(None, 9).await.unwrap().len(), 1);
+        })
+    };
+    with_each_answer_lost(&middleman, store, reads).await;
+
+    let deletes = || -> Work<'_> {
+        Box::pin(async move {
+            let id = straight.save_token(&user("bob")).await.unwrap();
+            assert!(store.delete_token(id).await.unwrap());
+            assert!(!store.delete_token(id).await.unwrap());
+            assert_eq!(straight.get_tokens().await.unwrap().len(), 1);
+        })
+    };
+    with_each_answer_lost(&middleman, store, deletes).await;
+
+    let clears = || -> Work<'_> {
+        Box::pin(async move {
+            straight.save_token(&user("ann")).await.unwrap();
+            straight.save_token(&user("bob")).await.unwrap();
+            assert_eq!(store.delete_tokens().await.unwrap(), 2);
+            assert_eq!(straight.get_tokens().await.unwrap(), []);
+        })
+    };
+    with_each_answer_lost(&middleman, store, clears).await;
+
+    let key = &CoordinationKey::record(id(7));
+    let leases = || -> Work<'_> {
+        Box::pin(async move {
+            let fleet: [&dyn Coordination; 2] =
+                [store.coordination().unwrap(), straight.coordination().unwrap()];
+            let permit = fleet[0].try_acquire(key).await.unwrap().unwrap();
+            assert!(fleet[1].try_acquire(key).await.unwrap().is_none());
+            permit.release(None).await.unwrap();
+            let permit = fleet[1].try_acquire(key).await.unwrap().unwrap();
+            permit.release(None).await.unwrap();
+        })
+    };
+    with_each_answer_lost(&middleman, store, leases).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_node_is_used_when_one_is_gone_and_until_it_fails() {
+    let database = TestDatabase::new().await;
+    let nodes = [
+        Middleman::before(address().tcp_port()).await,
+        Middleman::before(address().tcp_port()).await,
+    ];
+    let hosts = nodes.each_ref().map(|node| format!("127.0.0.1:{}", node.port()));
+    let builder = database.builder();
+    let dead = ["127.0.0.1:1".to_owned()];
+    let store = builder.hosts(dead.into_iter().chain(hosts)).connect().await.unwrap();
+    let served = || nodes.each_ref().map(Middleman::commands);
+    let id = store.save_token(&user("ann")).await.unwrap();
+    assert_eq!(served()[1], 0);
+    let find = async || store.find_token_by_id(id).await.unwrap().unwrap();
+    find().await;
+    assert_eq!(served()[1], 0);
+
+    nodes[0].stop();
+    find().await;
+    assert!(served()[1] > 0);
+    store.save_token(&user("bob")).await.unwrap();
+    // The first one is back; there is no need of it.
+    nodes[0].go_on();
+    let before = served()[0];
+    find().await;
+    assert_eq!(served()[0], before);
+    nodes[1].stop();
+    find().await;
+    assert!(served()[0] > before);
+    assert_eq!(store.get_tokens().await.unwrap().len(), 2);
+}
+
+/// A server of this test's own is killed in the middle of saves, and comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_that_comes_back_is_waited_for() {
+    let mut server = tokio::task::spawn_blocking(|| MariaDb::start().unwrap()).await.unwrap();
+    server.sql("CREATE DATABASE portal").unwrap();
+    let store = MySqlStore::builder()
+        .port(server.port())
+        .host("127.0.0.1")
+        .database("portal")
+        .patience(PATIENCE)
+        .connect()
+        .await
+        .unwrap();
+    let id = store.save_token(&user("ann")).await.unwrap();
+    let writer = store.clone();
+    let (told, mut hear) = tokio::sync::watch::channel(0_u32);
+    let saves = tokio::spawn(async move {
+        for number in 1..=300 {
+            let mut token = user("ann");
+            token.access_token = access(&format!("x{number}"));
+            writer.save_token(&token).await.unwrap();
+            writer.save_token(&user(&format!("u{number}"))).await.unwrap();
+            told.send_replace(number);
+        }
+    });
+    for moment in [50, 120] {
+        hear.wait_for(|number| *number >= moment).await.unwrap();
+        let restart = move || {
+            server.kill();
+            server.restart().unwrap();
+            server
+        };
+        server = tokio::task::spawn_blocking(restart).await.unwrap();
+    }
+    saves.await.unwrap();
+    let all = store.get_tokens().await.unwrap();
+    assert_eq!(all.len(), 301);
+    let ann = all.iter().find(|token| token.id == Some(id)).unwrap();
+    assert_eq!(ann.access_token, access("x300"));
+
+    // One that stands still is given up in time, and used again when it goes on.
+    let hasty = MySqlStore::builder()
+        .hosts([format!("127.0.0.1:{}", server.port())])
+        .database("portal")
+        .timeout(Duration::from_millis(300))
+        .connect_timeout(Duration::from_millis(300))
+        .patience(Duration::from_millis(100))
+        .connect()
+        .await
+        .unwrap();
+    server.pause();
+    for _ in 0..2 {
+        let error = hasty.find_token_by_id(id).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+        assert!(error.is_transient());
+    }
+    server.resume();
+    assert!(hasty.find_token_by_id(id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_pool_of_the_application_stays_its_own() {
+    let database = TestDatabase::new().await;
+    let pool = careless_pool(&database.name);
+    let store = MySqlStore::from_pool(pool.clone(), "tokens").await.unwrap();
+    let id = store.save_token(&user("ann")).await.unwrap();
+    let text = format!("{store:?}");
+    assert!(text.contains("tokens") && text.contains("application"), "{text}");
+    // Somebody returns a connection with a transaction half done: that is theirs, not ours.
+    let mut conn = pool.get_conn().await.unwrap();
+    conn.query_drop("START TRANSACTION; DELETE FROM tokens").await.unwrap();
+    drop(conn);
+    assert!(store.find_token_by_id(id).await.unwrap().is_some());
+    let mut renewed = user("ann");
+    renewed.access_token = access("renewed");
+    store.save_token(&renewed).await.unwrap();
+    // What we did is committed, although these connections commit nothing by themselves.
+    let other = database.builder().table("tokens").connect().await.unwrap();
+    assert_eq!(other.get_tokens().await.unwrap(), [with_id(id, renewed)]);
+    store.disconnect().await;
+    let mut conn = pool.get_conn().await.unwrap();
+    let one: Option<u8> = conn.query_first("SELECT 1").await.unwrap();
+    assert_eq!(one, Some(1));
+    drop(conn);
+    pool.disconnect().await.unwrap();
+
+    // Without a database there is no table.
+    let nowhere = Pool::new(OptsBuilder::from_opts(address()).prefer_socket(false));
+    let error = MySqlStore::from_pool(nowhere, "tokens").await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidInput);
+}
+
+#[tokio::test]
+async fn a_disconnected_store_says_so() {
+    let database = TestDatabase::new().await;
+    let store = database.open().await;
+    let clone = store.clone();
+    store.disconnect().await;
+    let error = clone.get_tokens().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    assert!(error.message().contains("disconnected"), "{error}");
+}
+
+/// No connection is held between two questions, nor while somebody else is asked something.
+#[tokio::test]
+async fn one_connection_serves_many_tasks_and_the_leases() {
+    let database = TestDatabase::new().await;
+    let store = Arc::new(database.builder().pool_size(1).connect().await.unwrap());
+    let key = CoordinationKey::record(id(7));
+    let permit = store.coordination().unwrap().try_acquire(&key).await.unwrap().unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let store = store.clone();
+        tasks.spawn(async move { store.save_token(&user(&format!("u{number}"))).await.unwrap() });
+    }
+    let ids = tokio::time::timeout(PATIENCE, tasks.join_all()).await.unwrap();
+    assert_eq!(ids.len(), 20);
+    permit.release(None).await.unwrap();
+}
+
+/// An authority, and a certificate that it made for `name`: certificate, key, authority.
+fn certificate(name: &str) -> (String, String, String) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let authority = params.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    (certificate.pem(), key.serialize_pem(), authority)
+}
+
+#[tokio::test]
+async fn a_server_over_tls_is_believed_by_its_certificate_alone() {
+    let (chain, key, authority) = certificate("db.example.com");
+    let server = tokio::task::spawn_blocking(move || {
+        let options = Options::new().tls(chain, key);
+        let options = options.arguments(["--require-secure-transport=ON"]);
+        MariaDb::start_with(&options).unwrap()
+    });
+    let server = server.await.unwrap();
+    server.sql("CREATE DATABASE portal").unwrap();
+    let builder = MySqlStore::builder()
+        .hosts([format!("127.0.0.1:{}", server.port())])
+        .database("portal")
+        .patience(Duration::ZERO);
+    // Not without TLS, not to whom another authority vouches for, not to another host.
+    let error = builder.clone().connect().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StorePermission, "{error}");
+    let (_, _, other) = certificate("db.example.com");
+    for tls in [
+        MySqlTls::system(),
+        MySqlTls::authorities(other).host_name("db.example.com"),
+        MySqlTls::authorities(&authority),
+    ] {
+        let error = builder.clone().tls(tls).connect().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreUnavailable, "{error}");
+        assert!(error.message().contains("not trusted"), "{error}");
+    }
+    let tls = MySqlTls::authorities(&authority).host_name("db.example.com");
+    let store = builder.tls(tls).connect().await.unwrap();
+    store.save_token(&user("ann")).await.unwrap();
+    assert_eq!(store.get_tokens().await.unwrap().len(), 1);
+
+    // The host is the one that the certificate names.
+    let (chain, key, authority) = certificate("localhost");
+    let server = tokio::task::spawn_blocking(move || {
+        MariaDb::start_with(&Options::new().tls(chain, key)).unwrap()
+    });
+    let server = server.await.unwrap();
+    server.sql("CREATE DATABASE portal").unwrap();
+    let builder = MySqlStore::builder().port(server.port()).database("portal");
+    let tls = MySqlTls::authorities(&authority);
+    let store = builder.clone().tls(tls).connect().await.unwrap();
+    store.save_token(&user("ann")).await.unwrap();
+    // Without a word, this machine is reached in the open.
+    let plain = builder.connect().await.unwrap();
+    assert_eq!(plain.get_tokens().await.unwrap().len(), 1);
+}
+
+/// Who asks for TLS gets it or an error.
+#[tokio::test]
+async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
+    let server = tokio::task::spawn_blocking(|| {
+        MariaDb::start_with(&Options::new().arguments(["--skip-ssl"])).unwrap()
+    });
+    let server = server.await.unwrap();
+    let (_, _, authority) = certificate("localhost");
+    let tls = MySqlTls::authorities(&authority);
+    let builder = MySqlStore::builder().port(server.port()).database("mysql");
+    let error = builder.tls(tls).connect().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidInput, "{error}");
+    assert!(error.message().contains("no TLS"), "{error}");
+}
