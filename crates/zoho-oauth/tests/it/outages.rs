@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use zoho_oauth::{OAuthToken, TokenId, TokenStore};
 use zoho_sandbox::Sandbox;
-use zoho_test_servers::{Postgres, Redis};
+use zoho_test_servers::{Galera, Postgres, Redis};
 
 use crate::support::{logged_in, sandbox};
 use crate::workers::{Crew, TASKS, open};
@@ -226,3 +226,28 @@ restarting!(
     Postgres
 );
 restarting!(processes_survive_a_redis_that_restarts, "redis", Redis);
+
+/// Three nodes, each used by a process or two, and the others when it fails.
+#[tokio::test]
+async fn processes_survive_a_galera_node_that_dies() {
+    let cluster = Galera::start(3).unwrap();
+    cluster.sql(0, "CREATE DATABASE outages").unwrap();
+    let ports = [0, 1, 2].map(|node| cluster.port(node).to_string());
+    let place = |first: usize| {
+        let order = [0, 1, 2].map(|next| ports[(first + next) % 3].clone());
+        format!("mysql {} outages 20000", order.join(","))
+    };
+    let places = [0, 1, 2, 1].map(place);
+    let cluster = Arc::new(Mutex::new(cluster));
+    let (dying, again) = (Arc::clone(&cluster), Arc::clone(&cluster));
+    nothing_is_lost(&places, |watch| {
+        kill_and_restart(
+            watch,
+            // Longer than the cluster waits for the dead node.
+            Duration::from_secs(12),
+            move || dying.lock().unwrap().kill(1),
+            move || again.lock().unwrap().restart(1).unwrap(),
+        )
+    })
+    .await;
+}

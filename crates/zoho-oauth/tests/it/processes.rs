@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use mysql_async::prelude::Queryable;
 use zoho_oauth::store::{CoordinationKey, Permit};
 use zoho_oauth::{AccessToken, Authenticator, RefreshToken, TokenId, TokenStore};
 use zoho_sandbox::{Endpoint, Fault, Sandbox};
@@ -210,9 +211,16 @@ const LONG: u64 = 20_000;
 const SHORT: u64 = 1_500;
 
 /// A place on a shared server that nobody else uses.
-fn place(kind: &str, url: &str, lease: u64) -> String {
+async fn place(kind: &str, url: &str, lease: u64) -> String {
     let port = url::Url::parse(url).unwrap().port().unwrap();
     let name = format!("processes_{:016x}", fastrand::u64(..));
+    if kind == "mysql" {
+        // The other stores make what they need themselves.
+        let mut connection = mysql_async::Conn::from_url(url).await.unwrap();
+        let sql = format!("CREATE DATABASE {name}");
+        connection.query_drop(sql).await.unwrap();
+        connection.disconnect().await.unwrap();
+    }
     format!("{kind} {port} {name} {lease}")
 }
 
@@ -223,32 +231,33 @@ macro_rules! on_a_server {
 
             use super::{LONG, SHORT, place};
 
-            fn new(lease: u64) -> String {
-                place(stringify!($kind), &$url(), lease)
+            async fn new(lease: u64) -> String {
+                place(stringify!($kind), &$url(), lease).await
             }
 
             #[tokio::test]
             async fn eight_processes_refresh_a_token_once() {
-                super::one_refresh_each(&new(LONG), 200).await;
+                super::one_refresh_each(&new(LONG).await, 200).await;
             }
 
             #[tokio::test]
             async fn a_late_success_is_kept() {
-                super::a_late_success_is_kept(&new(SHORT)).await;
+                super::a_late_success_is_kept(&new(SHORT).await).await;
             }
 
             #[tokio::test]
             async fn a_late_verdict_is_refused() {
-                super::a_late_verdict_is_refused(&new(SHORT)).await;
+                super::a_late_verdict_is_refused(&new(SHORT).await).await;
             }
 
             #[tokio::test]
             async fn the_limit_is_never_passed() {
-                super::the_limit_is_never_passed(&new(LONG)).await;
+                super::the_limit_is_never_passed(&new(LONG).await).await;
             }
         }
     };
 }
 
+on_a_server!(mysql, mysql_url);
 on_a_server!(postgres, postgres_url);
 on_a_server!(redis, redis_url);

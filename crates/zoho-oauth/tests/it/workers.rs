@@ -14,8 +14,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{Mutex, oneshot};
 use zoho_oauth::{
-    Authenticator, DataCenter, FileStore, Guarantee, PostgresStore, RedisStore, RefreshPolicy,
-    SqliteStore, TokenId, TokenStore,
+    Authenticator, DataCenter, FileStore, Guarantee, MySqlStore, PostgresStore, RedisStore,
+    RefreshPolicy, SqliteStore, TokenId, TokenStore,
 };
 use zoho_sandbox::Sandbox;
 
@@ -35,6 +35,11 @@ pub(crate) async fn open(place: &str) -> Arc<dyn TokenStore> {
     match kind {
         "file" => Arc::new(FileStore::open(rest[0]).await.unwrap()),
         "sqlite" => Arc::new(SqliteStore::open(rest[0]).unwrap()),
+        "mysql" => {
+            let nodes = rest[0].split(',').map(|port| format!("127.0.0.1:{port}"));
+            let store = MySqlStore::builder().hosts(nodes).database(rest[1]);
+            Arc::new(store.lease(millis(rest[2])).connect().await.unwrap())
+        }
         "postgres" => {
             let store = PostgresStore::builder()
                 .host("127.0.0.1")
