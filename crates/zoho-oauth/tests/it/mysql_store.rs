@@ -21,6 +21,8 @@ use zoho_oauth::{
 
 /// In a table of our own.
 mod own {
+    use std::time::Duration;
+
     use zoho_oauth::conformance::Place;
     use zoho_oauth::{MySqlStore, Result, token_store_conformance};
 
@@ -33,6 +35,15 @@ mod own {
 
     token_store_conformance!(basic, open);
     token_store_conformance!(durable, open);
+
+    /// With leases that end while the kit waits for it.
+    async fn open_briefly(place: Place) -> Result<MySqlStore> {
+        TestDatabase::make(place.name()).await;
+        let builder = server().database(place.name());
+        builder.lease(Duration::from_secs(1)).connect().await
+    }
+
+    token_store_conformance!(coordinated, open_briefly, lease = Duration::from_secs(1));
 }
 
 /// In the official table, given room, whose collation takes `Ann` for `ann` and `a ` for `a`.

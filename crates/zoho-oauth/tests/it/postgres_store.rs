@@ -9,6 +9,8 @@ mod tables;
 
 /// Straight on the server.
 mod direct {
+    use std::time::Duration;
+
     use zoho_oauth::conformance::Place;
     use zoho_oauth::{PostgresStore, Result, token_store_conformance};
 
@@ -20,6 +22,14 @@ mod direct {
 
     token_store_conformance!(basic, open);
     token_store_conformance!(durable, open);
+
+    /// With leases that end while the kit waits for it.
+    async fn open_briefly(place: Place) -> Result<PostgresStore> {
+        let builder = leading_to(&server()).schema(place.name());
+        builder.lease(Duration::from_secs(1)).connect().await
+    }
+
+    token_store_conformance!(coordinated, open_briefly, lease = Duration::from_secs(1));
 }
 
 /// Through a proxy that gives every transaction another connection.

@@ -49,6 +49,8 @@ mod sqlite_memory {
 }
 
 mod redis {
+    use std::time::Duration;
+
     use zoho_oauth::conformance::Place;
     use zoho_oauth::{RedisStore, Result, token_store_conformance};
 
@@ -58,6 +60,14 @@ mod redis {
 
     token_store_conformance!(basic, open);
     token_store_conformance!(durable, open);
+
+    /// With leases that end while the kit waits for it.
+    async fn open_briefly(place: Place) -> Result<RedisStore> {
+        let builder = crate::redis_store::builder(place.name());
+        builder.lease(Duration::from_secs(1)).connect().await
+    }
+
+    token_store_conformance!(coordinated, open_briefly, lease = Duration::from_secs(1));
 }
 
 /// Over a network that loses every seventh answer with its connection.
