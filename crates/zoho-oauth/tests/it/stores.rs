@@ -94,3 +94,21 @@ mod own_json {
     token_store_conformance!(basic, super::own_store::open);
     token_store_conformance!(durable, super::own_store::open);
 }
+
+/// The example that shows how to coordinate a fleet.
+#[path = "../../examples/own_fleet_store.rs"]
+#[expect(
+    dead_code,
+    reason = "its `main` is not run here: these tests are what it prints"
+)]
+pub(crate) mod own_fleet_store;
+
+mod own_fleet {
+    use zoho_oauth::token_store_conformance;
+
+    use super::own_fleet_store::{LIFE, open};
+
+    token_store_conformance!(basic, open);
+    token_store_conformance!(durable, open, kills = 100);
+    token_store_conformance!(coordinated, open, lease = LIFE);
+}

@@ -287,3 +287,12 @@ async fn open(place: Place) -> Result<FleetStore> {
 
 crate::token_store_conformance!(durable, open, kills = 50);
 crate::token_store_conformance!(coordinated, open, lease = LIFE);
+
+#[tokio::test]
+async fn the_cells_are_compared_and_swapped() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::existing(folder.path().to_owned(), "cells".into());
+    let store = FleetStore::open(&place).unwrap();
+    let cells = crate::conformance::coordinated::cells_are_compared_and_swapped(&store.server);
+    cells.await.unwrap();
+}

@@ -300,7 +300,7 @@ fn a_sleeper_exceeds_the_budget() {
 fn answers_that_are_lost() {
     explore(Setup {
         workers: 2,
-        end: 14,
+        end: 13,
         luck: Luck {
             lost_answers: 1,
             renewals: 1,
@@ -323,7 +323,7 @@ fn answers_that_are_lost() {
 fn a_new_login_and_a_delete_meanwhile() {
     explore(Setup {
         workers: 2,
-        end: 14,
+        end: 13,
         luck: Luck {
             logins: 1,
             deletes: 1,
