@@ -14,7 +14,7 @@ use zoho_oauth::{Guarantee, OAuthToken, Result, Timestamp, TokenId, TokenQuery, 
 
 #[path = "own_store.rs"]
 #[expect(dead_code, reason = "its `main` and its `open` are not used here")]
-mod own_store;
+pub(crate) mod own_store;
 
 #[derive(Debug)]
 pub(crate) struct FleetStore {

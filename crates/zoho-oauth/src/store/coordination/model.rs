@@ -93,6 +93,7 @@ struct State {
     ghost: Ghost,
 }
 
+/// A write that may be done: by whom, instead of what.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Flying {
     before: Option<Lease>,
@@ -160,7 +161,7 @@ enum Step {
     /// Take the lease that was found free.
     Take(Box<(Option<Lease>, Write, i64)>),
     /// Find out what became of a write whose answer was lost.
-    FindOut(Box<(Option<Lease>, Write, Kind)>),
+    FindOut(Box<Flying>),
     /// Read the record.
     Look,
     /// Write down the mint.

@@ -1,7 +1,7 @@
 //! A store for a fleet without a server: rows and lease cells in a SQLite file that processes share,
 //! reached by the code that the stores on servers use.
 
-use std::sync::{Arc, Mutex as StdMutex};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -69,7 +69,7 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 
 impl Server {
     fn transact<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        let mut db = self.0.lock().unwrap();
+        let mut db = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate);
         let transaction = transaction.map_err(failed)?;
         let answer = work(&transaction)?;

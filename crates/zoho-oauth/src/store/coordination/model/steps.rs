@@ -5,18 +5,18 @@ use super::super::{Fact, Ruling, Verdict};
 use super::*;
 
 impl State {
-    fn lease(&self) -> Lease {
+    pub(super) fn lease(&self) -> Lease {
         self.cell.clone().unwrap_or_default()
     }
 
     /// Compares and swaps, as every store does it.
-    fn swap(&mut self, before: &Option<Lease>, write: &Write, by: Hold, kind: Kind) -> bool {
-        let is_late = write.not_after.is_some_and(|end| at(self.now) > end);
-        if self.cell != *before || is_late {
+    pub(super) fn swap(&mut self, it: &Flying) -> bool {
+        let is_late = it.write.not_after.is_some_and(|end| at(self.now) > end);
+        if self.cell != it.before || is_late {
             return false;
         }
-        self.cell.clone_from(&write.lease);
-        self.account(by, kind);
+        self.cell.clone_from(&it.write.lease);
+        self.account(it.by, it.kind);
         true
     }
 
@@ -47,35 +47,40 @@ impl State {
             .is_some_and(|hold| worker.known.is_held_by(hold, now))
     }
 
-    /// What the worker's step writes into the cell, as far as it knows that.
-    fn write_of(&self, worker: usize) -> Option<(Option<Lease>, Result<Write, Lost>, Hold, Kind)> {
+    /// What the worker's step writes into the cell, as far as it knows that: instead of what, and by
+    /// whom. Nothing if it knows that its lease is lost.
+    fn write_of(&self, worker: usize) -> Option<Result<Flying, Lost>> {
         let worker = &self.workers[worker];
-        let before = Some(worker.known.clone());
-        Some(match &worker.step {
-            Step::Take(take) => (
-                take.0.clone(),
-                Ok(take.1.clone()),
-                worker.hold?,
-                Kind::Take(take.2),
-            ),
+        let by = worker.hold?;
+        let mut before = Some(worker.known.clone());
+        let (write, kind) = match &worker.step {
+            Step::Take(take) => {
+                before.clone_from(&take.0);
+                (Ok(take.1.clone()), Kind::Take(take.2))
+            }
             Step::Note => {
-                let write = worker.known.remember(worker.hold?, worker.memo.clone());
-                (before, write, worker.hold?, Kind::Remember)
+                let write = worker.known.remember(by, worker.memo.clone());
+                (write, Kind::Remember)
             }
             Step::Release(with_memo) => {
                 let memo = with_memo.then(|| worker.memo.clone());
-                let write = worker.known.release(worker.hold?, memo);
-                (before, write, worker.hold?, Kind::Release)
+                (worker.known.release(by, memo), Kind::Release)
             }
             _ => return None,
-        })
+        };
+        Some(write.map(|write| Flying {
+            before,
+            write,
+            by,
+            kind,
+        }))
     }
 
     /// What a worker does after its write was done.
-    fn go_on(&mut self, index: usize, kind: Kind, write: Write) {
+    fn go_on(&mut self, index: usize, done: Flying) {
         let worker = &mut self.workers[index];
-        worker.known = write.lease.unwrap_or_default();
-        worker.step = match kind {
+        worker.known = done.write.lease.unwrap_or_default();
+        worker.step = match done.kind {
             Kind::Take(_) => Step::Look,
             Kind::Remember => Step::Ask,
             Kind::Release | Kind::Renew(_) => Step::End(worker.kept.unwrap_or(End::Failed)),
@@ -99,16 +104,15 @@ impl State {
     }
 
     fn write(&mut self, index: usize) {
-        let Some((before, write, hold, kind)) = self.write_of(index) else {
+        let Some(write) = self.write_of(index) else {
             return;
         };
         let Ok(write) = write else {
             return self.has_lost(index);
         };
-        if self.swap(&before, &write, hold, kind) {
-            return self.go_on(index, kind, write);
-        }
-        if let Kind::Take(_) = kind {
+        if self.swap(&write) {
+            self.go_on(index, write);
+        } else if let Kind::Take(_) = write.kind {
             self.workers[index].hold = None;
             self.workers[index].step = Step::Begin;
         } else if !self.see(index) {
@@ -117,35 +121,23 @@ impl State {
     }
 
     /// The write is on its way, and the worker does not know what becomes of it.
-    fn write_unheard(&mut self, index: usize) -> Option<()> {
-        let (before, write, by, kind) = self.write_of(index)?;
-        let write = write.ok()?;
-        self.workers[index].step = Step::FindOut(Box::new((before.clone(), write.clone(), kind)));
-        self.flying = Some(Flying {
-            before,
-            write,
-            by,
-            kind,
-        });
+    pub(super) fn write_unheard(&mut self, index: usize) -> Option<()> {
+        let write = self.write_of(index)?.ok()?;
+        self.workers[index].step = Step::FindOut(Box::new(write.clone()));
+        self.flying = Some(write);
         Some(())
     }
 
-    fn find_out(&mut self, index: usize, before: &Option<Lease>, write: Write, kind: Kind) {
-        let Some(hold) = self.workers[index].hold else {
-            return;
-        };
-        if self.cell == write.lease {
-            return self.go_on(index, kind, write);
-        }
-        if self.cell == *before && self.swap(before, &write, hold, kind) {
-            return self.go_on(index, kind, write);
+    fn find_out(&mut self, index: usize, write: Flying) {
+        if self.cell == write.write.lease || self.cell == write.before && self.swap(&write) {
+            return self.go_on(index, write);
         }
         // It is never found out: the lease, if it is held, is left to end.
         let end = self.workers[index].kept.unwrap_or(End::Failed);
         self.workers[index].step = Step::End(end);
     }
 
-    fn step(&mut self, index: usize) {
+    pub(super) fn step(&mut self, index: usize) {
         let now = self.now;
         match self.workers[index].step.clone() {
             Step::Begin => {
@@ -159,10 +151,7 @@ impl State {
                 }
             }
             Step::Take(_) | Step::Note | Step::Release(_) => self.write(index),
-            Step::FindOut(unheard) => {
-                let (before, write, kind) = *unheard;
-                self.find_out(index, &before, write, kind);
-            }
+            Step::FindOut(unheard) => self.find_out(index, *unheard),
             Step::Look => self.look(index),
             Step::Ask => {
                 let issue = self.issue(index);
@@ -205,17 +194,16 @@ impl State {
             }
         };
         worker.kept = end;
-        worker.step = match end {
-            Some(_) => Step::Release(false),
-            None => {
-                worker.memo.note_mint(at(now));
-                Step::Note
-            }
+        worker.step = if end.is_some() {
+            Step::Release(false)
+        } else {
+            worker.memo.note_mint(at(now));
+            Step::Note
         };
     }
 
     /// Zoho issues an access token.
-    fn issue(&mut self, index: usize) -> Issue {
+    pub(super) fn issue(&mut self, index: usize) -> Issue {
         let worker = &self.workers[index];
         let issue = Issue {
             refresh: worker.before.map_or(0, |record| record.refresh),
@@ -266,7 +254,7 @@ impl State {
         self.workers[index].step = Step::Release(true);
     }
 
-    fn refuse(&mut self, index: usize) {
+    pub(super) fn refuse(&mut self, index: usize) {
         let worker = &mut self.workers[index];
         worker.memo.minted_at.pop();
         worker.memo.verdict = Some(Verdict {
@@ -277,27 +265,27 @@ impl State {
         worker.step = Step::Release(true);
     }
 
-    fn renew(&mut self, index: usize, is_heard: bool) -> Option<()> {
+    pub(super) fn renew(&mut self, index: usize, is_heard: bool) -> Option<()> {
         let hold = self.workers[index].hold?;
         let lease = self.cell.clone()?;
         let write = lease.renew(hold, at(self.now), ticks(LIFE)).ok()?;
-        let (before, kind) = (Some(lease), Kind::Renew(self.now + LIFE));
+        let renewal = Flying {
+            before: Some(lease),
+            write,
+            by: hold,
+            kind: Kind::Renew(self.now + LIFE),
+        };
         if is_heard {
-            self.swap(&before, &write, hold, kind).then_some(())?;
-            self.workers[index].known = write.lease?;
+            self.swap(&renewal).then_some(())?;
+            self.workers[index].known = renewal.write.lease?;
         } else {
-            self.flying = Some(Flying {
-                before,
-                write,
-                by: hold,
-                kind,
-            });
+            self.flying = Some(renewal);
         }
         Some(())
     }
 
     /// Forgets what a worker that has ended knows: it does not matter any more.
-    fn tidy(&mut self) {
+    pub(super) fn tidy(&mut self) {
         for worker in &mut self.workers {
             if let Step::End(_) | Step::Dead = worker.step {
                 let step = worker.step.clone();
@@ -309,17 +297,17 @@ impl State {
         }
     }
 
-    fn is_at_work(&self, index: usize) -> bool {
+    pub(super) fn is_at_work(&self, index: usize) -> bool {
         !matches!(self.workers[index].step, Step::End(_) | Step::Dead)
     }
 
     /// Whether the worker waits for another one's lease to end.
-    fn is_waiting(&self, index: usize) -> bool {
+    pub(super) fn is_waiting(&self, index: usize) -> bool {
         let taken = || self.lease().take(0, at(self.now), ticks(LIFE));
         self.workers[index].step == Step::Begin && taken().is_err()
     }
 
-    fn ended(&self, end: End) -> bool {
+    pub(super) fn ended(&self, end: End) -> bool {
         let ended = |worker: &Worker| worker.step == Step::End(end);
         self.workers.iter().any(ended)
     }
