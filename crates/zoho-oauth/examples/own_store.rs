@@ -5,6 +5,7 @@
 use std::{fs, fs::File, io::Write as _, path::Path, path::PathBuf};
 
 use zoho_oauth::conformance::{Place, StoreFactory, Tier, check, child_main};
+use zoho_oauth::store::{Fact, Kept, Ruling};
 use zoho_oauth::{Error, ErrorCode, OAuthToken, Result, TokenId, TokenQuery};
 use zoho_oauth::{TokenStore, TokenTable};
 
@@ -13,7 +14,7 @@ pub(crate) struct JsonStore(pub(crate) PathBuf);
 
 impl JsonStore {
     /// Lets `work` see and change the table, alone among all tasks and processes.
-    fn with<T>(&self, work: impl FnOnce(&mut TokenTable) -> Result<T>) -> Result<T> {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut TokenTable) -> Result<T>) -> Result<T> {
         // The lock has a file of its own, since a write replaces the other one. The system frees
         // it when this process dies.
         let lock = File::create(self.0.with_extension("lock")).map_err(failed)?;
@@ -55,9 +56,20 @@ impl TokenStore for JsonStore {
     async fn delete_tokens(&self) -> Result<usize> {
         self.with(|table| Ok(table.clear()))
     }
+    // The six are enough. This one, in one step, keeps two processes from mixing up what Zoho told
+    // them.
+    async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
+        self.with(|table| {
+            let stored = table.find_by_id(fact.id());
+            match fact.ruling(stored) {
+                Ruling::Save(record) => table.save(&record).map(|_| Kept::Saved),
+                ruling => Ok(ruling.kept(stored)),
+            }
+        })
+    }
 }
 
-fn failed(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(crate) fn failed(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorCode::StoreUnavailable, "the token file failed").caused_by(cause)
 }
 
@@ -80,7 +92,7 @@ fn load(path: &Path) -> Result<(TokenTable, Vec<u8>)> {
 }
 
 /// Writes beside the file, flushes, renames: there is always a whole file, old or new.
-fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().expect("a file is in a folder");
     let mut new = tempfile::NamedTempFile::new_in(folder)?; // readable by its owner alone
     new.write_all(text)?;

@@ -38,7 +38,7 @@ impl Place {
     }
 
     /// The place that a parent process made.
-    pub(super) const fn existing(path: PathBuf, name: String) -> Self {
+    pub(crate) const fn existing(path: PathBuf, name: String) -> Self {
         Self {
             path,
             name,

@@ -55,7 +55,9 @@
 //!   long as it counts, and nothing that was acknowledged is lost to saves at the same time. It
 //!   opens a place in several processes, and reads from [`guarantee`](crate::Guarantee) whether keys
 //!   are held by kernel locks or by leases. With leases, five rules wait for the end of one: let
-//!   `open` make them short. Unix only, as above.
+//!   `open` make them short. Unix only, as above. Who writes
+//!   [`LeaseCells`](crate::store::LeaseCells) asks them too:
+//!   [`cells_are_compared_and_swapped`](coordinated::cells_are_compared_and_swapped).
 //!
 //! The environment variables that the kit reads are listed in [`environment`].
 

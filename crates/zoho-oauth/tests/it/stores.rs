@@ -90,17 +90,29 @@ mod redis_unlucky {
     token_store_conformance!(basic, open);
 }
 
-/// The example that shows how to write a store.
-#[path = "../../examples/own_store.rs"]
+/// The examples that show how to write a store, and how to coordinate a fleet.
+#[path = "../../examples/own_fleet_store.rs"]
 #[expect(
     dead_code,
     reason = "its `main` is not run here: these tests are what it prints"
 )]
-pub(crate) mod own_store;
+pub(crate) mod own_fleet_store;
+
+pub(crate) use own_fleet_store::own_store;
 
 mod own_json {
     use zoho_oauth::token_store_conformance;
 
     token_store_conformance!(basic, super::own_store::open);
     token_store_conformance!(durable, super::own_store::open);
+}
+
+mod own_fleet {
+    use zoho_oauth::token_store_conformance;
+
+    use super::own_fleet_store::{LIFE, open};
+
+    token_store_conformance!(basic, open);
+    token_store_conformance!(durable, open, kills = 100);
+    token_store_conformance!(coordinated, open, lease = LIFE);
 }

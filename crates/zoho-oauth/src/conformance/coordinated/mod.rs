@@ -4,12 +4,14 @@
 //! [`holders`] says who holds a key and for how long, [`turns`] lets eight processes compete for one,
 //! [`memos`] says what holders leave to each other, [`stopped`] what counts of a holder that stood
 //! still for too long, and [`crowd`] what becomes of the news that eight processes bring at once.
-//! What becomes of a single one is a matter of every store: see [`basic::facts`](super::basic::facts).
+//! [`cells`] asks what leases are made of, for authors of [`LeaseCells`](crate::store::LeaseCells).
+//! What becomes of a single fact is a matter of every store: see [`basic::facts`](super::basic::facts).
 #![expect(
     clippy::missing_errors_doc,
     reason = "the error of a rule is that the store breaks it, and the rule is its doc"
 )]
 
+pub mod cells;
 pub mod crowd;
 pub mod holders;
 pub mod memos;
@@ -17,6 +19,7 @@ pub(super) mod puppet;
 pub mod stopped;
 pub mod turns;
 
+pub use cells::cells_are_compared_and_swapped;
 pub use crowd::*;
 pub use holders::*;
 pub use memos::*;

@@ -1,7 +1,7 @@
 //! A store for a fleet without a server: rows and lease cells in a SQLite file that processes share,
 //! reached by the code that the stores on servers use.
 
-use std::sync::{Arc, Mutex as StdMutex};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -69,7 +69,7 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 
 impl Server {
     fn transact<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        let mut db = self.0.lock().unwrap();
+        let mut db = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate);
         let transaction = transaction.map_err(failed)?;
         let answer = work(&transaction)?;
@@ -287,3 +287,12 @@ async fn open(place: Place) -> Result<FleetStore> {
 
 crate::token_store_conformance!(durable, open, kills = 50);
 crate::token_store_conformance!(coordinated, open, lease = LIFE);
+
+#[tokio::test]
+async fn the_cells_are_compared_and_swapped() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::existing(folder.path().to_owned(), "cells".into());
+    let store = FleetStore::open(&place).unwrap();
+    let cells = crate::conformance::coordinated::cells_are_compared_and_swapped(&store.server);
+    cells.await.unwrap();
+}

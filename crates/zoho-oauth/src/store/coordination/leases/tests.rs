@@ -276,7 +276,7 @@ async fn lost_answers_are_found_out() {
         let permit = take(&cells).await;
         cells.doom(&[fate]);
         permit.set_memo(&dead()).await.unwrap();
-        assert_eq!(take_memo(&cells).verdict, dead_code());
+        assert_eq!(take_memo(&cells).verdict, Some(dead_code()));
         cells.doom(&[fate]);
         permit.release(Some(&memo(&[]))).await.unwrap();
         assert!(is_free(&cells).await, "{fate:?}");
@@ -297,10 +297,10 @@ fn take_memo(cells: &Arc<Cells>) -> Memo {
     memo
 }
 
-fn dead_code() -> Option<Verdict> {
+fn dead_code() -> Verdict {
     let mut verdict = dead().verdict.unwrap();
     verdict.at = Timestamp::from_millis(0);
-    Some(verdict)
+    verdict
 }
 
 #[tokio::test(start_paused = true)]
@@ -331,7 +331,7 @@ async fn a_release_that_is_given_up_is_done() {
     cells.go_on();
     settle().await;
     assert!(is_free(&cells).await);
-    assert_eq!(take_memo(&cells).verdict, dead_code());
+    assert_eq!(take_memo(&cells).verdict, Some(dead_code()));
 }
 
 #[tokio::test(start_paused = true)]
