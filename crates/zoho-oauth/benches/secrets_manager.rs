@@ -5,6 +5,7 @@
 //! only the ratios say something. A thousand secrets: a million is not what the service is for.
 #![expect(clippy::unwrap_used, reason = "a bench may fail loudly")]
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,10 +14,11 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Config, Credentials, Region};
 use aws_sdk_secretsmanager::types::Tag;
 use criterion::{Criterion, criterion_group, criterion_main};
+use futures_util::stream::{self, StreamExt};
 use tokio::runtime::Runtime;
 use zoho_oauth::store::secrets_manager::Deletion;
 use zoho_oauth::{
-    AccessToken, Authenticator, ClientId, OAuthClient, OAuthToken, RefreshPolicy, RefreshToken,
+    AccessToken, Authenticator, ClientId, OAuthClient, OAuthToken, RefreshPolicy,
     SecretsManagerStore, Session, Timestamp, TokenQuery, TokenStore, UserName,
 };
 
@@ -78,15 +80,10 @@ impl Place {
             .deletion(Deletion::AtOnce)
             .with_client(client.clone())
             .unwrap();
-        for number in 1..=SECRETS {
-            let mut token = token(number, number);
-            token.refresh_token = RefreshToken::new(secret("r", number)).ok();
-            let id = store.save_token(&token).await.unwrap();
-            assert_eq!(id.get(), number);
-            // The first look-up by a name also asks for other records of the user.
-            let query = TokenQuery::user_name(user(number));
-            assert!(store.find_token(&query).await.unwrap().is_some());
-        }
+        fill(&client, &prefix).await;
+        // Reads all of them, and knows from then on who is where.
+        let all = store.get_tokens().await.unwrap();
+        assert_eq!(all.len() as u64, SECRETS);
         Self {
             prefix,
             store,
@@ -133,6 +130,26 @@ impl Place {
         let request = request.secret_string(value.to_string());
         request.send().await.unwrap();
     }
+}
+
+/// As another program would make them: without the tags, since the store reads all of them anyway.
+async fn fill(client: &Client, prefix: &str) {
+    let creates = stream::iter(1..=SECRETS).map(|number| {
+        let fields = [
+            ("user_name", user(number).as_str().to_owned()),
+            ("client_id", CLIENT.to_owned()),
+            ("refresh_token", secret("r", number)),
+            ("access_token", secret("a", number)),
+            ("expiry_time", LATE.to_string()),
+            ("api_domain", "https://www.zohoapis.eu".to_owned()),
+        ];
+        let value: BTreeMap<_, _> = fields.into_iter().collect();
+        let request = client.create_secret();
+        let request = request.name(format!("{prefix}/token/{number}"));
+        let request = request.secret_string(serde_json::to_string(&value).unwrap());
+        async { request.send().await.unwrap() }
+    });
+    creates.buffer_unordered(8).for_each(async |_| ()).await;
 }
 
 fn benches(criterion: &mut Criterion) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tokio::task::JoinSet;
 use zoho_oauth::store::secrets_manager::Deletion;
-use zoho_oauth::{ErrorCode, OAuthToken, RefreshToken, TokenStore};
+use zoho_oauth::{ClientId, ErrorCode, OAuthToken, RefreshToken, TokenStore};
 
 use super::stub::counted;
 use super::{Stub, by_user, id, renewed, store, token, unlimited, user};
@@ -125,24 +125,66 @@ async fn a_new_process_numbers_on_after_a_thousand_in_a_few_calls() {
 }
 
 #[tokio::test]
-async fn a_refresh_and_a_new_login_at_once_both_count() {
+async fn a_refresh_and_a_new_login_of_another_process_both_count() {
+    const SECRET: &str = "p/token/1";
     let stub = Stub::start().await;
     let (one, other) = (store(&stub), store(&stub));
     let ann = one.save_token(&token("ann")).await.unwrap();
-    for round in 0..30 {
-        let access = format!("1000.access.{round}");
-        let refresh = format!("1000.refresh.{round}");
-        let mut login = OAuthToken::new();
-        login.user_name = Some(user("ann"));
-        login.client_id = token("ann").client_id;
-        login.refresh_token = RefreshToken::new(refresh.clone()).ok();
-        let news = renewed("ann", ann, &access);
-        let (refreshed, logged_in) = tokio::join!(one.save_token(&news), other.save_token(&login));
-        assert_eq!((refreshed.unwrap(), logged_in.unwrap()), (ann, ann));
-        let row = one.find_token_by_id(ann).await.unwrap().unwrap();
-        assert_eq!(row.access_token, news.access_token, "the refresh is lost");
-        assert_eq!(row.refresh_token, login.refresh_token, "the login is lost");
+    let before = stub.secret(SECRET);
+    let mut login = OAuthToken::new();
+    login.user_name = Some(user("ann"));
+    login.client_id = token("ann").client_id;
+    login.refresh_token = RefreshToken::new("1000.refresh.new").ok();
+    other.save_token(&login).await.unwrap();
+    let after = stub.secret(SECRET).unwrap();
+    stub.put_back(SECRET, before);
+
+    // The login comes between the last look of the refresh and its write.
+    stub.interject("PutSecretValue", after);
+    let news = renewed("ann", ann, "1000.access.new");
+    assert_eq!(one.save_token(&news).await.unwrap(), ann);
+    let row = other.find_token_by_id(ann).await.unwrap().unwrap();
+    assert_eq!(row.access_token, news.access_token, "the refresh is lost");
+    assert_eq!(row.refresh_token, login.refresh_token, "the login is lost");
+    assert_eq!(stub.secret(SECRET).unwrap().versions.len(), 3);
+}
+
+#[tokio::test]
+async fn a_login_that_another_process_stores_just_before_is_not_stored_twice() {
+    for users in [["ann", "ann"], ["ann", "bob"]] {
+        let stub = Stub::start().await;
+        let (one, other) = (store(&stub), store(&stub));
+        other.save_token(&token(users[0])).await.unwrap();
+        let made = stub.secret("p/token/1").unwrap();
+        stub.put_back("p/token/1", None);
+        stub.hold_listings();
+        stub.interject("CreateSecret", made);
+        let expected = if users[0] == users[1] { 1 } else { 2 };
+        let saved = one.save_token(&token(users[1])).await.unwrap();
+        assert_eq!(saved, id(expected));
+        assert_eq!(stub.names().len() as u64, expected);
     }
+}
+
+#[tokio::test]
+async fn who_knows_a_user_under_another_client_alone_asks_before_it_inserts() {
+    let stub = Stub::start().await;
+    let one = store(&stub);
+    one.save_token(&token("ann")).await.unwrap();
+    let mut login = OAuthToken::new();
+    login.user_name = Some(user("ann"));
+    login.client_id = ClientId::new("1000.OTHER").ok();
+    login.refresh_token = RefreshToken::new("1000.r.other").ok();
+    one.save_token(&login).await.unwrap();
+    // So many that the two are not among those that are read anyway.
+    for number in 0..105 {
+        one.save_token(&token(&format!("u{number}"))).await.unwrap();
+    }
+    let other = store(&stub);
+    other.find_token_by_id(id(2)).await.unwrap().unwrap();
+    login.client_id = token("ann").client_id;
+    login.refresh_token = RefreshToken::new("1000.r.new").ok();
+    assert_eq!(other.save_token(&login).await.unwrap(), id(1));
 }
 
 #[tokio::test]

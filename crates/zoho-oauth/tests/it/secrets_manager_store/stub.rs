@@ -59,6 +59,8 @@ struct State {
     lost: Vec<(String, usize)>,
     bodies: Vec<String>,
     has_no_quota: bool,
+    /// What another process will have done just before the next call of this name.
+    interjection: Option<(String, Secret)>,
 }
 
 /// A refusal: the service's code and its text.
@@ -168,6 +170,20 @@ impl Stub {
         version.clone_into(&mut secret.current);
     }
 
+    /// Lets a secret be as it was, or not be at all.
+    pub(crate) fn put_back(&self, name: &str, secret: Option<Secret>) {
+        let mut state = self.state();
+        state.secrets.remove(name);
+        state
+            .secrets
+            .extend(secret.map(|secret| (name.to_owned(), secret)));
+    }
+
+    /// Just before the next call of `action` the secret will have become this one.
+    pub(crate) fn interject(&self, action: &str, secret: Secret) {
+        self.state().interjection = Some((action.to_owned(), secret));
+    }
+
     /// Moves the label of the current version back to the first one, by hand.
     pub(crate) fn roll_back(&self, name: &str) {
         let mut state = self.state();
@@ -216,6 +232,10 @@ impl Respond for Answers {
             .bodies
             .push(String::from_utf8_lossy(&request.body).into_owned());
         let body: Value = serde_json::from_slice(&request.body).unwrap();
+        let is_due = |(of, _): &mut (String, Secret)| *of == action;
+        if let Some((_, secret)) = state.interjection.take_if(is_due) {
+            state.secrets.insert(secret.name.clone(), secret);
+        }
         let answer = state.answer(&action, &body);
         let lost = state
             .lost
