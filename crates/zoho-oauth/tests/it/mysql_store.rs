@@ -2,6 +2,7 @@
 //!
 //! Each test has a database of its own, which is dropped at the end.
 
+mod cluster;
 mod concurrent;
 mod connections;
 mod leases;
