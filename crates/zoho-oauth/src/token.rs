@@ -36,7 +36,10 @@ impl TokenId {
     /// The id with a number that is one, for constants.
     #[cfg(feature = "mysql")]
     pub(crate) const fn from_checked(number: u64) -> Self {
-        assert!(number > 0 && number <= Self::MAX.0, "not the number of an id");
+        assert!(
+            number > 0 && number <= Self::MAX.0,
+            "not the number of an id"
+        );
         Self(number)
     }
 

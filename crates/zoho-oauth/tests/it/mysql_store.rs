@@ -89,18 +89,26 @@ fn address() -> Opts {
     Opts::from_url(&zoho_test_servers::shared::mysql_url()).unwrap()
 }
 
+/// Host, port, user and password of the server.
+pub(crate) fn server_parts() -> (String, u16, String, String) {
+    let address = address();
+    (
+        address.ip_or_hostname().to_owned(),
+        address.tcp_port(),
+        address.user().unwrap_or("root").to_owned(),
+        address.pass().unwrap_or_default().to_owned(),
+    )
+}
+
 /// Settings of a store on the test server, without the database.
 fn server() -> MySqlStoreBuilder {
-    let address = address();
-    MySqlStore::builder()
-        .host(address.ip_or_hostname())
-        .port(address.tcp_port())
-        .user(address.user().unwrap_or("root"))
-        .password(address.pass().unwrap_or_default())
+    let (host, port, user, password) = server_parts();
+    let builder = MySqlStore::builder().host(host).port(port);
+    builder.user(user).password(password)
 }
 
 /// A database of one test.
-struct TestDatabase {
+pub(crate) struct TestDatabase {
     name: String,
     is_kept: bool,
 }
@@ -119,7 +127,7 @@ impl TestDatabase {
     }
 
     /// One with a name of its own, dropped with this value.
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let name = format!("it_mysql_{:016x}", fastrand::u64(..));
         let mut database = Self::make(&name).await;
         database.is_kept = false;
@@ -127,7 +135,7 @@ impl TestDatabase {
     }
 
     /// One with the official table.
-    async fn official() -> Self {
+    pub(crate) async fn official() -> Self {
         let database = Self::new().await;
         database.run(OFFICIAL_TABLE).await;
         database
@@ -161,11 +169,15 @@ impl TestDatabase {
             .collect()
     }
 
-    fn builder(&self) -> MySqlStoreBuilder {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn builder(&self) -> MySqlStoreBuilder {
         server().database(&self.name)
     }
 
-    async fn open(&self) -> MySqlStore {
+    pub(crate) async fn open(&self) -> MySqlStore {
         self.builder().connect().await.unwrap()
     }
 }

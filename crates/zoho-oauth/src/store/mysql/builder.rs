@@ -294,7 +294,12 @@ async fn unblocked<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| Err(Error::new(ErrorCode::Internal, "reading certificates failed")))
+    done.unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorCode::Internal,
+            "reading certificates failed",
+        ))
+    })
 }
 
 /// Reads `host`, `host:port`, `[::1]:port`, or an address of IPv6.
@@ -311,7 +316,9 @@ fn split_place(text: &str, port: u16) -> Result<(String, u16)> {
         }
         _ => (text, port),
     };
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     let host = bare.unwrap_or(host);
     if host.is_empty() || port == 0 || host.contains(['/', '@', ' ', '?']) {
         return Err(refused());
@@ -331,7 +338,9 @@ pub(super) fn place(host: &str, port: u16) -> String {
 fn is_this_machine(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -347,9 +356,20 @@ mod tests {
             ("::1", "::1", 3306),
             ("[::1]:9", "::1", 9),
         ] {
-            assert_eq!(split_place(text, 3306).unwrap(), (host.to_owned(), port), "{text}");
+            assert_eq!(
+                split_place(text, 3306).unwrap(),
+                (host.to_owned(), port),
+                "{text}"
+            );
         }
-        for text in ["", ":3306", "db:0", "mysql://root:geheim@db/x", "root:geheim@db", "a b"] {
+        for text in [
+            "",
+            ":3306",
+            "db:0",
+            "mysql://root:geheim@db/x",
+            "root:geheim@db",
+            "a b",
+        ] {
             let error = split_place(text, 3306).unwrap_err();
             assert_eq!(error.code(), ErrorCode::InvalidInput, "{text}");
             assert!(!error.to_string().contains("geheim"), "{error}");
@@ -371,7 +391,10 @@ mod tests {
         let tls = MySqlTls::authorities("geheim").identity("geheim", "geheim");
         let builder = MySqlStore::builder().password("geheim").tls(tls);
         let text = format!("{builder:?}");
-        assert!(!text.contains("geheim") && text.contains("redacted"), "{text}");
+        assert!(
+            !text.contains("geheim") && text.contains("redacted"),
+            "{text}"
+        );
     }
 
     #[tokio::test]

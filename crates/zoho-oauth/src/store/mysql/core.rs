@@ -71,7 +71,9 @@ impl Core {
         let (narrow, unindexed) = (names(schema.narrow()), schema.unindexed().join(", "));
         if !(narrow.is_empty() && unindexed.is_empty()) {
             tracing::warn!(
-                table = schema.table(), narrow, unindexed,
+                table = schema.table(),
+                narrow,
+                unindexed,
                 "a token table refuses long values or is read from end to end for each look-up: \
                 call `MySqlStore::widen` once"
             );
@@ -284,9 +286,8 @@ impl Core {
             let highest = schema::highest(session, &schema).await?;
             raise_mark(session, &schema, highest).await?;
             let deleted = session.execute_long(&schema.statements.clear).await?;
-            let sql = format!(
-                "DELETE FROM {LEASES} WHERE token_table = ? AND lease_key LIKE 'id:%'"
-            );
+            let sql =
+                format!("DELETE FROM {LEASES} WHERE token_table = ? AND lease_key LIKE 'id:%'");
             session.execute(&sql, vec![text(schema.table())]).await?;
             Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
         };
@@ -310,11 +311,7 @@ impl fmt::Debug for Core {
     }
 }
 
-async fn prepare(
-    session: &mut Session,
-    table: &str,
-    reserved: u64,
-) -> Result<Arc<Schema>, Fault> {
+async fn prepare(session: &mut Session, table: &str, reserved: u64) -> Result<Arc<Schema>, Fault> {
     let rows = session.rows("SELECT DATABASE()", Vec::new()).await?;
     let database = rows.into_iter().next();
     if database.is_none_or(|row| row.as_ref(0).is_none_or(|name| *name == Value::NULL)) {

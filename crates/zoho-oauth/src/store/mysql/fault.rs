@@ -104,7 +104,10 @@ pub(super) fn classify(server: &str, error: Driver) -> Fault {
 fn is_distrust(error: &std::io::Error) -> bool {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     let distrust = |cause: &rustls::Error| {
-        matches!(cause, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+        matches!(
+            cause,
+            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented
+        )
     };
     cause.is_some_and(distrust)
 }
@@ -115,9 +118,7 @@ fn driver(server: &str, error: &DriverError) -> Fault {
         Error::new(ErrorCode::StoreUnavailable, message)
     };
     match error {
-        DriverError::PoolDisconnected => {
-            Fault::No(unavailable("was disconnected by this process"))
-        }
+        DriverError::PoolDisconnected => Fault::No(unavailable("was disconnected by this process")),
         DriverError::NoClientSslFlagFromServer => Fault::No(Error::invalid_input(format!(
             "the database at `{server}` offers no TLS, which this store asks for"
         ))),
@@ -127,9 +128,9 @@ fn driver(server: &str, error: &DriverError) -> Fault {
             ErrorCode::Unsupported,
             format!("the database at `{server}` asks for a way to log in that is not spoken here"),
         )),
-        DriverError::NoKeyFound => {
-            Fault::No(Error::invalid_input("the TLS identity holds no private key"))
-        }
+        DriverError::NoKeyFound => Fault::No(Error::invalid_input(
+            "the TLS identity holds no private key",
+        )),
         DriverError::PacketTooLarge => Fault::No(Error::invalid_input(format!(
             "a value is larger than the database at `{server}` takes in one packet"
         ))),
@@ -164,16 +165,25 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
             "takes no statements of this kind at the moment",
         )),
         // Going down, killed, cut off, or unsure of its own commit; a proxy that lost a statement.
-        1053 | 1077 | 1079 | 1080 | 1152 | 1154..=1161 | 1180 | 1184 | 1189 | 1190 | 1243 | 1927
-        | 4031 => Fault::Lost(fault(
-            ErrorCode::StoreUnavailable,
-            "ended the connection",
-        )),
+        1053
+        | 1077
+        | 1079
+        | 1080
+        | 1152
+        | 1154..=1161
+        | 1180
+        | 1184
+        | 1189
+        | 1190
+        | 1243
+        | 1927
+        | 4031 => Fault::Lost(fault(ErrorCode::StoreUnavailable, "ended the connection")),
         1062 | 1586 => Fault::Duplicate,
         // An unknown column or table, or one of another character set.
-        1054 | 1146 | 1051 | 1253 | 1267 | 1270 | 1271 => {
-            Fault::Stale(fault(ErrorCode::StoreForeign, "has other tables than it had"))
-        }
+        1054 | 1146 | 1051 | 1253 | 1267 | 1270 | 1271 => Fault::Stale(fault(
+            ErrorCode::StoreForeign,
+            "has other tables than it had",
+        )),
         1265 | 1406 => Fault::No(fault(
             ErrorCode::ColumnTooNarrow,
             "has a column that is too narrow for a value",
@@ -190,11 +200,15 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
             ErrorCode::StorePermission,
             "does not let this account in, or not do what is needed",
         )),
-        1049 => Fault::No(fault(ErrorCode::InvalidInput, "has no database of this name")),
+        1049 => Fault::No(fault(
+            ErrorCode::InvalidInput,
+            "has no database of this name",
+        )),
         1021 | 1114 => Fault::No(fault(ErrorCode::StoreFull, "has no room left")),
-        1034 | 1035 | 1194 | 1195 | 1712 | 1877 => {
-            Fault::No(fault(ErrorCode::StoreDamaged, "says that the table is damaged"))
-        }
+        1034 | 1035 | 1194 | 1195 | 1712 | 1877 => Fault::No(fault(
+            ErrorCode::StoreDamaged,
+            "says that the table is damaged",
+        )),
         1153 => Fault::No(fault(
             ErrorCode::InvalidInput,
             "takes no value as large as this one",
@@ -217,7 +231,9 @@ mod tests {
 
     #[test]
     fn the_text_of_the_server_is_dropped_and_its_number_kept() {
-        for code in [1213, 1047, 1053, 1146, 1406, 1366, 1048, 1045, 1049, 1114, 1034, 1153, 9] {
+        for code in [
+            1213, 1047, 1053, 1146, 1406, 1366, 1048, 1045, 1049, 1114, 1034, 1153, 9,
+        ] {
             let fault = classify("db:3306", server(code));
             let debug = format!("{fault:?}");
             let error = fault.into_error();
@@ -233,13 +249,22 @@ mod tests {
     #[test]
     fn what_is_worth_another_try_is_told_from_what_is_not() {
         for code in [1213, 1205, 1020, 1317, 1615, 1040] {
-            assert!(matches!(classify("s", server(code)), Fault::Again(_)), "{code}");
+            assert!(
+                matches!(classify("s", server(code)), Fault::Again(_)),
+                "{code}"
+            );
         }
         for code in [1047, 1290] {
-            assert!(matches!(classify("s", server(code)), Fault::NotHere(_)), "{code}");
+            assert!(
+                matches!(classify("s", server(code)), Fault::NotHere(_)),
+                "{code}"
+            );
         }
         for code in [1053, 1158, 1180, 1243, 1927] {
-            assert!(matches!(classify("s", server(code)), Fault::Lost(_)), "{code}");
+            assert!(
+                matches!(classify("s", server(code)), Fault::Lost(_)),
+                "{code}"
+            );
         }
         assert!(matches!(classify("s", server(1062)), Fault::Duplicate));
         assert!(matches!(classify("s", server(1267)), Fault::Stale(_)));
@@ -253,14 +278,20 @@ mod tests {
             (1064, ErrorCode::StoreUnavailable),
         ] {
             let fault = classify("s", server(code));
-            assert!(matches!(&fault, Fault::No(error) if error.code() == meaning), "{fault:?}");
+            assert!(
+                matches!(&fault, Fault::No(error) if error.code() == meaning),
+                "{fault:?}"
+            );
         }
     }
 
     #[test]
     fn a_packet_that_is_not_understood_is_not_quoted() {
         let payload = b"1000.secret".to_vec();
-        let fault = classify("s", Driver::Driver(DriverError::UnexpectedPacket { payload }));
+        let fault = classify(
+            "s",
+            Driver::Driver(DriverError::UnexpectedPacket { payload }),
+        );
         assert!(!format!("{fault:?}").contains("secret"));
         assert!(matches!(fault, Fault::Lost(_)));
     }

@@ -194,7 +194,8 @@ impl Nodes {
             2 => conn.query_drop(SETTINGS).await,
             _ => {
                 let is_causal = prepare(conn).await?;
-                self.is_causal.store(if is_causal { 1 } else { 2 }, Ordering::Relaxed);
+                self.is_causal
+                    .store(if is_causal { 1 } else { 2 }, Ordering::Relaxed);
                 Ok(())
             }
         }

@@ -116,7 +116,11 @@ impl Page<'_> {
     /// Looks at all ids for those after `last`.
     async fn look_further(&mut self, last: u64) -> Result<(), Fault> {
         while !self.is_full() {
-            let last = self.rows.last().and_then(|row| row.id).map_or(last, |id| last.max(id.get()));
+            let last = self
+                .rows
+                .last()
+                .and_then(|row| row.id)
+                .map_or(last, |id| last.max(id.get()));
             let digits = last.to_string();
             let length = Value::UInt(if last == 0 { 0 } else { digits.len() as u64 });
             let wanted = (self.limit - self.rows.len()).min(MANY_IDS);
@@ -126,17 +130,27 @@ impl Page<'_> {
                 text(&digits),
                 Value::UInt(wanted as u64),
             ];
-            let rows = self.session.rows(&self.schema.statements.next_ids, values).await?;
+            let rows = self
+                .session
+                .rows(&self.schema.statements.next_ids, values)
+                .await?;
             let mut ids = Vec::new();
             for row in rows {
-                match Fields::of(row).text(0).and_then(|id| id.parse::<TokenId>().ok()) {
+                match Fields::of(row)
+                    .text(0)
+                    .and_then(|id| id.parse::<TokenId>().ok())
+                {
                     Some(id) => ids.push(id.get()),
                     // The row says what is wrong with it.
                     None => return self.damaged().await,
                 }
             }
             let is_last = ids.len() < wanted;
-            let count = if ids.len() <= FEW_IDS { FEW_IDS } else { MANY_IDS };
+            let count = if ids.len() <= FEW_IDS {
+                FEW_IDS
+            } else {
+                MANY_IDS
+            };
             let found = self.by_number(&ids, count).await?;
             if is_last || found == 0 {
                 return Ok(());
@@ -163,6 +177,8 @@ impl Page<'_> {
     async fn damaged(&mut self) -> Result<(), Fault> {
         let table = self.schema.table();
         let sql = &self.schema.statements.all;
-        self.session.each_row(sql, |row| decode(row, table).map(drop)).await
+        self.session
+            .each_row(sql, |row| decode(row, table).map(drop))
+            .await
     }
 }

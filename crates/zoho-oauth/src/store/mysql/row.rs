@@ -27,7 +27,18 @@ pub(super) fn decode(row: Row, table: &str) -> Result<OAuthToken> {
             }
         }
     }
-    let [_, user, client, secret, refresh, access, grant, expiry, redirect, domain] = fields;
+    let [
+        _,
+        user,
+        client,
+        secret,
+        refresh,
+        access,
+        grant,
+        expiry,
+        redirect,
+        domain,
+    ] = fields;
     let expiry_time = match expiry.map(|text| text.parse()).transpose() {
         Ok(millis) => millis.map(Timestamp::from_millis),
         Err(_) => return Err(damaged(table, id, 7, "is no time in milliseconds")),
@@ -99,7 +110,8 @@ pub(super) fn check_fit(token: &OAuthToken, columns: &[Column; 10], table: &str)
         let fits = |text: &str| {
             let chars = text.chars().count() as u64;
             // In UTF-8; what a column in UTF-16 cannot hold, the server refuses.
-            chars <= column.most_chars && (!column.is_blob || text.len() as u64 <= column.most_bytes)
+            chars <= column.most_chars
+                && (!column.is_blob || text.len() as u64 <= column.most_bytes)
         };
         if let Some(text) = field
             && !fits(&text)

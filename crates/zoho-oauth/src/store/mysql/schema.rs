@@ -47,11 +47,16 @@ impl Schema {
     /// The columns that are too short for any token, or cannot hold any text.
     pub(super) fn narrow(&self) -> Vec<usize> {
         let is_narrow = |column: &Column| {
-            let holds_all = column.collation.as_ref().is_none_or(|(set, _)| set == "utf8mb4");
+            let holds_all = column
+                .collation
+                .as_ref()
+                .is_none_or(|(set, _)| set == "utf8mb4");
             column.most_chars < NARROW || !holds_all
         };
         let texts = (1..COLUMNS.len()).filter(|&index| COLUMNS[index] != "expiry_time");
-        texts.filter(|&index| is_narrow(&self.columns[index])).collect()
+        texts
+            .filter(|&index| is_narrow(&self.columns[index]))
+            .collect()
     }
 
     /// The columns that are looked up by and have no index.
@@ -153,7 +158,9 @@ async fn columns(
         };
         let kind = fields.text(1).unwrap_or_default().to_ascii_lowercase();
         let (Some(most_chars), Some(most_bytes)) = (fields.number(2), fields.number(3)) else {
-            return Ok(Err(format!("has a column `{name}` of type {kind}, not text")));
+            return Ok(Err(format!(
+                "has a column `{name}` of type {kind}, not text"
+            )));
         };
         let collation = fields.text(4).zip(fields.text(5));
         // They become part of statements.
@@ -164,7 +171,9 @@ async fn columns(
         if let Some((charset, collation)) = &collation
             && !(is_word(charset) && is_word(collation))
         {
-            return Ok(Err(format!("has a column `{name}` of a strange character set")));
+            return Ok(Err(format!(
+                "has a column `{name}` of a strange character set"
+            )));
         }
         found[index] = Some(Column {
             collation: collation.filter(|(charset, _)| charset != "binary"),

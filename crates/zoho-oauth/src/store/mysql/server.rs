@@ -95,7 +95,11 @@ impl Rows {
         (mark, plan): (&Mark, &Plan),
     ) -> Result<Outcome<bool>, Fault> {
         let mut schema = self.core.current(session, tries).await?;
-        for record in plan.insert.iter().chain(plan.update.iter().map(|(_, new)| new)) {
+        for record in plan
+            .insert
+            .iter()
+            .chain(plan.update.iter().map(|(_, new)| new))
+        {
             schema = self.fitting(session, tries, record).await?;
         }
         session.begin().await?;
@@ -213,7 +217,10 @@ async fn carry_out(
         "UPDATE {MARKS} SET highest_id = ?, writes = writes + 1 \
         WHERE token_table = ? AND writes = ?"
     );
-    let highest = plan.insert.as_ref().map_or(mark.highest_id, |_| plan.id.get());
+    let highest = plan
+        .insert
+        .as_ref()
+        .map_or(mark.highest_id, |_| plan.id.get());
     let values = vec![
         Value::UInt(highest.max(mark.highest_id)),
         text(schema.table()),
@@ -254,7 +261,9 @@ async fn highest_other_text(
     schema: &Schema,
     id: TokenId,
 ) -> Result<u64, Fault> {
-    let rows = session.rows(&schema.statements.last_texts, Vec::new()).await?;
+    let rows = session
+        .rows(&schema.statements.last_texts, Vec::new())
+        .await?;
     let texts = rows.into_iter().map(|row| Fields::of(row).text(0));
     let other = texts.flatten().find(|text| *text != id.to_string());
     let other = other.and_then(|text| text.parse().ok());
@@ -272,7 +281,9 @@ async fn pass_taken_ids(
     loop {
         let ids: Vec<_> = (last + 1..).take(count).collect();
         let values = ids.iter().map(|id| text(&id.to_string())).collect();
-        let taken = session.rows(&schema.statements.taken(count), values).await?;
+        let taken = session
+            .rows(&schema.statements.taken(count), values)
+            .await?;
         let is_full = taken.len() == count;
         for row in taken {
             let id = Fields::of(row).text(0).and_then(|id| id.parse().ok());
@@ -298,13 +309,20 @@ mod tests {
             let texts = given.iter().map(u64::to_string);
             let last = texts.max().map_or(0, |text| text.parse().unwrap());
             let highest = given.last().copied().unwrap_or(0);
-            (highest + 1..).find(|&id| !is_official(id, last, LEFT_OUT)).unwrap()
+            (highest + 1..)
+                .find(|&id| !is_official(id, last, LEFT_OUT))
+                .unwrap()
         };
         while given.len() < 2000 {
             given.push(next(&given));
         }
         assert_eq!(given[..3], [9, 11, 12]);
-        let all: Vec<_> = [9].into_iter().chain(11..=90).chain([99]).chain(101..=990).collect();
+        let all: Vec<_> = [9]
+            .into_iter()
+            .chain(11..=90)
+            .chain([99])
+            .chain(101..=990)
+            .collect();
         assert_eq!(given[..all.len()], all);
         // Theirs go on where they are, far from ours.
         assert_eq!(next(&[1, 2, 3]), 11);

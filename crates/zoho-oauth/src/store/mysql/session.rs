@@ -124,7 +124,9 @@ impl Session {
     }
 
     pub(super) async fn begin(&mut self) -> Result<(), Fault> {
-        self.batch("START TRANSACTION").await.map_err(Fault::uncommitted)
+        self.batch("START TRANSACTION")
+            .await
+            .map_err(Fault::uncommitted)
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), Fault> {

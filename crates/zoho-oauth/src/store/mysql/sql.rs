@@ -86,7 +86,10 @@ impl Statements {
         let id = converted(&columns[0]);
         let exactly: Vec<_> = COLUMNS[1..].iter().map(|name| exactly(name)).collect();
         let exactly = exactly.join(" AND ");
-        let set: Vec<_> = COLUMNS[1..].iter().map(|name| format!("{name} = ?")).collect();
+        let set: Vec<_> = COLUMNS[1..]
+            .iter()
+            .map(|name| format!("{name} = ?"))
+            .collect();
         Self {
             all: select.clone(),
             update: format!(
@@ -173,7 +176,11 @@ impl Statements {
 
     /// Which of `count` ids are taken.
     pub(super) fn taken(&self, count: usize) -> String {
-        format!("SELECT id FROM `{}` WHERE {}", self.table, self.in_list(count))
+        format!(
+            "SELECT id FROM `{}` WHERE {}",
+            self.table,
+            self.in_list(count)
+        )
     }
 
     fn in_list(&self, count: usize) -> String {
@@ -221,7 +228,16 @@ mod tests {
         for good in ["oauthtoken", "order", "1st", "OAuthToken", &"x".repeat(64)] {
             assert_eq!(checked_table_name(good).unwrap(), good);
         }
-        for bad in ["", "a b", "a`b", "a;b", "ä", "a\0", "ZOHO_OAUTH_mark", &"x".repeat(65)] {
+        for bad in [
+            "",
+            "a b",
+            "a`b",
+            "a;b",
+            "ä",
+            "a\0",
+            "ZOHO_OAUTH_mark",
+            &"x".repeat(65),
+        ] {
             let error = checked_table_name(bad).unwrap_err();
             assert_eq!(error.code().as_str(), "invalid_input", "{bad}");
         }

@@ -147,7 +147,10 @@ async fn everything_goes_straight_to_its_rows(database: &Database, store: &MySql
         let read = meter.since().await;
         assert!(read <= 8, "{read} reads for two look-ups by {criterion:?}");
     }
-    assert_eq!(core.by_id(last.id.unwrap()).await.unwrap().as_ref(), Some(&last));
+    assert_eq!(
+        core.by_id(last.id.unwrap()).await.unwrap().as_ref(),
+        Some(&last)
+    );
     let wanted = [
         Wanted::Id(TokenId::new(5).unwrap()),
         Wanted::UserName(last.user_name.clone().unwrap()),
@@ -374,7 +377,12 @@ async fn a_record_that_goes_takes_what_is_remembered_of_it_along() {
         assert!(cells.swap_cell(&key, None, Some("a"), None).await.unwrap());
     }
     let start = CoordinationKey::start(&Fingerprint::of(&["r"]));
-    assert!(cells.swap_cell(&start, None, Some("a"), None).await.unwrap());
+    assert!(
+        cells
+            .swap_cell(&start, None, Some("a"), None)
+            .await
+            .unwrap()
+    );
     let left = async || {
         let mut session = store.core.tries().session().await.unwrap();
         let sql = format!("SELECT lease_key FROM {LEASES} WHERE token_table = ? ORDER BY 1");

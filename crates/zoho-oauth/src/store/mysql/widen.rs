@@ -80,21 +80,36 @@ impl Core {
             let (name, column) = (COLUMNS[index], &schema.columns[index]);
             // An index of the whole value bounds the column: as wide as InnoDB's keys can be.
             let is_in_key = |part: &(String, bool)| part.0 == name && part.1;
-            let is_bound = schema.indexes.iter().any(|index| index.columns.iter().any(is_in_key));
-            let kind = if is_bound { "varchar(768)" } else { "mediumtext" };
+            let is_bound = schema
+                .indexes
+                .iter()
+                .any(|index| index.columns.iter().any(is_in_key));
+            let kind = if is_bound {
+                "varchar(768)"
+            } else {
+                "mediumtext"
+            };
             let collation = match &column.collation {
                 Some((charset, collation)) if charset == "utf8mb4" => collation,
                 // Another character set could not hold any name.
                 _ => "utf8mb4_bin",
             };
-            let nullable = if column.is_nullable { "NULL" } else { "NOT NULL" };
+            let nullable = if column.is_nullable {
+                "NULL"
+            } else {
+                "NOT NULL"
+            };
             let comment = comment(session, schema.table(), name).await?;
             changes.push(format!(
                 "MODIFY {name} {kind} CHARACTER SET utf8mb4 COLLATE {collation} {nullable} \
                 COMMENT {comment}"
             ));
         }
-        Ok(format!("ALTER TABLE `{}` {}", schema.table(), changes.join(", ")))
+        Ok(format!(
+            "ALTER TABLE `{}` {}",
+            schema.table(),
+            changes.join(", ")
+        ))
     }
 }
 
@@ -109,12 +124,11 @@ async fn comment(session: &mut Session, table: &str, column: &str) -> Result<Str
 }
 
 /// While others read and write, where the server can.
-async fn add_indexes(
-    session: &mut Session,
-    table: &str,
-    columns: &[&str],
-) -> Result<(), Fault> {
-    let keys: Vec<_> = columns.iter().map(|column| format!("ADD {}", index(column))).collect();
+async fn add_indexes(session: &mut Session, table: &str, columns: &[&str]) -> Result<(), Fault> {
+    let keys: Vec<_> = columns
+        .iter()
+        .map(|column| format!("ADD {}", index(column)))
+        .collect();
     let keys = keys.join(", ");
     let online = format!("ALTER TABLE `{table}` {keys}, ALGORITHM=INPLACE, LOCK=NONE");
     match session.execute_long(&online).await {

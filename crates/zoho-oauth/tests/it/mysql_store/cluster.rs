@@ -87,6 +87,10 @@ async fn galera_nodes_agree_and_one_that_dies_takes_nothing_along() {
 /// The token under the id that its user has, if he has one: as the node shows it.
 async fn with_id_of(store: &MySqlStore, mut token: OAuthToken) -> OAuthToken {
     let query = TokenQuery::user_name(token.user_name.clone().unwrap());
-    token.id = store.find_token(&query).await.unwrap().and_then(|token| token.id);
+    token.id = store
+        .find_token(&query)
+        .await
+        .unwrap()
+        .and_then(|token| token.id);
     token
 }

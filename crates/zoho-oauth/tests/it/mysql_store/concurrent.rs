@@ -72,8 +72,12 @@ async fn a_deadlock_is_begun_anew() {
     database.run("CREATE TABLE work (n int)").await;
     let mut other = database.connection().await;
     let mut work = other.start_transaction(TxOpts::default()).await.unwrap();
-    work.query_drop("INSERT INTO work SELECT seq FROM seq_1_to_1000").await.unwrap();
-    work.query_drop("UPDATE oauthtoken SET api_domain = 'theirs'").await.unwrap();
+    work.query_drop("INSERT INTO work SELECT seq FROM seq_1_to_1000")
+        .await
+        .unwrap();
+    work.query_drop("UPDATE oauthtoken SET api_domain = 'theirs'")
+        .await
+        .unwrap();
 
     let deleting = store.clone();
     let deleting = tokio::spawn(async move { deleting.delete_token(id).await });
@@ -88,7 +92,9 @@ async fn a_deadlock_is_begun_anew() {
     })
     .await
     .unwrap();
-    work.query_drop("UPDATE zoho_oauth_mark SET writes = writes + 1").await.unwrap();
+    work.query_drop("UPDATE zoho_oauth_mark SET writes = writes + 1")
+        .await
+        .unwrap();
     work.commit().await.unwrap();
     assert!(deleting.await.unwrap().unwrap());
     assert_eq!(store.get_tokens().await.unwrap(), []);
@@ -144,7 +150,11 @@ async fn answers_belong_to_their_questions_whatever_is_given_up() {
     let patient = database.builder().pool_size(1).connect().await.unwrap();
     let mut answered = 0;
     for round in 0..3000 {
-        let store = if round % 2 == 0 { hasty_store.as_ref().unwrap() } else { &patient };
+        let store = if round % 2 == 0 {
+            hasty_store.as_ref().unwrap()
+        } else {
+            &patient
+        };
         let name = format!("u{}", fastrand::usize(..USERS));
         let query = TokenQuery::user_name(UserName::new(&name).unwrap());
         let mut saved = user(&name);
@@ -156,7 +166,11 @@ async fn answers_belong_to_their_questions_whatever_is_given_up() {
                 let found = found.unwrap();
                 assert_eq!(found.user_name.as_ref().unwrap().as_str(), name);
                 let access = found.access_token.unwrap();
-                assert!(access.expose_secret().starts_with(&format!("1000.a.{name}")));
+                assert!(
+                    access
+                        .expose_secret()
+                        .starts_with(&format!("1000.a.{name}"))
+                );
                 answered += 1;
             }
         } else {

@@ -94,7 +94,10 @@ async fn answers_that_are_lost_are_found_out() {
     let reads = || -> Work<'_> {
         Box::pin(async move {
             let name = UserName::new("ann").unwrap();
-            let found = store.find_token(&TokenQuery::user_name(name)).await.unwrap();
+            let found = store
+                .find_token(&TokenQuery::user_name(name))
+                .await
+                .unwrap();
             assert_eq!(found.unwrap().id, Some(ann));
             assert_eq!(store.get_tokens().await.unwrap().len(), 1);
             assert_eq!(store.get_tokens_page(None, 9).await.unwrap().len(), 1);
@@ -125,8 +128,10 @@ async fn answers_that_are_lost_are_found_out() {
     let key = &CoordinationKey::record(id(7));
     let leases = || -> Work<'_> {
         Box::pin(async move {
-            let fleet: [&dyn Coordination; 2] =
-                [store.coordination().unwrap(), straight.coordination().unwrap()];
+            let fleet: [&dyn Coordination; 2] = [
+                store.coordination().unwrap(),
+                straight.coordination().unwrap(),
+            ];
             let permit = fleet[0].try_acquire(key).await.unwrap().unwrap();
             assert!(fleet[1].try_acquire(key).await.unwrap().is_none());
             permit.release(None).await.unwrap();
@@ -144,10 +149,16 @@ async fn another_node_is_used_when_one_is_gone_and_until_it_fails() {
         Middleman::before(address().tcp_port()).await,
         Middleman::before(address().tcp_port()).await,
     ];
-    let hosts = nodes.each_ref().map(|node| format!("127.0.0.1:{}", node.port()));
+    let hosts = nodes
+        .each_ref()
+        .map(|node| format!("127.0.0.1:{}", node.port()));
     let builder = database.builder();
     let dead = ["127.0.0.1:1".to_owned()];
-    let store = builder.hosts(dead.into_iter().chain(hosts)).connect().await.unwrap();
+    let store = builder
+        .hosts(dead.into_iter().chain(hosts))
+        .connect()
+        .await
+        .unwrap();
     let served = || nodes.each_ref().map(Middleman::commands);
     let id = store.save_token(&user("ann")).await.unwrap();
     assert_eq!(served()[1], 0);
@@ -173,7 +184,9 @@ async fn another_node_is_used_when_one_is_gone_and_until_it_fails() {
 /// A server of this test's own is killed in the middle of saves, and comes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_that_comes_back_is_waited_for() {
-    let mut server = tokio::task::spawn_blocking(|| MariaDb::start().unwrap()).await.unwrap();
+    let mut server = tokio::task::spawn_blocking(|| MariaDb::start().unwrap())
+        .await
+        .unwrap();
     server.sql("CREATE DATABASE portal").unwrap();
     let store = MySqlStore::builder()
         .port(server.port())
@@ -191,7 +204,10 @@ async fn a_killed_server_that_comes_back_is_waited_for() {
             let mut token = user("ann");
             token.access_token = access(&format!("x{number}"));
             writer.save_token(&token).await.unwrap();
-            writer.save_token(&user(&format!("u{number}"))).await.unwrap();
+            writer
+                .save_token(&user(&format!("u{number}")))
+                .await
+                .unwrap();
             told.send_replace(number);
         }
     });
@@ -237,10 +253,15 @@ async fn a_pool_of_the_application_stays_its_own() {
     let store = MySqlStore::from_pool(pool.clone(), "tokens").await.unwrap();
     let id = store.save_token(&user("ann")).await.unwrap();
     let text = format!("{store:?}");
-    assert!(text.contains("tokens") && text.contains("application"), "{text}");
+    assert!(
+        text.contains("tokens") && text.contains("application"),
+        "{text}"
+    );
     // Somebody returns a connection with a transaction half done: that is theirs, not ours.
     let mut conn = pool.get_conn().await.unwrap();
-    conn.query_drop("START TRANSACTION; DELETE FROM tokens").await.unwrap();
+    conn.query_drop("START TRANSACTION; DELETE FROM tokens")
+        .await
+        .unwrap();
     drop(conn);
     assert!(store.find_token_by_id(id).await.unwrap().is_some());
     let mut renewed = user("ann");
@@ -279,13 +300,26 @@ async fn one_connection_serves_many_tasks_and_the_leases() {
     let database = TestDatabase::new().await;
     let store = Arc::new(database.builder().pool_size(1).connect().await.unwrap());
     let key = CoordinationKey::record(id(7));
-    let permit = store.coordination().unwrap().try_acquire(&key).await.unwrap().unwrap();
+    let permit = store
+        .coordination()
+        .unwrap()
+        .try_acquire(&key)
+        .await
+        .unwrap()
+        .unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..20 {
         let store = store.clone();
-        tasks.spawn(async move { store.save_token(&user(&format!("u{number}"))).await.unwrap() });
+        tasks.spawn(async move {
+            store
+                .save_token(&user(&format!("u{number}")))
+                .await
+                .unwrap()
+        });
     }
-    let ids = tokio::time::timeout(PATIENCE, tasks.join_all()).await.unwrap();
+    let ids = tokio::time::timeout(PATIENCE, tasks.join_all())
+        .await
+        .unwrap();
     assert_eq!(ids.len(), 20);
     permit.release(None).await.unwrap();
 }

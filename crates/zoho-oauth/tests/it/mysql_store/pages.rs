@@ -26,7 +26,18 @@ async fn pages_show(store: &MySqlStore, expected: &[u64]) {
         assert_eq!(seen, expected[..seen.len()], "pages of {limit}");
         assert!(limit < 5 || seen.len() == expected.len());
     }
-    for after in [0, 5, 9, 10, 99, 100, 1000, 999_999_999, 8_999_999_999, 9_000_000_001] {
+    for after in [
+        0,
+        5,
+        9,
+        10,
+        99,
+        100,
+        1000,
+        999_999_999,
+        8_999_999_999,
+        9_000_000_001,
+    ] {
         let rest: Vec<_> = expected.iter().copied().filter(|&id| id > after).collect();
         let after = (after > 0).then(|| id(after));
         let page = ids(store.get_tokens_page(after, 30).await.unwrap());
@@ -76,7 +87,9 @@ async fn pages_are_in_the_order_of_numbers_and_leave_out_nothing() {
         ids.extend(far);
         pages_show(&store, &ids).await;
         // Few are left of many.
-        database.run("DELETE FROM oauthtoken WHERE id % 50 AND id > 60").await;
+        database
+            .run("DELETE FROM oauthtoken WHERE id % 50 AND id > 60")
+            .await;
         ids.retain(|id| id % 50 == 0 || *id <= 60);
         pages_show(&store, &ids).await;
     }

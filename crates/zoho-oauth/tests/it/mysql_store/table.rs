@@ -34,13 +34,25 @@ async fn a_missing_table_is_made_with_the_official_columns_and_no_others() {
     ];
     assert_eq!(columns(&database).await, expected);
     let tables = database.ask("SHOW TABLES").await;
-    assert_eq!(tables, ["oauthtoken", "zoho_oauth_lease", "zoho_oauth_mark"]);
+    assert_eq!(
+        tables,
+        ["oauthtoken", "zoho_oauth_lease", "zoho_oauth_mark"]
+    );
     let keys = "SELECT column_name FROM information_schema.statistics \
         WHERE table_schema = DATABASE() AND table_name = 'oauthtoken' ORDER BY 1";
-    let expected = ["access_token", "grant_token", "id", "refresh_token", "user_name"];
+    let expected = [
+        "access_token",
+        "grant_token",
+        "id",
+        "refresh_token",
+        "user_name",
+    ];
     assert_eq!(database.ask(keys).await, expected);
     store.save_token(&user("ann")).await.unwrap();
-    assert_eq!(database.ask("SELECT user_name FROM oauthtoken").await, ["ann"]);
+    assert_eq!(
+        database.ask("SELECT user_name FROM oauthtoken").await,
+        ["ann"]
+    );
     // Nothing is left to be done.
     assert!(store.widen().await.unwrap().is_empty());
     // What is none is NULL.
@@ -80,7 +92,10 @@ async fn an_official_table_is_used_as_it_is() {
     let store = database.open().await;
     let tokens = store.get_tokens().await.unwrap();
     assert_eq!(tokens.len(), 3);
-    assert_eq!(tokens[0].expiry_time, Some(Timestamp::from_millis(1_795_372_876_984)));
+    assert_eq!(
+        tokens[0].expiry_time,
+        Some(Timestamp::from_millis(1_795_372_876_984))
+    );
     let mut second = OAuthToken::new();
     second.id = Some(id(2));
     second.refresh_token = RefreshToken::new("r2").ok();
@@ -123,7 +138,15 @@ async fn a_column_without_null_takes_an_empty_text() {
 async fn look_ups_are_to_the_byte_whatever_the_collation() {
     let database = TestDatabase::official().await;
     let store = database.open().await;
-    let names = ["ann", "Ann", "ANN", "\u{e4}nn", "ann ", "ann\u{a0}", "a\u{308}nn"];
+    let names = [
+        "ann",
+        "Ann",
+        "ANN",
+        "\u{e4}nn",
+        "ann ",
+        "ann\u{a0}",
+        "a\u{308}nn",
+    ];
     let mut expected = Vec::new();
     for name in names {
         // All tokens differ by as little as the names do.
@@ -142,7 +165,10 @@ async fn look_ups_are_to_the_byte_whatever_the_collation() {
             TokenQuery::grant_token(token.grant_token.clone().unwrap()),
         ];
         for query in queries {
-            assert_eq!(store.find_token(&query).await.unwrap().as_ref(), Some(&token));
+            assert_eq!(
+                store.find_token(&query).await.unwrap().as_ref(),
+                Some(&token)
+            );
             let other = query.with_client(ClientId::new("1000.client").unwrap());
             assert_eq!(store.find_token(&other).await.unwrap(), None);
         }
@@ -158,7 +184,9 @@ async fn a_character_that_a_column_does_not_know_is_refused_and_finds_nobody() {
     database.run(&sql).await;
     for store in [
         database.open().await,
-        MySqlStore::from_pool(careless_pool(&database.name), "oauthtoken").await.unwrap(),
+        MySqlStore::from_pool(careless_pool(&database.name), "oauthtoken")
+            .await
+            .unwrap(),
     ] {
         let id = store.save_token(&user("b?b")).await.unwrap();
         let error = store.save_token(&user("b\u{1f600}b")).await.unwrap_err();
@@ -171,7 +199,10 @@ async fn a_character_that_a_column_does_not_know_is_refused_and_finds_nobody() {
         // In this character set the question would be that for `b?b`.
         let query = TokenQuery::user_name(UserName::new("b\u{1f600}b").unwrap());
         assert_eq!(store.find_token(&query).await.unwrap(), None);
-        assert_eq!(store.get_tokens().await.unwrap(), [with_id(id, user("b?b"))]);
+        assert_eq!(
+            store.get_tokens().await.unwrap(),
+            [with_id(id, user("b?b"))]
+        );
     }
     // What it knows comes back.
     let store = database.open().await;
@@ -203,7 +234,10 @@ async fn what_is_too_long_is_refused_before_anything_is_cut_off() {
             assert!(text.contains(column) && text.contains("widen"), "{text}");
             assert!(!text.contains("geheim"), "{text}");
         }
-        assert_eq!(store.get_tokens().await.unwrap(), [with_id(id, user("ann"))]);
+        assert_eq!(
+            store.get_tokens().await.unwrap(),
+            [with_id(id, user("ann"))]
+        );
         // As long as the column, in characters.
         let mut fits = user("ann");
         fits.access_token = access(&"\u{fc}".repeat(255));
@@ -226,11 +260,17 @@ async fn the_official_table_keeps_all_rules_but_the_one_for_long_text() {
         rules.spawn(async { (rule.name, rule.check(&StoreFactory::new(open)).await) });
     }
     let verdicts = rules.join_all().await;
-    let broken: Vec<_> = verdicts.iter().filter(|(_, verdict)| verdict.is_err()).collect();
+    let broken: Vec<_> = verdicts
+        .iter()
+        .filter(|(_, verdict)| verdict.is_err())
+        .collect();
     let [("long_text_comes_back_or_is_refused", Err(violation))] = &broken[..] else {
         panic!("{broken:?}");
     };
-    assert!(violation.to_string().contains("column_too_narrow"), "{violation}");
+    assert!(
+        violation.to_string().contains("column_too_narrow"),
+        "{violation}"
+    );
 }
 
 #[tokio::test]
@@ -306,7 +346,9 @@ async fn a_row_that_cannot_be_read_is_reported_and_the_others_stay_usable() {
         // It is in nobody's way.
         assert!(store.find_token_by_id(good).await.unwrap().is_some());
         assert_eq!(store.find_token_by_id(id(5)).await.unwrap(), None);
-        database.run("DELETE FROM oauthtoken WHERE user_name = 'eve'").await;
+        database
+            .run("DELETE FROM oauthtoken WHERE user_name = 'eve'")
+            .await;
     }
 }
 
@@ -319,9 +361,15 @@ async fn numbers_that_an_official_sdk_could_give_are_left_out() {
     for number in 0..120 {
         let last = given.iter().map(u64::to_string).max();
         let theirs = last.map_or(1, |last| last.parse::<u64>().unwrap() + 1);
-        let id = store.save_token(&user(&format!("u{number}"))).await.unwrap();
+        let id = store
+            .save_token(&user(&format!("u{number}")))
+            .await
+            .unwrap();
         assert!(given.last() < Some(&id.get()));
-        assert!(![theirs, 10, 100].contains(&id.get()), "{id} after {given:?}");
+        assert!(
+            ![theirs, 10, 100].contains(&id.get()),
+            "{id} after {given:?}"
+        );
         given.push(id.get());
     }
     // Gaps are few.
@@ -369,7 +417,9 @@ async fn side_tables_that_somebody_dropped_are_made_anew() {
     let database = TestDatabase::new().await;
     let store = database.open().await;
     let first = store.save_token(&user("ann")).await.unwrap();
-    database.run("DROP TABLE zoho_oauth_mark, zoho_oauth_lease").await;
+    database
+        .run("DROP TABLE zoho_oauth_mark, zoho_oauth_lease")
+        .await;
     let second = store.save_token(&user("bob")).await.unwrap();
     assert!(second > first);
     database.run("DELETE FROM zoho_oauth_mark").await;
@@ -407,9 +457,14 @@ async fn an_account_that_may_not_make_tables_uses_those_that_are_there() {
     let error = builder.password("falsch").connect().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::StorePermission, "{error}");
     for text in [error.to_string(), format!("{error:?}")] {
-        assert!(!text.contains("falsch") && !text.contains(&account), "{text}");
+        assert!(
+            !text.contains("falsch") && !text.contains(&account),
+            "{text}"
+        );
     }
     let nowhere = server().database("nowhere_at_all").connect().await;
     assert_eq!(nowhere.unwrap_err().code(), ErrorCode::InvalidInput);
-    database.run(&format!("DROP USER {}", users.join(", "))).await;
+    database
+        .run(&format!("DROP USER {}", users.join(", ")))
+        .await;
 }

@@ -45,7 +45,10 @@ async fn a_table_is_given_room_and_indexes_and_keeps_everything_else() {
         "api_domain",
     ];
     assert_eq!(widened.columns, columns);
-    assert_eq!(widened.indexes, ["refresh_token", "grant_token", "access_token"]);
+    assert_eq!(
+        widened.indexes,
+        ["refresh_token", "grant_token", "access_token"]
+    );
     let made = "SELECT CONCAT_WS(' ', column_name, column_type, is_nullable, \
         IFNULL(collation_name, '-'), column_comment) FROM information_schema.columns \
         WHERE table_schema = DATABASE() AND table_name = 'oauthtoken' \
@@ -94,7 +97,10 @@ async fn two_that_widen_at_the_same_time_do_no_harm() {
     let writer = store.clone();
     let saves = tokio::spawn(async move {
         for number in 0..50 {
-            writer.save_token(&user(&format!("u{number}"))).await.unwrap();
+            writer
+                .save_token(&user(&format!("u{number}")))
+                .await
+                .unwrap();
         }
     });
     let (one, two) = tokio::join!(others[0].widen(), others[1].widen());

@@ -111,9 +111,11 @@ async fn ask(
         let is_command = header[3] == 0 && length > 0 && !WITHOUT_ANSWER.contains(&packet[4]);
         if is_command {
             state.commands.fetch_add(1, Ordering::SeqCst);
-            let left = state.countdown.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-                left.checked_sub(1)
-            });
+            let left = state
+                .countdown
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                    left.checked_sub(1)
+                });
             if left == Ok(1) {
                 state.has_cut.store(true, Ordering::SeqCst);
                 keeps.store(true, Ordering::SeqCst);
