@@ -1,4 +1,5 @@
-//! Our stores and Zoho's official Python SDK on one file and one database, in turns and at once.
+//! Our stores and Zoho's official Python SDK on one file, one database and one table on a server, in
+//! turns and at once.
 //!
 //! The SDK (PyPI: `zohocrmsdk8_0`) is unmodified and talks to the sandbox. The environment variable
 //! `ZOHO_TEST_PYTHON` names a Python that has it; `cargo xtask test` sets it.
@@ -7,6 +8,7 @@
 //! Both sides' records are compared as [`OAuthToken`]s, so a failure prints no secret.
 
 mod file;
+mod mysql;
 mod python;
 mod sqlite;
 
@@ -14,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 use zoho_oauth::{
     AccessToken, ClientId, ClientSecret, ErrorCode, FileStore, GrantToken, OAuthToken,
     RefreshToken, SqliteStore, Timestamp, TokenId, TokenStore,
@@ -21,6 +24,7 @@ use zoho_oauth::{
 use zoho_sandbox::Sandbox;
 
 use self::python::{NextId, Python};
+use crate::mysql_store::TestDatabase;
 use crate::support::{builder, expire, in_seconds, logged_in, no_memory, refreshes, sandbox, user};
 
 /// What the SDK needs to read leads: it looks up the fields of the modules, and who the user is.
@@ -32,31 +36,46 @@ const REDIRECT: &str = "https://app.example.com/callback?from=zoho,crm";
 struct Place {
     folder: TempDir,
     kind: Kind,
+    /// Made when it is opened for the first time.
+    database: OnceCell<TestDatabase>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     File,
     Sqlite,
+    MySql,
 }
 
 impl Place {
     fn new(kind: Kind) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, kind }
+        let database = OnceCell::new();
+        Self {
+            folder,
+            kind,
+            database,
+        }
     }
 
     fn path(&self) -> PathBuf {
         self.folder.path().join(match self.kind {
             Kind::File => FileStore::DEFAULT_NAME,
             Kind::Sqlite => SqliteStore::DEFAULT_FILE_NAME,
+            Kind::MySql => unreachable!("a database on a server has no path"),
         })
+    }
+
+    /// With the table of the official documentation.
+    async fn database(&self) -> &TestDatabase {
+        self.database.get_or_init(TestDatabase::official).await
     }
 
     async fn open(&self) -> Arc<dyn TokenStore> {
         match self.kind {
             Kind::File => Arc::new(FileStore::open(self.path()).await.unwrap()),
             Kind::Sqlite => Arc::new(SqliteStore::open(self.path()).unwrap()),
+            Kind::MySql => Arc::new(self.database().await.open().await),
         }
     }
 
@@ -64,6 +83,7 @@ impl Place {
         match self.kind {
             Kind::File => python.open_file(&self.path()).await,
             Kind::Sqlite => python.open_sqlite(&self.path(), NextId::Number).await,
+            Kind::MySql => python.open_mysql(self.database().await).await,
         }
     }
 }

@@ -17,6 +17,7 @@ import os
 import sys
 
 from zohocrmsdk.src.com.zoho.api.authenticator.oauth_token import OAuthToken
+from zohocrmsdk.src.com.zoho.api.authenticator.store.db_store import DBStore
 from zohocrmsdk.src.com.zoho.api.authenticator.store.file_store import FileStore
 from zohocrmsdk.src.com.zoho.crm.api import HeaderMap, Initializer, ParameterMap
 from zohocrmsdk.src.com.zoho.crm.api.dc import DataCenter
@@ -38,6 +39,15 @@ class Driver:
 
     def open_sqlite(self, path, next_id):
         self.store = SqliteStore(path, next_id)
+
+    def open_mysql(self, host, port, user, password, database):
+        self.store = DBStore(
+            host=host,
+            port_number=port,
+            user_name=user,
+            password=password,
+            database_name=database,
+        )
 
     def close(self):
         self.store.close()

@@ -285,7 +285,7 @@ impl Core {
             raise_mark(session, &schema, 0).await?;
             let highest = schema::highest(session, &schema).await?;
             raise_mark(session, &schema, highest).await?;
-            let deleted = session.execute_long(&schema.statements.clear).await?;
+            let deleted = session.execute_on_all(&schema.statements.clear).await?;
             let sql =
                 format!("DELETE FROM {LEASES} WHERE token_table = ? AND lease_key LIKE 'id:%'");
             session.execute(&sql, vec![text(schema.table())]).await?;

@@ -70,9 +70,9 @@
 //! it back. The driver encrypts with the process-wide cryptography of `rustls`; if the program
 //! chose none, `ring` is made the default when a store first needs TLS.
 //!
-//! Tested on MariaDB 10.11, and on a Galera cluster of three nodes of it. Not tested on MySQL 8,
-//! Percona XtraDB Cluster, Aurora, TiDB and Vitess: statements keep to what both MySQL 8 and MariaDB
-//! document.
+//! Tested on MariaDB 10.11, and on a Galera cluster of three nodes of it. Not tested on MySQL 8 and
+//! what descends from it (Percona's cluster, Aurora and other services), nor on servers that only
+//! speak its protocol: statements keep to what both MySQL 8 and MariaDB document.
 
 mod builder;
 mod core;

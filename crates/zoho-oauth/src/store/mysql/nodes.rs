@@ -7,13 +7,13 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use mysql_async::consts::StatusFlags;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Pool};
+use mysql_async::{Conn, OkPacket, Pool};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::builder::place;
 use super::fault::{Fault, classify, timed_out};
-use super::session::Session;
+use super::session::{Session, hang_up};
 use crate::error::{Error, ErrorCode, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -53,7 +53,7 @@ pub(super) struct Node {
 
 /// All nodes; one of them is used until it fails.
 pub(super) struct Nodes {
-    nodes: Vec<Node>,
+    all: Vec<Node>,
     current: AtomicUsize,
     pub(super) limits: Limits,
     /// One permit for each connection of a pool of our own. Nothing for the application's pool.
@@ -75,7 +75,7 @@ impl Nodes {
     /// Takes a pool of the application.
     pub(super) fn lent(nodes: Vec<Node>, limits: Limits) -> Self {
         Self {
-            nodes,
+            all: nodes,
             current: AtomicUsize::new(0),
             limits,
             turns: None,
@@ -85,7 +85,7 @@ impl Nodes {
 
     pub(super) fn servers(&self) -> Vec<&str> {
         match self.turns {
-            Some(_) => self.nodes.iter().map(|node| node.server.as_str()).collect(),
+            Some(_) => self.all.iter().map(|node| node.server.as_str()).collect(),
             None => vec!["the application's pool"],
         }
     }
@@ -95,7 +95,7 @@ impl Nodes {
         if self.turns.is_none() {
             return;
         }
-        for node in &self.nodes {
+        for node in &self.all {
             // It fails where there is nothing to close.
             let ending = node.pool.clone().disconnect();
             drop(timeout(self.limits.statement, ending).await);
@@ -106,7 +106,8 @@ impl Nodes {
     async fn session(&self) -> Result<Session, Fault> {
         let turn = match &self.turns {
             Some(turns) => {
-                let turn = timeout(self.limits.patience, turns.clone().acquire_owned()).await;
+                let limit = self.limits.patience.max(self.limits.statement);
+                let turn = timeout(limit, turns.clone().acquire_owned()).await;
                 Some(turn.ok().and_then(Result::ok).ok_or_else(|| {
                     let message = "all connections to the database are in use";
                     Fault::No(Error::new(ErrorCode::StoreUnavailable, message))
@@ -116,9 +117,9 @@ impl Nodes {
         };
         let first = self.current.load(Ordering::Relaxed);
         let mut last = None;
-        for step in 0..self.nodes.len() {
-            let index = (first + step) % self.nodes.len();
-            match self.connection(&self.nodes[index]).await {
+        for step in 0..self.all.len() {
+            let index = (first + step) % self.all.len();
+            match self.connection(&self.all[index]).await {
                 Ok(conn) => {
                     if step > 0 {
                         self.use_instead(first, index);
@@ -137,7 +138,7 @@ impl Nodes {
     }
 
     fn name(&self, index: usize, conn: &Conn) -> String {
-        let known = &self.nodes[index].server;
+        let known = &self.all[index].server;
         if known.is_empty() {
             return place(conn.opts().ip_or_hostname(), conn.opts().tcp_port());
         }
@@ -145,12 +146,12 @@ impl Nodes {
     }
 
     fn use_instead(&self, node: usize, other: usize) {
-        let (from, to) = (node, other % self.nodes.len());
+        let (from, to) = (node, other % self.all.len());
         let moved = self
             .current
             .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
         if moved.is_ok() && from != to {
-            let server = &self.nodes[to].server;
+            let server = &self.all[to].server;
             tracing::warn!(%server, "going on at another node of the database");
         }
     }
@@ -169,19 +170,17 @@ impl Nodes {
                 Err(_) => return Err(late()),
             };
             // Somebody left a transaction open: the server takes it back with the connection.
-            let status = conn.last_ok_packet().map(|packet| packet.status_flags());
+            let status = conn.last_ok_packet().map(OkPacket::status_flags);
             if status.is_some_and(|flags| flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS)) {
-                drop(timeout(limit, conn.disconnect()).await);
+                hang_up(conn).await;
                 continue;
             }
             if self.turns.is_none() {
-                match timeout(limit, self.tell(&mut conn)).await {
-                    Ok(told) => told.map_err(failed)?,
-                    Err(_) => {
-                        drop(timeout(Duration::from_millis(200), conn.disconnect()).await);
-                        return Err(late());
-                    }
-                }
+                let Ok(told) = timeout(limit, self.tell(&mut conn)).await else {
+                    hang_up(conn).await;
+                    return Err(late());
+                };
+                told.map_err(failed)?;
             }
             return Ok(conn);
         }

@@ -79,9 +79,12 @@ fn damaged(table: &str, id: Option<TokenId>, column: usize, what: &str) -> Error
 
 /// The ten values of a row as they are written. None is NULL, or '' where the column has no NULL.
 pub(super) fn encode(token: &OAuthToken, columns: &[Column; 10]) -> Vec<Value> {
-    let blank = |column: &Column| match column.is_nullable {
-        true => Value::NULL,
-        false => text(""),
+    let blank = |column: &Column| {
+        if column.is_nullable {
+            Value::NULL
+        } else {
+            text("")
+        }
     };
     let fields = token.expose_fields();
     let values = fields.iter().zip(columns);

@@ -309,7 +309,7 @@ mod tests {
             let texts = given.iter().map(u64::to_string);
             let last = texts.max().map_or(0, |text| text.parse().unwrap());
             let highest = given.last().copied().unwrap_or(0);
-            (highest + 1..)
+            (highest + 1..highest + 100)
                 .find(|&id| !is_official(id, last, LEFT_OUT))
                 .unwrap()
         };

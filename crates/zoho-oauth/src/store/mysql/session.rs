@@ -14,6 +14,9 @@ use crate::error::Error;
 /// How long saying goodbye may take.
 const FAREWELL: Duration = Duration::from_millis(200);
 
+/// How long that may take which takes as long as the table is.
+const LONG: Duration = Duration::from_hours(1);
+
 /// How reading rows came to its end.
 enum Ended {
     Well,
@@ -23,7 +26,8 @@ enum Ended {
 }
 
 /// A connection in use. It goes back to its pool, unless something went wrong with it.
-#[derive(Debug)]
+///
+/// Without `Debug`: the driver's prints the password.
 pub(super) struct Session {
     conn: Conn,
     /// Which of the nodes it leads to.
@@ -55,6 +59,12 @@ impl Session {
     pub(super) async fn rows(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, Fault> {
         let run = self.conn.exec(sql, values);
         let outcome = timeout(self.limit, run).await;
+        self.outcome(outcome)
+    }
+
+    /// As [`rows`](Self::rows), for what looks at the whole table.
+    pub(super) async fn rows_of_all(&mut self, sql: &str) -> Result<Vec<Row>, Fault> {
+        let outcome = timeout(LONG, self.conn.exec(sql, ())).await;
         self.outcome(outcome)
     }
 
@@ -110,10 +120,10 @@ impl Session {
         Ok(self.conn.affected_rows())
     }
 
-    /// As [`execute`](Self::execute), for what takes as long as it takes.
-    pub(super) async fn execute_long(&mut self, sql: &str) -> Result<u64, Fault> {
-        let outcome = self.conn.query_drop(sql).await;
-        self.outcome(Ok(outcome))?;
+    /// As [`execute`](Self::execute), for what changes the whole table.
+    pub(super) async fn execute_on_all(&mut self, sql: &str) -> Result<u64, Fault> {
+        let outcome = timeout(LONG, self.conn.query_drop(sql)).await;
+        self.outcome(outcome)?;
         Ok(self.conn.affected_rows())
     }
 
@@ -173,7 +183,12 @@ impl Session {
     /// answer that is still on its way must not be taken for that of the next question.
     pub(super) async fn end(self) {
         if self.is_broken {
-            drop(timeout(FAREWELL, self.conn.disconnect()).await);
+            hang_up(self.conn).await;
         }
     }
+}
+
+/// Ends a connection, whatever state it is in. The pool makes another one when it is needed.
+pub(super) async fn hang_up(conn: Conn) {
+    drop(timeout(FAREWELL, conn.disconnect()).await);
 }

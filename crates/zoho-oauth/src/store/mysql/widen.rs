@@ -55,7 +55,7 @@ impl Core {
         let narrow = schema.narrow();
         if !narrow.is_empty() {
             let sql = self.wider(session, &schema, &narrow).await?;
-            session.execute_long(&sql).await?;
+            session.execute_on_all(&sql).await?;
             let names = narrow.iter().map(|&index| COLUMNS[index].to_owned());
             done.columns.extend(names);
         }
@@ -131,11 +131,11 @@ async fn add_indexes(session: &mut Session, table: &str, columns: &[&str]) -> Re
         .collect();
     let keys = keys.join(", ");
     let online = format!("ALTER TABLE `{table}` {keys}, ALGORITHM=INPLACE, LOCK=NONE");
-    match session.execute_long(&online).await {
+    match session.execute_on_all(&online).await {
         Ok(_) => Ok(()),
         Err(Fault::No(_)) => {
             let plain = format!("ALTER TABLE `{table}` {keys}");
-            session.execute_long(&plain).await.map(drop)
+            session.execute_on_all(&plain).await.map(drop)
         }
         Err(fault) => Err(fault),
     }

@@ -23,14 +23,14 @@ async fn both(database: &TestDatabase, middleman: &Middleman) -> (MySqlStore, My
 }
 
 /// An operation through the middleman.
-type Work<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + 'a>>;
+type Work<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Does the work again and again, and each time the connection is cut behind another statement,
 /// which the server has carried out: at the first, at the second, until there are no more.
 async fn with_each_answer_lost<'a>(
     middleman: &'a Middleman,
     warm: &MySqlStore,
-    work: impl Fn() -> Work<'a>,
+    work: impl Fn() -> Work<'a> + Send + Sync,
 ) {
     let mut cuts = 0;
     loop {

@@ -14,6 +14,8 @@ use zoho_oauth::{
 };
 use zoho_sandbox::Sandbox;
 
+use crate::mysql_store::{TestDatabase, server_parts};
+
 const DRIVER: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/official_python/driver.py"
@@ -124,6 +126,13 @@ impl Python {
         self.ask(json!(["open_sqlite", path, next_id])).await;
     }
 
+    /// Uses the SDK's own store for MySQL.
+    pub(super) async fn open_mysql(&mut self, database: &TestDatabase) {
+        let (host, port, user, password) = server_parts();
+        let request = json!(["open_mysql", host, port, user, password, database.name()]);
+        self.ask(request).await;
+    }
+
     /// Closes the database; the next thing must be to open a store.
     pub(super) async fn close_sqlite(&mut self) {
         self.ask(json!(["close"])).await;
@@ -157,6 +166,11 @@ impl Python {
             Ok(id) => id,
             Err(error) => panic!("the official SDK failed: {error}"),
         }
+    }
+
+    /// Saves a token that is stored already. The SDK's store for MySQL does not tell its id.
+    pub(super) async fn update(&mut self, token: &OAuthToken) {
+        self.ask(json!(["save_token", encode(token)])).await;
     }
 
     pub(super) async fn delete(&mut self, id: TokenId) {
