@@ -15,7 +15,8 @@ use zoho_oauth::store::{
 };
 use zoho_oauth::{
     Authenticator, Credential, Error, ErrorCode, Event, GrantToken, ListStore, OAuthToken,
-    RefreshPolicy, RefreshToken, Result, StoreState, Timestamp, TokenId, TokenQuery, TokenStore,
+    RefreshPolicy, RefreshToken, Result, Session, StoreState, Timestamp, TokenId, TokenQuery,
+    TokenStore,
 };
 use zoho_sandbox::{Endpoint, Fault, Sandbox};
 
@@ -466,7 +467,7 @@ async fn a_store_that_is_down_is_asked_by_one_and_everybody_is_served_from_memor
     }
     assert!(matches!(heard.try_recv(), Ok(Event::StoreRecovered)));
     loop {
-        let access = join_all(sessions.iter().map(|session| session.access_token())).await;
+        let access = join_all(sessions.iter().map(Session::access_token)).await;
         if access
             .iter()
             .all(|access| !access.as_ref().unwrap().is_degraded())
@@ -478,7 +479,7 @@ async fn a_store_that_is_down_is_asked_by_one_and_everybody_is_served_from_memor
 }
 
 /// Asks for tokens until every one of them says that the store could not be asked.
-async fn until_degraded(machine: &Authenticator, sessions: &[zoho_oauth::Session]) {
+async fn until_degraded(machine: &Authenticator, sessions: &[Session]) {
     loop {
         let mut degraded = 0;
         for session in sessions {
@@ -509,7 +510,7 @@ async fn after_an_outage_tokens_are_renewed_a_few_at_a_time() {
     }
     let slow = Duration::from_millis(200);
     sandbox.inject(Fault::delay(slow).on(Endpoint::Refresh).times(3));
-    let all = sessions.iter().map(|session| session.access_token());
+    let all = sessions.iter().map(Session::access_token);
     let all = join_all(all);
     let first = async {
         until(|| refreshes(&sandbox) == 3).await;

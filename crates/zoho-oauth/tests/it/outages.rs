@@ -1,6 +1,7 @@
 //! Servers that die while many processes refresh tokens, and come back.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -102,10 +103,10 @@ impl Watch {
 fn named(record: &OAuthToken) -> String {
     let token = record.refresh_token.as_ref().unwrap();
     let digest = Sha256::digest(token.expose_secret().as_bytes());
-    digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest[..8].iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 /// Four processes at `places` refresh tokens that end all the time, while `outage` happens: it is
@@ -160,14 +161,6 @@ where
     }
     assert!(hits <= LANES * watch.kills.load(Ordering::SeqCst));
     assert_eq!(asked.len(), ended.len());
-    let failed = ended
-        .iter()
-        .filter(|token| !token.errors.is_empty())
-        .count();
-    println!(
-        "{} tokens ended, {hits} under a kill, {failed} with errors on the way",
-        ended.len()
-    );
 
     for place in places {
         let store = open(place).await;

@@ -188,7 +188,7 @@ async fn the_limit_is_never_passed(place: &str) {
             let _ = session.refused(access.token()).await;
         }
     };
-    let (counts, _) = tokio::join!(
+    let (counts, ()) = tokio::join!(
         async {
             join_all(machines.iter().cloned().map(hammer)).await;
             sandbox.counts()

@@ -31,7 +31,7 @@ mod moto {
 
     token_store_conformance!(basic, open);
     // Each kill takes the emulator nearly half a second.
-    token_store_conformance!(durable, open, kills = 200);
+    token_store_conformance!(durable, open, kills = 40);
 }
 
 /// The rules also hold where the service is strict, and where deleted secrets keep their names.
