@@ -21,6 +21,8 @@
 //! | --- | --- | --- |
 //! | `file` | yes | `FileStore`: the CSV file of Zoho's official SDKs |
 //! | `sqlite` | yes | `SqliteStore`: the official ten-column table in a SQLite database |
+//! | `mysql` | no | `MySqlStore`: the official table in MySQL, MariaDB and clusters, for many machines |
+//! | `postgres` | no | `PostgresStore`: PostgreSQL, for many machines |
 //! | `redis` | no | `RedisStore`: Redis and Valkey, for many machines |
 //! | `secrets-manager` | no | `SecretsManagerStore`: AWS Secrets Manager, one secret per login |
 //! | `conformance` | no | the kit that tells the author of a store whether it is right |
