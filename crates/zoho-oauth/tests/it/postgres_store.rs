@@ -21,7 +21,8 @@ mod direct {
     }
 
     token_store_conformance!(basic, open);
-    token_store_conformance!(durable, open);
+    // A process that connects anew takes its time.
+    token_store_conformance!(durable, open, kills = 200);
 
     /// With leases that end while the kit waits for it.
     async fn open_briefly(place: Place) -> Result<PostgresStore> {
