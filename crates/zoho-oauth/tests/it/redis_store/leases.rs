@@ -98,7 +98,8 @@ async fn whichever_answers_are_lost_a_lease_comes_out_right() {
             // What is not needed any more goes, also when that is not heard.
             next.release(Some(&Memo::default())).await.unwrap();
             if proxy.lost() == 0 {
-                assert!(first > 5);
+                // Looking, taking, remembering and giving back: each was lost once.
+                assert!(first >= 4);
                 break;
             }
         }
