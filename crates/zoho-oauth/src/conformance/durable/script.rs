@@ -94,6 +94,11 @@ impl Late {
 }
 
 impl Acknowledged {
+    /// Whether something may still be done that a process asked for which is gone.
+    pub(super) const fn is_late(&self) -> bool {
+        self.late.is_some()
+    }
+
     /// Takes in what a child told.
     pub(super) fn hear(&mut self, line: Line) -> Verdict {
         match (line, self.open.take()) {

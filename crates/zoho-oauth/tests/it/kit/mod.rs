@@ -4,3 +4,5 @@
 mod basic;
 mod coordinated;
 mod durable;
+#[cfg(unix)]
+mod late;
