@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod ids;
+mod in_turn;
 mod limits;
 mod lookups;
 mod stub;
@@ -10,7 +11,7 @@ mod stub;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_sdk_secretsmanager::Client;
+use zoho_oauth::conformance::Place;
 use zoho_oauth::store::secrets_manager::SecretsManagerStoreBuilder;
 use zoho_oauth::{
     AccessToken, ClientId, GrantToken, OAuthToken, RefreshToken, Result, SecretsManagerStore,
@@ -24,12 +25,23 @@ mod moto {
     use zoho_oauth::{Result, SecretsManagerStore, token_store_conformance};
 
     async fn open(place: Place) -> Result<SecretsManagerStore> {
-        super::unlimited()
-            .prefix(place.name())
-            .with_client(super::moto())
+        let client = super::stub::client(&super::moto_url(), super::region(&place));
+        super::unlimited().prefix(place.name()).with_client(client)
     }
 
     token_store_conformance!(basic, open);
+}
+
+mod moto_in_turn {
+    use zoho_oauth::conformance::Place;
+    use zoho_oauth::{Result, SecretsManagerStore, token_store_conformance};
+
+    async fn open(place: Place) -> Result<SecretsManagerStore> {
+        let url = super::in_turn::in_turn(&super::moto_url(), place.path()).unwrap();
+        let client = super::stub::client(&url, super::region(&place));
+        super::unlimited().prefix(place.name()).with_client(client)
+    }
+
     // Each kill takes the emulator nearly half a second.
     token_store_conformance!(durable, open, kills = 40);
 }
@@ -51,15 +63,35 @@ mod strict {
     token_store_conformance!(basic, open);
 }
 
-/// A client for the emulator that the test run started.
-fn moto() -> Client {
+/// Where the emulator is that the test run started.
+fn moto_url() -> String {
     #[expect(
         clippy::disallowed_methods,
         reason = "how the test run names its servers"
     )]
     let url = std::env::var("ZOHO_TEST_AWS");
-    let url = url.expect("`ZOHO_TEST_AWS` is not set: run the tests with `cargo xtask test`");
-    stub::client(&url)
+    url.expect("`ZOHO_TEST_AWS` is not set: run the tests with `cargo xtask test`")
+}
+
+/// One of the regions, which share nothing: the emulator goes through all secrets of a region with
+/// each call.
+fn region(place: &Place) -> &'static str {
+    const REGIONS: [&str; 12] = [
+        "us-east-1",
+        "us-east-2",
+        "us-west-1",
+        "us-west-2",
+        "eu-central-1",
+        "eu-west-1",
+        "eu-west-2",
+        "eu-west-3",
+        "ap-south-1",
+        "ap-southeast-1",
+        "ap-southeast-2",
+        "ap-northeast-1",
+    ];
+    let sum: usize = place.name().bytes().map(usize::from).sum();
+    REGIONS[sum % REGIONS.len()]
 }
 
 /// A store that may write as often as it likes.

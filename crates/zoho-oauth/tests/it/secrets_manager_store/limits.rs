@@ -310,7 +310,7 @@ async fn a_deleted_secret_can_be_recovered_unless_it_is_to_be_gone_at_once() {
 #[tokio::test]
 async fn a_service_that_does_not_answer_is_unavailable() {
     let http = aws_smithy_http_client::Builder::new().build_http();
-    let config = super::stub::client("http://127.0.0.1:1")
+    let config = super::stub::client("http://127.0.0.1:1", "us-east-1")
         .config()
         .to_builder();
     let client = aws_sdk_secretsmanager::Client::from_conf(config.http_client(http).build());
@@ -322,7 +322,9 @@ async fn a_service_that_does_not_answer_is_unavailable() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let builder = unlimited().timeout(Duration::from_millis(200));
-    let store = builder.with_client(super::stub::client(&url)).unwrap();
+    let store = builder
+        .with_client(super::stub::client(&url, "us-east-1"))
+        .unwrap();
     let error = store.find_token_by_id(id(1)).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::StoreUnavailable);
     assert!(

@@ -108,7 +108,7 @@ impl Stub {
     }
 
     pub(crate) fn client(&self) -> Client {
-        client(&self.url())
+        client(&self.url(), "us-east-1")
     }
 
     pub(crate) fn url(&self) -> String {
@@ -193,13 +193,13 @@ impl Stub {
 }
 
 /// A client for an emulator. Attempts follow each other fast.
-pub(crate) fn client(endpoint: &str) -> Client {
+pub(crate) fn client(endpoint: &str, region: &'static str) -> Client {
     let http = aws_smithy_http_client::Builder::new().build_http();
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(http)
         .endpoint_url(endpoint)
-        .region(Region::new("us-east-1"))
+        .region(Region::new(region))
         .credentials_provider(Credentials::new("test", "test", None, None, "test"))
         .retry_config(
             RetryConfig::standard()
