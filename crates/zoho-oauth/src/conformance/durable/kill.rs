@@ -19,8 +19,9 @@ use crate::conformance::{Place, StoreFactory, Verdict, Violation, environment};
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A process that writes is ended with SIGKILL, 1,000 times over (see
-/// [`StoreFactory::with_kills`]), each time at a random moment. After each time the store opens, and every save and delete that was
-/// acknowledged is there: nothing is lost, rolled back, damaged, doubled or brought back.
+/// [`StoreFactory::with_kills`]), each time at a random moment. After each time the store opens, and
+/// every save and delete that was acknowledged is there: nothing is lost, rolled back, damaged,
+/// doubled or brought back.
 ///
 /// The one call that was not answered may be done or not, and also a little later: the store may be
 /// a server that goes on with it when the process that asked is gone.
