@@ -207,6 +207,9 @@ impl Drop for TestDatabase {
                 .build();
             runtime.unwrap().block_on(async {
                 let mut conn = Conn::new(address()).await.unwrap();
+                // A test that failed may have left a transaction open, in the runtime that waits here.
+                let patience = "SET SESSION lock_wait_timeout = 5";
+                conn.query_drop(patience).await.unwrap();
                 drop(conn.query_drop(sql).await);
                 drop(conn.disconnect().await);
             });

@@ -179,6 +179,11 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
         | 1927
         | 4031 => Fault::Lost(fault(ErrorCode::StoreUnavailable, "ended the connection")),
         1062 | 1586 => Fault::Duplicate,
+        // An index that is there already: somebody else widens the table too.
+        1061 => Fault::Again(fault(
+            ErrorCode::StoreLocked,
+            "has an index of this name already",
+        )),
         // An unknown column or table, or one of another character set.
         1054 | 1146 | 1051 | 1253 | 1267 | 1270 | 1271 => Fault::Stale(fault(
             ErrorCode::StoreForeign,
@@ -248,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_is_worth_another_try_is_told_from_what_is_not() {
-        for code in [1213, 1205, 1020, 1317, 1615, 1040] {
+        for code in [1213, 1205, 1020, 1317, 1615, 1040, 1061] {
             assert!(
                 matches!(classify("s", server(code)), Fault::Again(_)),
                 "{code}"
