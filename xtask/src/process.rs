@@ -18,9 +18,20 @@ use crate::failure::{Failure, Result};
 
 pub(crate) use group::{end_children_with_us, interrupted, wait_until_interrupted};
 
-/// A command that runs cargo in `folder`.
+/// What asks the kernel to end a program when whoever started it is killed; of util-linux.
+const SETPRIV: &str = "setpriv";
+
+/// A command that runs cargo in `folder`, and ends with us also when we are killed.
 pub(crate) fn cargo(folder: &Path) -> Command {
-    let mut command = Command::new(environment::cargo());
+    let mut command = match environment::find_program(SETPRIV) {
+        Some(setpriv) if cfg!(target_os = "linux") => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "TERM", "--"]);
+            command.arg(environment::cargo());
+            command
+        }
+        _ => Command::new(environment::cargo()),
+    };
     command.current_dir(folder);
     for name in environment::our_own_package_variables() {
         command.env_remove(name);
@@ -119,13 +130,18 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 
 /// The command as a person would type it.
 pub(crate) fn line_of(command: &Command) -> String {
-    let program = Path::new(command.get_program());
+    let mut words = std::iter::once(command.get_program()).chain(command.get_args());
+    let mut program = Path::new(words.next().unwrap_or_default());
+    if program.ends_with(SETPRIV) {
+        let mut rest = words.by_ref().skip_while(|word| *word != "--").skip(1);
+        program = Path::new(rest.next().unwrap_or_default());
+    }
     let mut line = program
         .file_name()
         .unwrap_or(OsStr::new(""))
         .to_string_lossy()
         .into_owned();
-    for argument in command.get_args() {
+    for argument in words {
         let argument = argument.to_string_lossy();
         let quote = if argument.contains(' ') { "'" } else { "" };
         let _ = write!(line, " {quote}{argument}{quote}");
@@ -326,6 +342,14 @@ mod tests {
             "{told}"
         );
         assert!(fs::read_to_string(log).unwrap().starts_with("early\n"));
+    }
+
+    #[test]
+    fn cargo_is_named_as_a_person_would_type_it() {
+        let mut command = cargo(Path::new("/"));
+        let line = line_of(command.args(["test", "--doc"]));
+        assert!(line.ends_with("cargo test --doc"), "{line}");
+        assert!(!line.contains(SETPRIV), "{line}");
     }
 
     #[test]

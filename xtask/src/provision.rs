@@ -4,15 +4,20 @@
 //! is missing comes from Debian's packages when we are root on such a system; elsewhere the
 //! message names the package. Python packages go into an environment of our own below `target/`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::environment::{chosen_program, find_program};
 use crate::failure::{Failure, Result};
 use crate::needs::{Need, Program, PythonPackages, Source};
 use crate::process;
 use crate::report;
+
+/// How long we wait for somebody else who updates the lists of packages.
+const LONGEST_UPDATE_OF_OTHERS: Duration = Duration::from_mins(5);
 
 /// Variables for the tests, each with the path of a program.
 pub(crate) type Provided = Vec<(&'static str, PathBuf)>;
@@ -27,6 +32,8 @@ pub(crate) fn provide(
     root: &Path,
     scratch: &Path,
 ) -> Result<Provided> {
+    // Of two runs at the same time one provides, and the other then finds everything there.
+    let _alone = alone(scratch)?;
     let missing = missing(needs);
     let hint = |needs: &[&str]| {
         let way = without(task, needs.iter().copied());
@@ -53,6 +60,16 @@ pub(crate) fn provide(
         }
     }
     Ok(provided)
+}
+
+/// Waits for other runs that provide; none does while the file is open.
+fn alone(scratch: &Path) -> Result<File> {
+    let path = scratch.join("provision.lock");
+    let cannot = |error| Failure::io(format_args!("lock `{}`", path.display()), &error);
+    fs::create_dir_all(scratch).map_err(cannot)?;
+    let file = File::create(&path).map_err(cannot)?;
+    file.lock().map_err(cannot)?;
+    Ok(file)
 }
 
 impl Program {
@@ -135,7 +152,8 @@ fn install(missing: &[Missing], task: &str, scratch: &Path) -> Result<()> {
         command
     };
     // An old list may still do: whether it does, the install will tell.
-    let updated = process::run_logged(apt().arg("update"), &scratch.join("apt-update.log"));
+    let updated =
+        update(|| process::run_logged(apt().arg("update"), &scratch.join("apt-update.log")));
     let installed = process::run_logged(
         apt()
             .args(["install", "-y", "--no-install-recommends"])
@@ -148,6 +166,20 @@ fn install(missing: &[Missing], task: &str, scratch: &Path) -> Result<()> {
             Err(install)
         }
         (installed, _) => installed,
+    }
+}
+
+/// Runs `apt-get update`, again while somebody else has the lists: a fresh machine updates them by
+/// itself, and apt's own time-out is not for this lock.
+fn update(mut run: impl FnMut() -> Result<()>) -> Result<()> {
+    let deadline = Instant::now() + LONGEST_UPDATE_OF_OTHERS;
+    loop {
+        match run() {
+            Err(failure) if failure.to_string().contains("lock") && Instant::now() < deadline => {
+                thread::sleep(Duration::from_secs(1));
+            }
+            done => return done,
+        }
     }
 }
 
@@ -200,9 +232,7 @@ impl PythonPackages {
             in_environment(&home, "python"),
             in_environment(&home, self.program),
         );
-        if !process::succeeds(Command::new(&python).args(["-c", ""])) {
-            create_environment(&home, scratch)?;
-        }
+        prepare_environment(&home, &python, scratch)?;
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted)
             && program.is_file()
         {
@@ -232,8 +262,17 @@ impl PythonPackages {
     }
 }
 
-/// A Python that was updated or moved leaves an environment that no longer starts: begin anew.
-fn create_environment(home: &Path, scratch: &Path) -> Result<()> {
+/// Begins anew with an environment that is of another Python, at another place (its programs name
+/// both), or was never finished.
+fn prepare_environment(home: &Path, python: &Path, scratch: &Path) -> Result<()> {
+    let version = process::answer(Command::new("python3").arg("--version"))?;
+    let wanted = [home.as_os_str().as_encoded_bytes(), b"\n", &version].concat();
+    let stamp = home.join("made");
+    if fs::read(&stamp).is_ok_and(|made| made == wanted)
+        && process::succeeds(Command::new(python).args(["-c", "import pip"]))
+    {
+        return Ok(());
+    }
     if home.exists() {
         fs::remove_dir_all(home)
             .map_err(|error| Failure::io(format_args!("remove `{}`", home.display()), &error))?;
@@ -241,7 +280,9 @@ fn create_environment(home: &Path, scratch: &Path) -> Result<()> {
     process::run_logged(
         Command::new("python3").args(["-m", "venv"]).arg(home),
         &scratch.join("venv.log"),
-    )
+    )?;
+    fs::write(&stamp, wanted)
+        .map_err(|error| Failure::io(format_args!("write `{}`", stamp.display()), &error))
 }
 
 fn in_environment(home: &Path, program: &str) -> PathBuf {
@@ -308,6 +349,58 @@ mod tests {
             told.ends_with("`cargo xtask test --without browser --without python`"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn an_environment_that_is_not_whole_or_not_ours_is_made_anew() {
+        let scratch = tempfile::tempdir().unwrap();
+        let home = scratch.path().join("venv");
+        let python = in_environment(&home, "python");
+        let prepare = || prepare_environment(&home, &python, scratch.path()).unwrap();
+        let mark = home.join("mark");
+        let is_kept = || {
+            fs::write(&mark, "").unwrap();
+            prepare();
+            mark.exists()
+        };
+        // What a run leaves that is killed while Python fills it.
+        fs::create_dir_all(home.join("bin")).unwrap();
+        assert!(!is_kept());
+        assert!(is_kept());
+        // Moved here from elsewhere, or of a Python that was updated.
+        fs::write(home.join("made"), "/elsewhere\nPython 3.0.0\n").unwrap();
+        assert!(!is_kept());
+        assert!(is_kept());
+    }
+
+    #[test]
+    fn one_run_provides_at_a_time() {
+        let scratch = tempfile::tempdir().unwrap();
+        let first = alone(scratch.path()).unwrap();
+        let (sender, got) = std::sync::mpsc::channel();
+        let path = scratch.path().to_owned();
+        thread::spawn(move || sender.send(alone(&path).is_ok()));
+        let early = got.recv_timeout(Duration::from_millis(200));
+        assert!(early.is_err(), "two at a time");
+        drop(first);
+        assert_eq!(got.recv_timeout(Duration::from_secs(20)), Ok(true));
+    }
+
+    #[test]
+    fn lists_that_somebody_else_updates_are_waited_for() {
+        let mut calls = 0;
+        let done = update(|| {
+            calls += 1;
+            match calls {
+                1 => Err(Failure::new(
+                    "E: Could not get lock /var/lib/apt/lists/lock",
+                )),
+                _ => Ok(()),
+            }
+        });
+        assert!(done.is_ok() && calls == 2);
+        let failed = update(|| Err(Failure::new("E: no network")));
+        assert!(failed.is_err());
     }
 
     #[test]

@@ -43,3 +43,26 @@ fn an_interrupted_run_leaves_nothing_running() {
         assert!(rest.contains("error: interrupted"), "{rest}");
     }
 }
+
+/// Nobody can catch SIGKILL: the kernel ends what we started.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_run_leaves_nothing_running() {
+    let stage = Stage::new("echo ready >&2; exec sleep 1000");
+    let mut child = stage
+        .xtask(&["test", "--only", "format"])
+        .args(["--without", "mysql,postgres,redis,aws"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut talk = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while line.trim() != "ready" {
+        line.clear();
+        assert_ne!(talk.read_line(&mut line).unwrap(), 0, "it ended by itself");
+    }
+    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+    child.wait().unwrap();
+    // The end comes when the last process that holds our stderr is gone.
+    talk.read_to_string(&mut line).unwrap();
+}
