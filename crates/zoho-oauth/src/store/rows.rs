@@ -157,6 +157,17 @@ pub(crate) async fn save_fact(server: &impl RowServer, fact: &Fact) -> Result<Ke
     }
 }
 
+/// Whether the rows are now what `plan` makes of them: what a server asks that was told to carry it
+/// out and whose answer was lost. Begun anew, the plan would find its own work in its way.
+pub(crate) async fn is_done(server: &impl RowServer, plan: &Plan) -> Result<bool> {
+    let written = plan.update.iter().map(|(_, new)| new).chain(&plan.insert);
+    let written: Vec<_> = written.collect();
+    let ids = plan.delete.iter().chain(written.iter().copied());
+    let ids: Vec<_> = ids.filter_map(|row| row.id.map(Wanted::Id)).collect();
+    let rows = server.rows(&ids).await?;
+    Ok(rows.len() == written.len() && written.iter().all(|row| rows.contains(row)))
+}
+
 /// When to give up beginning again.
 struct Again {
     began: Instant,

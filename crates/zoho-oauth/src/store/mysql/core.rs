@@ -220,7 +220,8 @@ impl Core {
                 Some(Outcome::Done(deleted)) => return Ok(deleted),
                 // If it is gone, we did it: it was there in our transaction.
                 Some(Outcome::Unknown(_)) if self.by_id(id).await?.is_none() => return Ok(true),
-                Some(Outcome::Unknown(_)) | None => {}
+                Some(Outcome::Unknown(_)) => tries.wait_unanswered().await?,
+                None => {}
             }
         }
     }
@@ -267,7 +268,10 @@ impl Core {
             match tries.settle(session, outcome).await? {
                 Some(Outcome::Done(deleted)) => return Ok(most.max(deleted)),
                 // Once more, which deletes nothing if that one did it.
-                Some(Outcome::Unknown(deleted)) => most = most.max(deleted),
+                Some(Outcome::Unknown(deleted)) => {
+                    most = most.max(deleted);
+                    tries.wait_unanswered().await?;
+                }
                 None => {}
             }
         }

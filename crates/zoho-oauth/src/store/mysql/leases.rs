@@ -157,6 +157,7 @@ impl Core {
                     if there != swap.before {
                         return Ok(false);
                     }
+                    tries.wait_unanswered().await?;
                 }
                 None => {}
             }

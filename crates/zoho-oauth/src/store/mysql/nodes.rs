@@ -292,6 +292,16 @@ impl<'a> Tries<'a> {
         self.settle(session, outcome).await
     }
 
+    /// Waits before a statement is sent again whose answer was lost, and which was not carried out.
+    ///
+    /// # Errors
+    /// When there is no time left for it.
+    pub(super) async fn wait_unanswered(&mut self) -> Result<()> {
+        let message = "the database goes on losing its answers to a statement";
+        let error = Error::new(ErrorCode::StoreUnavailable, message);
+        self.wait(Fault::Again(error)).await
+    }
+
     async fn wait(&mut self, fault: Fault) -> Result<()> {
         let pause = self.pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         if Instant::now() + pause >= self.end {

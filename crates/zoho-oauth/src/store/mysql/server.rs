@@ -14,7 +14,7 @@ use super::schema::{self, Fields, Schema};
 use super::session::Session;
 use super::sql::{FEW_IDS, MANY_IDS, MARKS, text};
 use crate::error::{ErrorCode, Result};
-use crate::store::rows::{Mark, Plan, RowServer, Wanted};
+use crate::store::rows::{Mark, Plan, RowServer, Wanted, is_done};
 use crate::token::{OAuthToken, TokenId};
 
 /// The table, for one save.
@@ -170,7 +170,7 @@ impl RowServer for Rows {
             let outcome = self.apply_once(&mut session, &tries, (mark, plan)).await;
             match tries.settle(session, outcome).await? {
                 Some(Outcome::Done(done)) => return Ok(done),
-                Some(Outcome::Unknown(_)) => return Ok(false),
+                Some(Outcome::Unknown(_)) => return is_done(self, plan).await,
                 None => {}
             }
         }

@@ -12,7 +12,7 @@ use super::value::{Value, decode};
 use crate::error::Result;
 use crate::query::TokenQuery;
 use crate::store::CoordinationKey;
-use crate::store::rows::{Mark, Plan, RowServer, Wanted};
+use crate::store::rows::{Mark, Plan, RowServer, Wanted, is_done};
 use crate::token::{OAuthToken, TokenId};
 
 impl Server {
@@ -120,16 +120,6 @@ impl Server {
         }
         Ok(usize::try_from(self.count(&told, 1)?).unwrap_or(usize::MAX))
     }
-
-    /// Whether the rows are now what `plan` makes of them.
-    async fn is_done(&self, plan: &Plan) -> Result<bool> {
-        let written = plan.update.iter().map(|(_, new)| new).chain(&plan.insert);
-        let written: Vec<_> = written.collect();
-        let ids = plan.delete.iter().chain(written.iter().copied());
-        let ids: Vec<_> = ids.filter_map(|row| row.id.map(Wanted::Id)).collect();
-        let rows = self.rows(&ids).await?;
-        Ok(rows.len() == written.len() && written.iter().all(|row| rows.contains(row)))
-    }
 }
 
 #[async_trait]
@@ -188,7 +178,7 @@ impl RowServer for Server {
             Err(failure) if failure.is_twin() && self.is_taken(plan).await? => return Ok(false),
             Err(failure) => return Err(failure.error),
         };
-        Ok(self.count(&told, 0)? > 0 || (told.may_be_done && self.is_done(plan).await?))
+        Ok(self.count(&told, 0)? > 0 || (told.may_be_done && is_done(self, plan).await?))
     }
 }
 

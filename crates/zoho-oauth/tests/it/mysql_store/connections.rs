@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use zoho_oauth::store::mysql::MySqlTls;
 use zoho_oauth::store::{Coordination, CoordinationKey};
-use zoho_oauth::{ErrorCode, TokenQuery, TokenStore};
+use zoho_oauth::{ErrorCode, ErrorKind, TokenQuery, TokenStore};
 use zoho_test_servers::{MariaDb, Options};
 
 use self::middleman::Middleman;
@@ -91,6 +91,28 @@ async fn answers_that_are_lost_are_found_out() {
     };
     with_each_answer_lost(&middleman, store, joins).await;
 
+    // A session whose name turns out to be that of another record: it is asked to be joined by its
+    // id, which is gone when it is.
+    let merges = || -> Work<'_> {
+        Box::pin(async move {
+            let mut nameless = OAuthToken::new();
+            nameless.client_id = user("ann").client_id;
+            nameless.refresh_token = RefreshToken::new(format!("r{}", fastrand::u64(..))).ok();
+            let nameless_id = straight.save_token(&nameless).await.unwrap();
+            let mut named = nameless.clone();
+            named.id = Some(nameless_id);
+            named.user_name = UserName::new("ann").ok();
+            let kept = store.save_token(&named).await.unwrap();
+            let all = straight.get_tokens().await.unwrap();
+            assert_eq!(all.len(), 1, "{all:?}");
+            assert_eq!(all[0].id, Some(kept));
+            assert_eq!(all[0].refresh_token, nameless.refresh_token);
+        })
+    };
+    with_each_answer_lost(&middleman, store, merges).await;
+    straight.delete_tokens().await.unwrap();
+    let ann = straight.save_token(&user("ann")).await.unwrap();
+
     let reads = || -> Work<'_> {
         Box::pin(async move {
             let name = UserName::new("ann").unwrap();
@@ -140,6 +162,32 @@ async fn answers_that_are_lost_are_found_out() {
         })
     };
     with_each_answer_lost(&middleman, store, leases).await;
+}
+
+/// Reads work and writes stand still, as while somebody makes a backup.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_takes_no_writes_is_not_waited_for_for_ever() {
+    let database = TestDatabase::new().await;
+    let builder = database.builder().timeout(Duration::from_millis(300));
+    let store = builder.patience(Duration::from_secs(2)).connect().await;
+    let store = store.unwrap();
+    let saved = store.save_token(&user("ann")).await.unwrap();
+
+    let mut conn = database.connection().await;
+    let lock = "LOCK TABLES zoho_oauth_lease READ, oauthtoken READ, zoho_oauth_mark READ";
+    conn.query_drop(lock).await.unwrap();
+    let coordination = store.coordination().unwrap();
+    let key = CoordinationKey::record(saved);
+    let limit = Duration::from_secs(30);
+    let taken = tokio::time::timeout(limit, coordination.try_acquire(&key));
+    let taken = taken.await.expect("it gives up by itself").unwrap_err();
+    assert_eq!(taken.code(), ErrorCode::StoreUnavailable);
+    let deleted = tokio::time::timeout(limit, store.delete_token(saved));
+    let deleted = deleted.await.expect("it gives up by itself").unwrap_err();
+    assert_eq!(deleted.kind(), ErrorKind::StoreUnavailable, "{deleted}");
+
+    conn.query_drop("UNLOCK TABLES").await.unwrap();
+    assert!(coordination.try_acquire(&key).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
