@@ -16,16 +16,14 @@ pub(super) async fn open(rest: &str, purpose: Purpose) -> Result<Found> {
     if purpose == Purpose::Write {
         return Ok(Found::Store(Opened::mysql(builder.connect().await?)));
     }
-    Ok(match builder.connect_existing().await? {
-        Some(store) => Found::Store(Opened::mysql(store)),
-        None => {
-            let table = address.parameters.get("table");
-            let table = table.unwrap_or(MySqlStore::DEFAULT_TABLE);
-            Found::Nothing(format!(
-                "there is no table `{table}` in the database, or its user may not see it"
-            ))
-        }
-    })
+    if let Some(store) = builder.connect_existing().await? {
+        return Ok(Found::Store(Opened::mysql(store)));
+    }
+    let table = address.parameters.get("table");
+    let table = table.unwrap_or(MySqlStore::DEFAULT_TABLE);
+    Ok(Found::Nothing(format!(
+        "there is no table `{table}` in the database, or its user may not see it"
+    )))
 }
 
 fn builder(address: &Address) -> Result<MySqlStoreBuilder> {
