@@ -84,6 +84,13 @@ pub(crate) fn json(value: &impl Serialize) -> Result<()> {
         .map_err(|error| Failure::output(&error))
 }
 
+/// Says what a person should know, although the command goes on.
+#[cfg(feature = "redis")]
+pub(crate) fn warning(text: &str) {
+    let mut output = anstream::stderr().lock();
+    let _ = writeln!(output, "{BOLD}warning{BOLD:#}: {text}");
+}
+
 /// Says why a command failed, with causes and a hint.
 pub(crate) fn failure(failure: &Failure) {
     let Some(message) = failure.message() else {

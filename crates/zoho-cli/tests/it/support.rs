@@ -9,6 +9,9 @@ pub(crate) fn zoho(args: &[&str]) -> Command {
         .args(args)
         .env_remove("CLICOLOR_FORCE")
         .env_remove("NO_COLOR")
+        .env_remove("AWS_REGION")
+        .env_remove("AWS_DEFAULT_REGION")
+        .env_remove("AWS_PROFILE")
         .stdin(Stdio::null());
     command
 }

@@ -1,6 +1,15 @@
 //! `zoho tokens copy`: it moves tokens, makes nothing where it should not, prints no secret, and
 //! does what `docs/moving.md` says.
 
+#[cfg(all(
+    unix,
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "secrets-manager"
+))]
+mod servers;
+
 use std::fs;
 use std::path::Path;
 use std::process::Output;
@@ -18,7 +27,14 @@ const FILE: &str = "id,user_name,client_id,client_secret,refresh_token,access_to
     10,kim@example.com:1,c,secret-s,secret-r3,secret-a3,,1700000000000,,\r\n";
 
 fn run(folder: &Path, arguments: &[&str]) -> Output {
-    let output = zoho(arguments).current_dir(folder).output().unwrap();
+    run_with(folder, arguments, &[])
+}
+
+/// With these variables in its environment, none of which is printed.
+fn run_with(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = zoho(arguments);
+    command.current_dir(folder).envs(variables.iter().copied());
+    let output = command.output().unwrap();
     for printed in [stdout(&output), stderr(&output)] {
         assert!(!printed.contains("secret-"), "{printed}");
         assert!(!printed.contains("@example.com"), "{printed}");
@@ -95,7 +111,7 @@ fn a_store_that_is_mistyped_is_not_made_and_its_text_is_not_repeated() {
     let folder = tempdir().unwrap();
     let folder = folder.path();
     for (from, problem) in [
-        ("mysql://user:secret-p@example.com/d", "a store is `file:`"),
+        ("oracle://user:secret-p@example.com/d", "a store is `file:`"),
         ("sdk_tokens.txt", "a store is `file:`"),
         ("file:", "no path behind `file:`"),
         ("file:typo.txt", "no file `typo.txt`"),
@@ -109,29 +125,75 @@ fn a_store_that_is_mistyped_is_not_made_and_its_text_is_not_repeated() {
     }
 }
 
-/// Every command of `docs/moving.md`, in one folder, with what it prints.
-#[test]
-fn the_handbook_says_what_happens() {
-    const BOOK: &str = include_str!("../../../../docs/moving.md");
-    let folder = tempdir().unwrap();
-    fs::write(folder.path().join("sdk_tokens.txt"), FILE).unwrap();
+/// What `docs/moving.md` says.
+const BOOK: &str = include_str!("../../../../docs/moving.md");
+
+/// The commands of the handbook about these stores, each with what it prints: on servers of this
+/// kind, or without `://` and `secretsmanager:` in files of this machine.
+fn commands_of_the_handbook(server: Option<&str>) -> Vec<(Vec<String>, String)> {
     // A block inside a list is indented.
     let book: String = BOOK
         .lines()
         .map(|line| line.trim_start().to_owned() + "\n")
         .collect();
-    let mut commands = 0;
+    let mut commands = Vec::new();
     for block in book.split("```console\n").skip(1) {
         let block = block.split("```").next().unwrap();
         for part in block.split("$ ").skip(1) {
             let (command, expected) = part.split_once('\n').unwrap();
-            let arguments: Vec<_> = command.split(' ').collect();
-            assert_eq!(arguments[0], "zoho", "{command}");
-            let output = run(folder.path(), &arguments[1..]);
-            assert_eq!(output.status.code(), Some(0), "{command}");
-            assert_eq!(stdout(&output), expected, "{command}");
-            commands += 1;
+            // A shell takes the quotes away.
+            let words = command.split(' ').map(|word| word.replace('\'', ""));
+            let words: Vec<_> = words.collect();
+            let is_meant = match server {
+                Some(server) => command.contains(server),
+                None => !command.contains("://") && !command.contains("secretsmanager:"),
+            };
+            if is_meant {
+                commands.push((words, expected.to_owned()));
+            }
         }
     }
-    assert_eq!(commands, 3);
+    commands
+}
+
+#[test]
+fn the_handbook_says_what_happens() {
+    let folder = tempdir().unwrap();
+    fs::write(folder.path().join("sdk_tokens.txt"), FILE).unwrap();
+    let commands = commands_of_the_handbook(None);
+    assert_eq!(commands.len(), 3);
+    for (words, expected) in commands {
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        assert_eq!(words[0], "zoho");
+        let output = run(folder.path(), &words[1..]);
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+        assert_eq!(stdout(&output), expected, "{words:?}");
+    }
+}
+
+/// Runs where the program is built without its features.
+#[cfg(not(any(
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "secrets-manager"
+)))]
+#[test]
+fn a_kind_that_is_left_out_names_its_feature() {
+    let folder = tempdir().unwrap();
+    for (store, feature) in [
+        ("mysql:///", "mysql"),
+        ("postgres://u:secret-p@h/d", "postgres"),
+        ("postgresql:///", "postgres"),
+        ("redis://", "redis"),
+        ("rediss://", "redis"),
+        ("secretsmanager:p", "secrets-manager"),
+    ] {
+        let output = copy(folder.path(), store, "file:new.txt", &[]);
+        assert_eq!(output.status.code(), Some(1), "{store}");
+        let expected = format!("built without the feature `{feature}`");
+        assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+        let hint = format!("--features {feature} ");
+        assert!(stderr(&output).contains(&hint), "{}", stderr(&output));
+    }
 }

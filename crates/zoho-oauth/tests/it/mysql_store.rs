@@ -164,7 +164,7 @@ impl TestDatabase {
     }
 
     /// Runs statements as somebody else.
-    async fn run(&self, sql: &str) {
+    pub(crate) async fn run(&self, sql: &str) {
         let mut conn = self.connection().await;
         conn.query_drop(sql).await.unwrap();
         conn.disconnect().await.unwrap();

@@ -4,7 +4,7 @@ mod faults;
 mod lost;
 mod notify;
 mod secrecy;
-mod support;
+pub(crate) mod support;
 mod tables;
 
 /// Straight on the server.

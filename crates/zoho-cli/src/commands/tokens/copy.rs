@@ -108,7 +108,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     };
     let from = store_url::open(&args.from, Purpose::Read).await?;
     let to = store_url::open(&args.to, purpose).await?;
-    let mut copy = CopyTokens::new(&from, &to);
+    let mut copy = CopyTokens::new(from.store(), to.store());
     if args.dry_run {
         copy = copy.dry_run();
     }
@@ -118,7 +118,10 @@ pub(super) async fn run(args: Args) -> Result<()> {
     if args.source_wins_ties {
         copy = copy.source_wins_ties();
     }
-    let report = copy.run().await?;
+    let report = copy.run().await;
+    from.close().await;
+    to.close().await;
+    let report = report?;
     if args.json {
         printer::json(&Json::of(&report))?;
     } else {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts};
 
+use super::MySqlStore;
+use super::core::{Core, Missing, in_task};
 use super::nodes::{Limits, Node, Nodes, prepared};
 use super::sql::checked_table_name;
 use super::tls::MySqlTls;
-use super::{MySqlStore, core};
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::Secret;
 use crate::store::Leases;
@@ -206,7 +207,32 @@ impl MySqlStoreBuilder {
     /// `store_permission` when the account is refused; `store_foreign` and `unsupported` when there
     /// is something else under the table's name; `store_unavailable`.
     pub async fn connect(self) -> Result<MySqlStore> {
-        let table = checked_table_name(&self.table)?.to_owned();
+        let nodes = self.nodes().await?;
+        self.open(nodes).await
+    }
+
+    /// Connects if the table is there, and makes nothing; `None` if it is not, or if the account may
+    /// not see it. For programs that only read, which then need nothing but SELECT on the table, and
+    /// for looking before something is made.
+    ///
+    /// The tables beside it are not made either, and not needed for reading. The first write that
+    /// needs them makes them.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); `invalid_input` together with [`ids_from`](Self::ids_from),
+    /// which is something to write.
+    pub async fn connect_existing(self) -> Result<Option<MySqlStore>> {
+        if self.reserved > 0 {
+            let message = "`ids_from` writes to the database, and `connect_existing` does not";
+            return Err(Error::invalid_input(message));
+        }
+        let nodes = self.nodes().await?;
+        self.open_with(nodes, Missing::Left).await
+    }
+
+    /// The pools of our own, which connect when they are first asked.
+    async fn nodes(&self) -> Result<Nodes> {
+        checked_table_name(&self.table)?;
         let places = self.places()?;
         let pool = PoolConstraints::new(0, self.pool_size)
             .ok_or_else(|| Error::invalid_input("a pool needs room for a connection"))?;
@@ -252,8 +278,7 @@ impl MySqlStoreBuilder {
                 server: place(&host, port),
             });
         }
-        let nodes = Nodes::own(nodes, self.pool_size, self.limits);
-        self.open(nodes, table).await
+        Ok(Nodes::own(nodes, self.pool_size, self.limits))
     }
 
     /// Uses a pool that the application owns, in the database that the pool's connections have
@@ -267,17 +292,23 @@ impl MySqlStoreBuilder {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn open_pool(self, pool: Pool) -> Result<MySqlStore> {
-        let table = checked_table_name(&self.table)?.to_owned();
         // Its address is known to its connections only.
         let server = String::new();
         let nodes = Nodes::lent(vec![Node { pool, server }], self.limits);
-        self.open(nodes, table).await
+        self.open(nodes).await
     }
 
-    async fn open(self, nodes: Nodes, table: String) -> Result<MySqlStore> {
-        let (reserved, lease) = (self.reserved, self.lease);
-        let opening = async move { core::Core::open(nodes, &table, reserved).await };
-        Ok(MySqlStore::new(core::in_task(opening).await?, lease))
+    async fn open(self, nodes: Nodes) -> Result<MySqlStore> {
+        let reserved = self.reserved;
+        let opened = self.open_with(nodes, Missing::Made { reserved }).await?;
+        opened.ok_or_else(|| Error::new(ErrorCode::Internal, "a table that was made is missing"))
+    }
+
+    async fn open_with(self, nodes: Nodes, missing: Missing) -> Result<Option<MySqlStore>> {
+        let table = checked_table_name(&self.table)?.to_owned();
+        let opening = async move { Core::open(nodes, &table, missing).await };
+        let core = in_task(opening).await?;
+        Ok(core.map(|core| MySqlStore::new(core, self.lease)))
     }
 
     /// Host and port of each node.

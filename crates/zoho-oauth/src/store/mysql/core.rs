@@ -30,6 +30,15 @@ pub(super) struct Core {
     pub(super) swept: StdMutex<Option<Instant>>,
 }
 
+/// What opening a store does about what is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// Makes it; no id up to `reserved` is given from then on.
+    Made { reserved: u64 },
+    /// Leaves it: the first write that needs something beside the table makes it.
+    Left,
+}
+
 /// What became of a transaction.
 pub(super) enum Outcome<T> {
     Done(T),
@@ -55,14 +64,19 @@ pub(super) async fn in_task<T: Send + 'static>(
 }
 
 impl Core {
-    pub(super) async fn open(nodes: Nodes, table: &str, reserved: u64) -> Result<Self> {
+    /// `None` if there is no table and none is to be made.
+    pub(super) async fn open(nodes: Nodes, table: &str, missing: Missing) -> Result<Option<Self>> {
         let mut tries = Tries::new(&nodes);
         let schema = loop {
             let mut session = tries.session().await?;
-            let outcome = prepare(&mut session, table, reserved).await;
+            let outcome = prepare(&mut session, table, missing).await;
             if let Some(schema) = tries.settle(session, outcome).await? {
                 break schema;
             }
+        };
+        let Some(schema) = schema else {
+            nodes.disconnect().await;
+            return Ok(None);
         };
         let names = |columns: Vec<usize>| {
             let names: Vec<_> = columns.into_iter().map(|index| COLUMNS[index]).collect();
@@ -78,12 +92,12 @@ impl Core {
                 call `MySqlStore::widen` once"
             );
         }
-        Ok(Self {
+        Ok(Some(Self {
             schema: ArcSwap::new(schema),
             nodes,
             alone: Mutex::new(()),
             swept: StdMutex::new(None),
-        })
+        }))
     }
 
     pub(super) fn schema(&self) -> Arc<Schema> {
@@ -315,17 +329,24 @@ impl fmt::Debug for Core {
     }
 }
 
-async fn prepare(session: &mut Session, table: &str, reserved: u64) -> Result<Arc<Schema>, Fault> {
+async fn prepare(
+    session: &mut Session,
+    table: &str,
+    missing: Missing,
+) -> Result<Option<Arc<Schema>>, Fault> {
     let rows = session.rows("SELECT DATABASE()", Vec::new()).await?;
     let database = rows.into_iter().next();
     if database.is_none_or(|row| row.as_ref(0).is_none_or(|name| *name == Value::NULL)) {
         let message = "the connections of the pool have no database selected";
         return Err(Fault::No(Error::invalid_input(message)));
     }
+    let Missing::Made { reserved } = missing else {
+        return schema::inspect(session, table).await;
+    };
     let schema = schema::find_or_create(session, table).await?;
     schema::prepare_side_tables(session).await?;
     schema::prepare_mark(session, &schema, reserved).await?;
-    Ok(schema)
+    Ok(Some(schema))
 }
 
 /// Ends a transaction; `done` is what it comes to.

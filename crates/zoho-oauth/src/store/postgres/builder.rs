@@ -250,6 +250,30 @@ impl PostgresStoreBuilder {
     /// `store_foreign` when there is something else under a name of ours, and
     /// `store_unavailable`.
     pub async fn connect(self) -> Result<PostgresStore> {
+        let way = self.way()?;
+        self.open(way).await
+    }
+
+    /// Opens the table if it is there, and makes nothing; `None` if it is not. For programs that
+    /// only read, which then need nothing but `SELECT` on the table, and for looking before
+    /// something is made.
+    ///
+    /// What lies beside the table is not made either: where it is missing, look-ups read the table
+    /// from end to end, and writes fail.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_existing(self) -> Result<Option<PostgresStore>> {
+        let mut way = self.way()?;
+        schema::look_around(&mut way.line).await?;
+        if schema::is_there(&way.line).await? {
+            return Ok(Some(self.opened(way)?));
+        }
+        Ok(None)
+    }
+
+    /// By connections of our own, the first of which is made when something is asked.
+    fn way(&self) -> Result<Way> {
         self.check()?;
         let connector = self.connector(&self.address)?;
         let manager = Manager::from_connect(
@@ -272,7 +296,7 @@ impl PostgresStoreBuilder {
             Listen::On(address) => Some(address.clone()),
             Listen::Same | Listen::Nowhere => None,
         };
-        self.open(pool, Some(connector), server, listen).await
+        Ok(self.way_through(pool, Some(connector), server, listen))
     }
 
     /// Opens the table through a pool of the application.
@@ -289,7 +313,8 @@ impl PostgresStoreBuilder {
             Listen::On(address) => Some(address.clone()),
             Listen::Same | Listen::Nowhere => None,
         };
-        self.open(pool, None, server, listen).await
+        let way = self.way_through(pool, None, server, listen);
+        self.open(way).await
     }
 
     fn check(&self) -> Result<()> {
@@ -357,27 +382,35 @@ impl PostgresStoreBuilder {
         config
     }
 
-    async fn open(
-        self,
+    fn way_through(
+        &self,
         pool: Pool,
         connector: Option<Connector>,
         server: String,
         listen: Option<Address>,
-    ) -> Result<PostgresStore> {
+    ) -> Way {
         let place = Place {
             server,
             schema: self.schema.clone().unwrap_or_default(),
             table: self.table.clone(),
         };
-        let mut line = Line {
+        let line = Line {
             pool,
             connector,
             place,
             limits: self.limits,
         };
-        schema::look_around(&mut line).await?;
-        schema::prepare(&line).await?;
+        Way { line, listen }
+    }
 
+    async fn open(self, mut way: Way) -> Result<PostgresStore> {
+        schema::look_around(&mut way.line).await?;
+        schema::prepare(&way.line).await?;
+        self.opened(way)
+    }
+
+    /// The store over a table that is there.
+    fn opened(self, Way { line, listen }: Way) -> Result<PostgresStore> {
         let Place { schema, table, .. } = &line.place;
         let channel = listen::channel(schema, table);
         let listening = match listen {
@@ -403,6 +436,12 @@ impl PostgresStoreBuilder {
             core: Arc::new(core),
         })
     }
+}
+
+/// How the server is reached, and where it is listened to.
+struct Way {
+    line: Line,
+    listen: Option<Address>,
 }
 
 impl fmt::Debug for PostgresStoreBuilder {

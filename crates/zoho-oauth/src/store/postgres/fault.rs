@@ -249,7 +249,7 @@ impl Place {
             ),
             "3F000" | "42P01" => Verdict::new(
                 ErrorCode::StoreDamaged,
-                format!("{table}, or a `zoho_oauth_` table beside it, is gone since it was opened"),
+                format!("{table}, or a `zoho_oauth_` table beside it, is missing"),
             ),
             "42703" | "42804" | "42883" => Verdict::new(
                 ErrorCode::StoreForeign,

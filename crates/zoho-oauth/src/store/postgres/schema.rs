@@ -57,6 +57,21 @@ pub(super) async fn look_around(line: &mut Line) -> Result<()> {
     Ok(())
 }
 
+/// Says whether there is a table under the name, and makes nothing.
+///
+/// # Errors
+/// `store_foreign` when there is something else; what keeps the server from answering.
+pub(super) async fn is_there(line: &Line) -> Result<bool> {
+    let place = &line.place;
+    let names = [Value::text(&*place.schema), Value::text(&*place.table)];
+    let columns = On::Line(line).texts::<3>(line, RELATION, &names).await?;
+    if columns.is_empty() {
+        return Ok(false);
+    }
+    check_columns(&columns).map_err(|what| place.foreign(&what))?;
+    Ok(true)
+}
+
 /// Makes what is missing of the table `line.place` names. A database that has everything is not
 /// written to, so a user without the right to make tables can open it.
 ///

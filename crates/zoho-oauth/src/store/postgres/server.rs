@@ -70,7 +70,7 @@ impl Server {
 
     /// Says that what the statements count on is not there.
     pub(super) fn no_mark(&self) -> Error {
-        let what = format!("its row in `{MARK_TABLE}` is gone since it was opened");
+        let what = format!("its row in `{MARK_TABLE}` is missing");
         self.line.place.damaged(&what)
     }
 }

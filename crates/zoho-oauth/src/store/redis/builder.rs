@@ -12,12 +12,12 @@ use super::RedisStore;
 use super::coordination::FleetCoordination;
 use super::link::{Link, Patience, Replicas};
 use super::names::Names;
-use super::persistence::{self, Persistence};
-use super::script::{Call, OPEN};
+use super::persistence::{self, Found, Persistence};
+use super::script::{Call, LOOK, OPEN};
 use super::server::Core;
 use super::settings::{Address, Nodes, Tls, checked_prefix};
 use super::watch::Watch;
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, Result};
 use crate::store::Leases;
 use crate::store::rows::RowServer;
 
@@ -188,11 +188,33 @@ impl RedisStoreBuilder {
     /// a store needs; `unsupported` when it may throw tokens away, or keeps less than
     /// [required](Self::require_persistence); `store_foreign` when something else has our keys.
     pub async fn connect(self) -> Result<RedisStore> {
+        let link = self.link()?;
+        self.open(link).await
+    }
+
+    /// Connects if the store is there, and makes nothing; `None` if there is none with this prefix.
+    /// For programs that only read, and for looking before something is made.
+    ///
+    /// That the user may write is not tried, nor is it cleaned up after a deletion that was cut off.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_existing(self) -> Result<Option<RedisStore>> {
+        let link = self.link()?;
+        let (core, found) = self.reached(link).await?;
+        let format = core.call(&Call::read(&LOOK)).await?;
+        if format == Value::Nil {
+            return Ok(None);
+        }
+        core.check_format(&format)?;
+        Ok(Some(self.opened(core, &found)?))
+    }
+
+    fn link(&self) -> Result<Link> {
         if self.nodes.addresses.iter().any(|node| node.host.is_empty()) {
             return Err(Error::invalid_input("the host of a Redis server is empty"));
         }
-        let link = Link::new(self.nodes.clone(), self.patience, self.replicas)?;
-        self.open(link).await
+        Link::new(self.nodes.clone(), self.patience, self.replicas)
     }
 
     /// Works on a connection that the application made and may use for other things too. Its
@@ -210,8 +232,34 @@ impl RedisStoreBuilder {
     }
 
     async fn open(self, link: Link) -> Result<RedisStore> {
-        let names = Names::new(checked_prefix(self.prefix)?, link.database());
-        let clients = match (self.listener, link.nodes()) {
+        let (core, found) = self.reached(link).await?;
+        core.check_format(&core.call(&Call::write(&OPEN)).await?)?;
+        let rest = Arc::clone(&core);
+        tokio::spawn(async move {
+            if let Err(error) = rest.sweep().await {
+                tracing::debug!(%error, "deleted records are not all unlinked yet");
+            }
+        });
+        self.opened(core, &found)
+    }
+
+    /// What speaks to the server, which was found to answer and to keep enough.
+    async fn reached(&self, link: Link) -> Result<(Arc<Core>, Found)> {
+        let prefix = checked_prefix(self.prefix.clone())?;
+        let core = Arc::new(Core {
+            names: Names::new(prefix, link.database()),
+            link,
+            alone: Mutex::default(),
+        });
+        // The first call tells whether the server can be reached at all.
+        core.mark().await?;
+        let found = persistence::ask(&core.link).await;
+        found.check(&core.link.place(), self.required)?;
+        Ok((core, found))
+    }
+
+    fn opened(self, core: Arc<Core>, found: &Found) -> Result<RedisStore> {
+        let clients = match (self.listener, core.link.nodes()) {
             (Some(client), _) => vec![client],
             (None, Some(nodes)) => {
                 let all = nodes.addresses.iter().map(|address| nodes.client(address));
@@ -219,31 +267,10 @@ impl RedisStoreBuilder {
             }
             (None, None) => Vec::new(),
         };
-        let channel = names.channel().to_owned();
+        let channel = core.names.channel().to_owned();
         let watch = (!clients.is_empty())
             .then(|| Watch::new(clients, channel, self.patience.connect))
             .map(Arc::new);
-        let core = Arc::new(Core {
-            link,
-            names,
-            alone: Mutex::default(),
-        });
-
-        // The first call tells whether the server can be reached at all.
-        core.mark().await?;
-        let found = persistence::ask(&core.link).await;
-        found.check(&core.link.place(), self.required)?;
-        if core.call(&Call::write(&OPEN)).await? != Value::BulkString(b"1".to_vec()) {
-            let (place, prefix) = (core.link.place(), core.names.prefix());
-            let message = format!("the keys with the prefix `{prefix}` of {place} are not ours");
-            return Err(Error::new(ErrorCode::StoreForeign, message));
-        }
-        let rest = Arc::clone(&core);
-        tokio::spawn(async move {
-            if let Err(error) = rest.sweep().await {
-                tracing::debug!(%error, "deleted records are not all unlinked yet");
-            }
-        });
         Ok(RedisStore {
             coordination: FleetCoordination::new(Arc::clone(&core), self.lease),
             core,

@@ -28,6 +28,7 @@ macro_rules! lua {
 
 lua! {
     OPEN = "lua/open.lua";
+    LOOK = "lua/look.lua";
     ROWS = "lua/rows.lua";
     PAGE = "lua/page.lua";
     MARK = "lua/mark.lua";

@@ -73,6 +73,16 @@ impl Core {
         Error::new(ErrorCode::StoreUnavailable, message)
     }
 
+    /// Refuses keys that are not of a store of ours.
+    pub(super) fn check_format(&self, format: &Value) -> Result<()> {
+        if *format == Value::BulkString(b"1".to_vec()) {
+            return Ok(());
+        }
+        let (place, prefix) = (self.link.place(), self.names.prefix());
+        let message = format!("the keys with the prefix `{prefix}` of {place} are not ours");
+        Err(Error::new(ErrorCode::StoreForeign, message))
+    }
+
     fn texts(&self, value: Value) -> Result<Vec<Option<String>>> {
         let Value::Array(values) = value else {
             return Err(self.nonsense());

@@ -153,6 +153,29 @@ impl SecretsManagerStoreBuilder {
     /// endpoint with plain http elsewhere, `store_permission` when there are no credentials or they
     /// are refused, `store_unavailable` when the service does not answer.
     pub async fn connect(self) -> Result<SecretsManagerStore> {
+        let client = self.client().await?;
+        let store = self.with_client(client)?;
+        store.core.service.ledger().await?;
+        Ok(store)
+    }
+
+    /// Connects if there are secrets with this prefix, or were; `None` if there never was a record.
+    /// For programs that only read, and for looking before something is made: connecting makes
+    /// nothing in any case, so a misspelt prefix or region would look like an empty store.
+    ///
+    /// Listings lag behind, but the newest records are read: one that was made just now is seen.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_existing(self) -> Result<Option<SecretsManagerStore>> {
+        let client = self.client().await?;
+        let store = self.with_client(client)?;
+        let highest = store.core.catch_up().await?;
+        Ok((highest > 0).then_some(store))
+    }
+
+    /// A client with the credentials that the AWS SDK finds.
+    async fn client(&self) -> Result<Client> {
         self.check()?;
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
@@ -181,9 +204,7 @@ impl SecretsManagerStoreBuilder {
                 "no AWS region is set: neither in the builder, nor in `AWS_REGION`, nor in the profile",
             ));
         }
-        let store = self.with_client(Client::new(&config))?;
-        store.core.service.ledger().await?;
-        Ok(store)
+        Ok(Client::new(&config))
     }
 
     /// Takes a client that the application made. Its region, credentials, repetitions and endpoint

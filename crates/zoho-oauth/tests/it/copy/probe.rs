@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -64,6 +65,8 @@ pub(super) enum Fault {
     Panic,
     /// It never answers. [`Probe::hangs`] tells when.
     Hang,
+    /// The same, but it was begun.
+    HangHalfway,
 }
 
 /// A store that can be told to fail and to lie.
@@ -144,6 +147,16 @@ impl<S: Send + Sync> Probe<S> {
                 Fault::Error => Err(out_of_order()),
                 Fault::LostAnswer => operation.await.and_then(|_| Err(out_of_order())),
                 Fault::Panic => panic!("operation {number} panics, as it was told to"),
+                Fault::HangHalfway => {
+                    let mut operation = std::pin::pin!(operation);
+                    std::future::poll_fn(|context| {
+                        let _ = operation.as_mut().poll(context);
+                        Poll::Ready(())
+                    })
+                    .await;
+                    self.hanging.notify_one();
+                    std::future::pending().await
+                }
                 Fault::Hang => {
                     self.hanging.notify_one();
                     std::future::pending().await

@@ -470,3 +470,55 @@ async fn an_account_that_may_not_make_tables_uses_those_that_are_there() {
         .run(&format!("DROP USER {}", users.join(", ")))
         .await;
 }
+
+#[tokio::test]
+async fn a_table_that_is_there_is_opened_and_nothing_is_made() {
+    let database = TestDatabase::new().await;
+    let builder = || database.builder();
+    assert!(builder().connect_existing().await.unwrap().is_none());
+    assert!(database.ask("SHOW TABLES").await.is_empty());
+
+    database.run(OFFICIAL_TABLE).await;
+    database
+        .run("INSERT INTO oauthtoken (id, user_name) VALUES ('7', 'ann')")
+        .await;
+    let account = format!("u{:016x}", fastrand::u64(..));
+    let users = ["%", "localhost", "127.0.0.1"].map(|host| format!("{account}@'{host}'"));
+    for user in &users {
+        let sql = format!(
+            "CREATE USER {user} IDENTIFIED BY 'geheim'; \
+            GRANT SELECT ON {}.oauthtoken TO {user}",
+            database.name
+        );
+        database.run(&sql).await;
+    }
+    let reader = builder().user(&account).password("geheim");
+    let reader = reader.connect_existing().await.unwrap().unwrap();
+    let page = reader.get_tokens_page(None, 10).await.unwrap();
+    assert_eq!(page.len(), 1);
+    assert_eq!(reader.get_tokens().await.unwrap(), page);
+    assert!(reader.find_token_by_id(id(7)).await.unwrap().is_some());
+    let ann = TokenQuery::user_name(UserName::new("ann").unwrap());
+    assert!(reader.find_token(&ann).await.unwrap().is_some());
+    assert_eq!(database.ask("SHOW TABLES").await, ["oauthtoken"]);
+    let error = reader.save_token(&user("bob")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StorePermission, "{error}");
+    drop(reader);
+
+    // Whoever may, makes the rest with the first write.
+    let writer = builder().connect_existing().await.unwrap().unwrap();
+    assert!(writer.save_token(&user("bob")).await.unwrap() > id(7));
+    assert!(writer.delete_token(id(7)).await.unwrap());
+    assert_eq!(
+        database.ask("SHOW TABLES").await,
+        ["oauthtoken", "zoho_oauth_lease", "zoho_oauth_mark"]
+    );
+    let shared = builder().ids_from(MySqlStore::SHARED_IDS);
+    let error = shared.connect_existing().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidInput);
+    let nowhere = server().database("nowhere_at_all").connect_existing();
+    assert_eq!(nowhere.await.unwrap_err().code(), ErrorCode::InvalidInput);
+    database
+        .run(&format!("DROP USER {}", users.join(", ")))
+        .await;
+}

@@ -51,13 +51,13 @@ pub(crate) async fn connect(config: &Config) -> Client {
 }
 
 /// A schema of a test's own, dropped at its end.
-pub(super) struct Schema {
-    pub(super) name: String,
-    pub(super) base: Client,
+pub(crate) struct Schema {
+    pub(crate) name: String,
+    pub(crate) base: Client,
 }
 
 impl Schema {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let name = format!("test_{:016x}", fastrand::u64(..));
         let base = connect(&server()).await;
         let sql = format!("CREATE SCHEMA {name}; SET search_path = {name}");
@@ -65,25 +65,25 @@ impl Schema {
         Self { name, base }
     }
 
-    pub(super) fn builder(&self) -> PostgresStoreBuilder {
+    pub(crate) fn builder(&self) -> PostgresStoreBuilder {
         leading_to(&server()).schema(&self.name)
     }
 
-    pub(super) async fn open(&self) -> PostgresStore {
+    pub(crate) async fn open(&self) -> PostgresStore {
         self.builder().connect().await.unwrap()
     }
 
-    pub(super) async fn run(&self, sql: &str) {
+    pub(crate) async fn run(&self, sql: &str) {
         self.base.batch_execute(sql).await.unwrap();
     }
 
     /// The first column of all rows, as text.
-    pub(super) async fn ask(&self, sql: &str) -> Vec<String> {
+    pub(crate) async fn ask(&self, sql: &str) -> Vec<String> {
         let rows = self.base.query(sql, &[]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    pub(super) async fn drop(self) {
+    pub(crate) async fn drop(self) {
         let sql = format!(
             "SET client_min_messages = warning; DROP SCHEMA {} CASCADE",
             self.name

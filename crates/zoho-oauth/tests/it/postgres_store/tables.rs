@@ -482,3 +482,58 @@ async fn users_are_told_apart_byte_by_byte() {
     );
     schema.drop().await;
 }
+
+#[tokio::test]
+async fn a_table_that_is_there_is_opened_and_nothing_is_made() {
+    let schema = Schema::new().await;
+    let builder = || schema.builder();
+    let tables =
+        "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema() ORDER BY 1";
+    assert!(builder().connect_existing().await.unwrap().is_none());
+    let missing = builder().schema(format!("{}_not", schema.name));
+    assert!(missing.connect_existing().await.unwrap().is_none());
+    let schemas = format!(
+        "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE '{}%'",
+        schema.name
+    );
+    assert_eq!(schema.ask(&schemas).await, [schema.name.as_str()]);
+    schema.run("CREATE VIEW oauthtoken AS SELECT 1 AS id").await;
+    let error = builder().connect_existing().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreForeign);
+
+    let role = format!("role_{}", schema.name);
+    let columns = OAuthToken::FIELDS.map(|name| format!("{name} varchar(255)"));
+    schema
+        .run(&format!(
+            "DROP VIEW oauthtoken; CREATE TABLE oauthtoken ({}); \
+            INSERT INTO oauthtoken (id, user_name) VALUES ('7', 'ann'); \
+            CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {name} TO {role}; \
+            GRANT SELECT ON oauthtoken TO {role}",
+            columns.join(", "),
+            name = schema.name
+        ))
+        .await;
+    let reader = builder().user(&role).connect_existing().await;
+    let reader = reader.unwrap().unwrap();
+    let page = reader.get_tokens_page(None, 10).await.unwrap();
+    assert_eq!(page.len(), 1);
+    assert_eq!(reader.get_tokens().await.unwrap(), page);
+    assert!(reader.find_token_by_id(id(7)).await.unwrap().is_some());
+    let found = reader.find_token(&by_user("ann")).await;
+    assert!(found.unwrap().is_some());
+    let error = reader.save_token(&token("bob")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreDamaged, "{error}");
+    assert!(error.message().contains("zoho_oauth_"), "{error}");
+    assert_eq!(schema.ask(tables).await, ["oauthtoken"]);
+    drop(reader);
+
+    // What is complete can be written too.
+    schema.open().await;
+    let writer = builder().connect_existing().await.unwrap().unwrap();
+    assert!(writer.save_token(&token("bob")).await.unwrap() > id(7));
+    drop(writer);
+    schema
+        .run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))
+        .await;
+    schema.drop().await;
+}

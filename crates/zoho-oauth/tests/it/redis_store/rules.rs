@@ -171,6 +171,8 @@ async fn keys_of_another_kind_are_foreign_and_left_alone() {
         run(&mut connection, &command).await;
         let error = builder(&prefix).connect().await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::StoreForeign, "{words:?}");
+        let error = builder(&prefix).connect_existing().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreForeign, "{words:?}");
         assert_eq!(keys(&mut connection, &prefix).await, [key]);
     }
 

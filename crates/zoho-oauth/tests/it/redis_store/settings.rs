@@ -332,3 +332,25 @@ async fn replicas_are_waited_for() {
     let error = reading.connect().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::StoreUnavailable);
 }
+
+#[tokio::test]
+async fn a_store_that_is_there_is_opened_and_nothing_is_made() {
+    let prefix = unique();
+    let mut connection = shared().await;
+    let existing = || super::builder(&prefix).connect_existing();
+    assert!(existing().await.unwrap().is_none());
+    assert!(super::keys(&mut connection, &prefix).await.is_empty());
+
+    let store = super::builder(&prefix).connect().await.unwrap();
+    store.save_token(&login("ann", "1")).await.unwrap();
+    let before = super::keys(&mut connection, &prefix).await;
+    let again = existing().await.unwrap().unwrap();
+    assert_eq!(users(&again).await.unwrap(), ["ann"]);
+    assert_eq!(again.persistence(), store.persistence());
+    assert_eq!(super::keys(&mut connection, &prefix).await, before);
+    again.save_token(&login("bob", "1")).await.unwrap();
+    assert_eq!(users(&store).await.unwrap(), ["ann", "bob"]);
+    // One that was emptied is there all the same.
+    again.delete_tokens().await.unwrap();
+    assert!(existing().await.unwrap().is_some());
+}

@@ -384,11 +384,19 @@ fn connecting_finds_credentials_in_the_environment_and_tries_them() {
         assert_eq!(error.code(), ErrorCode::InvalidInput);
         assert!(error.to_string().contains("AWS_REGION"), "{error}");
         let builder = builder.region("eu-central-1");
+        assert!(builder.clone().connect_existing().await.unwrap().is_none());
+        assert!(stub.names().is_empty());
+        stub.calls();
         let store = builder.clone().connect().await.unwrap();
         assert_eq!(store.prefix(), "zoho-oauth");
         assert_eq!(counted(&stub.calls()).len(), 1);
         store.save_token(&token("ann")).await.unwrap();
         assert_eq!(stub.names(), ["zoho-oauth/token/1"]);
+        let existing = builder.clone().connect_existing().await.unwrap().unwrap();
+        assert_eq!(existing.get_tokens().await.unwrap().len(), 1);
+        // One that was emptied is there all the same.
+        assert_eq!(existing.delete_tokens().await.unwrap(), 1);
+        assert!(builder.clone().connect_existing().await.unwrap().is_some());
         stub.refuse("", "AccessDeniedException", 1);
         let error = builder.connect().await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::StorePermission);
