@@ -34,7 +34,11 @@ impl Fault {
             | Self::Lost(error)
             | Self::Stale(error)
             | Self::No(error) => error,
-            Self::Duplicate => Error::new(ErrorCode::Internal, "a key is taken unexpectedly"),
+            // Our own keys are taken care of where they can be taken.
+            Self::Duplicate => Error::new(
+                ErrorCode::StoreForeign,
+                "a unique index of the token table, which is none of ours, refuses a record",
+            ),
         }
     }
 

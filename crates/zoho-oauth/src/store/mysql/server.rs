@@ -112,7 +112,9 @@ impl Rows {
             }
             Err(Fault::Duplicate) => {
                 session.roll_back().await;
-                pass_taken_ids(session, &schema, plan.id).await?;
+                if plan.insert.is_none() || !pass_taken_ids(session, &schema, plan.id).await? {
+                    return Err(Fault::Duplicate);
+                }
                 Ok(Outcome::Done(false))
             }
             Err(fault) => {
@@ -270,13 +272,14 @@ async fn highest_other_text(
     Ok(other.map_or(0, TokenId::get))
 }
 
-/// Somebody else gave out ids from `first` on: moves the mark past all of them.
+/// Somebody else gave out ids from `first` on: moves the mark past all of them. `false` if that one
+/// is free.
 async fn pass_taken_ids(
     session: &mut Session,
     schema: &Schema,
     first: TokenId,
-) -> Result<(), Fault> {
-    let mut last = first.get();
+) -> Result<bool, Fault> {
+    let mut last = first.get() - 1;
     let mut count = FEW_IDS;
     loop {
         let ids: Vec<_> = (last + 1..).take(count).collect();
@@ -294,7 +297,11 @@ async fn pass_taken_ids(
         }
         count = MANY_IDS;
     }
-    raise_mark(session, schema, last).await
+    if last < first.get() {
+        return Ok(false);
+    }
+    raise_mark(session, schema, last).await?;
+    Ok(true)
 }
 
 #[cfg(test)]
