@@ -18,8 +18,8 @@ use super::server::Core;
 use super::settings::{Address, Nodes, Tls, checked_prefix};
 use super::watch::Watch;
 use crate::error::{Error, ErrorCode, Result};
-use crate::store::Leases;
 use crate::store::rows::RowServer;
+use crate::store::{Leases, given};
 
 /// Settings of a [`RedisStore`].
 ///
@@ -188,8 +188,9 @@ impl RedisStoreBuilder {
     /// a store needs; `unsupported` when it may throw tokens away, or keeps less than
     /// [required](Self::require_persistence); `store_foreign` when something else has our keys.
     pub async fn connect(self) -> Result<RedisStore> {
-        if self.nodes.addresses.iter().any(|node| node.host.is_empty()) {
-            return Err(Error::invalid_input("the host of a Redis server is empty"));
+        let mut hosts = self.nodes.addresses.iter().map(|node| &node.host);
+        if !hosts.all(|host| given::is_host(host)) {
+            return Err(given::no_host());
         }
         let link = Link::new(self.nodes.clone(), self.patience, self.replicas)?;
         self.open(link).await
