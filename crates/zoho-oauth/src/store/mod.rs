@@ -10,6 +10,8 @@ mod coordination;
 pub mod copy;
 #[cfg(feature = "file")]
 pub mod file;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+pub(crate) mod given;
 #[cfg(any(feature = "file", feature = "sqlite"))]
 mod host_lock;
 mod list;

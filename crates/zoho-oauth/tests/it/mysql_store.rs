@@ -2,6 +2,7 @@
 //!
 //! Each test has a database of its own, which is dropped at the end.
 
+mod account;
 mod cluster;
 mod concurrent;
 mod connections;
@@ -12,6 +13,7 @@ mod widen;
 
 use std::time::Duration;
 
+pub(crate) use account::Account;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
 use zoho_oauth::store::mysql::MySqlStoreBuilder;
@@ -171,7 +173,7 @@ impl TestDatabase {
     }
 
     /// The first column of what a query answers, as text.
-    async fn ask(&self, sql: &str) -> Vec<String> {
+    pub(crate) async fn ask(&self, sql: &str) -> Vec<String> {
         let mut conn = self.connection().await;
         let rows: Vec<mysql_async::Row> = conn.query(sql).await.unwrap();
         conn.disconnect().await.unwrap();

@@ -12,7 +12,7 @@ use super::sql::checked_table_name;
 use super::tls::MySqlTls;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::Secret;
-use crate::store::Leases;
+use crate::store::{Leases, given};
 use crate::token::TokenId;
 
 /// How long an idle connection is kept.
@@ -25,9 +25,9 @@ const STATEMENTS: usize = 128;
 /// `Debug` prints neither the password nor the private key.
 #[derive(Clone, Debug)]
 pub struct MySqlStoreBuilder {
-    hosts: Vec<String>,
+    hosts: Vec<Given>,
     port: u16,
-    database: String,
+    database: Given,
     table: String,
     user: String,
     password: Option<Password>,
@@ -36,6 +36,16 @@ pub struct MySqlStoreBuilder {
     limits: Limits,
     lease: Duration,
     reserved: u64,
+}
+
+/// The name of a host or a database, which may be anything.
+#[derive(Clone)]
+struct Given(String);
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        given::shown(&self.0).fmt(f)
+    }
 }
 
 #[derive(Clone)]
@@ -58,9 +68,9 @@ enum Tls {
 impl Default for MySqlStoreBuilder {
     fn default() -> Self {
         Self {
-            hosts: vec!["localhost".to_owned()],
+            hosts: vec![Given("localhost".to_owned())],
             port: 3306,
-            database: "zohooauth".to_owned(),
+            database: Given("zohooauth".to_owned()),
             table: MySqlStore::DEFAULT_TABLE.to_owned(),
             user: "root".to_owned(),
             password: None,
@@ -91,7 +101,7 @@ impl MySqlStoreBuilder {
     /// and not a primary with replicas that lag behind.
     #[must_use]
     pub fn hosts<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
-        self.hosts = hosts.into_iter().map(Into::into).collect();
+        self.hosts = hosts.into_iter().map(|host| Given(host.into())).collect();
         self
     }
 
@@ -105,7 +115,7 @@ impl MySqlStoreBuilder {
     /// Names the database, which must be there: `zohooauth` if not set.
     #[must_use]
     pub fn database(mut self, name: impl Into<String>) -> Self {
-        self.database = name.into();
+        self.database = Given(name.into());
         self
     }
 
@@ -234,6 +244,7 @@ impl MySqlStoreBuilder {
     async fn nodes(&self) -> Result<Nodes> {
         checked_table_name(&self.table)?;
         let places = self.places()?;
+        given::check_database(&self.database.0)?;
         let pool = PoolConstraints::new(0, self.pool_size)
             .ok_or_else(|| Error::invalid_input("a pool needs room for a connection"))?;
         for (name, limit) in [
@@ -252,7 +263,7 @@ impl MySqlStoreBuilder {
         let options = OptsBuilder::default()
             .user(Some(self.user.as_str()))
             .pass(self.password.as_ref().map(|word| word.0.expose()))
-            .db_name(Some(self.database.as_str()))
+            .db_name(Some(self.database.0.as_str()))
             .stmt_cache_size(STATEMENTS)
             .tcp_keepalive(Some(IDLE))
             // It would ask for the socket at each connection, and then connect a second time.
@@ -317,7 +328,7 @@ impl MySqlStoreBuilder {
             return Err(Error::invalid_input("no host is named"));
         }
         let places = self.hosts.iter();
-        places.map(|host| split_place(host, self.port)).collect()
+        places.map(|host| split_place(&host.0, self.port)).collect()
     }
 }
 
@@ -335,15 +346,9 @@ async fn unblocked<T: Send + 'static>(
 
 /// Reads `host`, `host:port`, `[::1]:port`, or an address of IPv6.
 fn split_place(text: &str, port: u16) -> Result<(String, u16)> {
-    // Whoever passes a URL may pass a password in it, which must not get into a message.
-    let refused = || {
-        Error::invalid_input(
-            "a host is a name or an address, with a port behind a colon if need be, and no URL",
-        )
-    };
     let (host, port) = match text.rsplit_once(':') {
         Some((host, digits)) if text.parse::<IpAddr>().is_err() => {
-            (host, digits.parse().map_err(|_| refused())?)
+            (host, digits.parse().map_err(|_| given::no_host())?)
         }
         _ => (text, port),
     };
@@ -351,8 +356,8 @@ fn split_place(text: &str, port: u16) -> Result<(String, u16)> {
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
     let host = bare.unwrap_or(host);
-    if host.is_empty() || port == 0 || host.contains(['/', '@', ' ', '?']) {
-        return Err(refused());
+    if port == 0 || !given::is_host(host) {
+        return Err(given::no_host());
     }
     Ok((host.to_owned(), port))
 }

@@ -5,14 +5,17 @@ use std::net::IpAddr;
 #[cfg(unix)]
 use std::path::PathBuf;
 
+use crate::error::Result;
+use crate::store::given;
+
 /// Where a server is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Address {
     pub(super) host: Host,
     pub(super) port: u16,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Host {
     Name(String),
     #[cfg(unix)]
@@ -33,10 +36,26 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Refuses what names no server.
+    pub(super) fn check(&self) -> Result<()> {
+        match &self.host {
+            Host::Name(name) if !given::is_host(name) => Err(given::no_host()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
+            Host::Name(name) => write!(f, "{}:{}", given::shown(name), self.port),
             #[cfg(unix)]
             Host::SocketFolder(folder) => write!(f, "{}:{}", folder.display(), self.port),
         }

@@ -22,7 +22,7 @@ use super::sql::{Statements, checked_name};
 use super::{Core, PostgresStore};
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::Secret;
-use crate::store::Leases;
+use crate::store::{Leases, given};
 
 /// A silent connection is looked after from then on, so that one whose other end vanished is found.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -290,7 +290,8 @@ impl PostgresStoreBuilder {
                 "the pool of connections cannot be made",
             )
         })?;
-        let server = format!("database `{}` at `{}`", self.database, self.address);
+        let database = given::shown(&self.database);
+        let server = format!("database `{database}` at `{}`", self.address);
         let listen = match &self.listen {
             Listen::Same if self.limits.prepare => Some(self.address.clone()),
             Listen::On(address) => Some(address.clone()),
@@ -322,6 +323,11 @@ impl PostgresStoreBuilder {
         if let Some(schema) = &self.schema {
             checked_name("schema", schema)?;
         }
+        self.address.check()?;
+        if let Listen::On(address) = &self.listen {
+            address.check()?;
+        }
+        given::check_database(&self.database)?;
         let wrong = |what: &str| Err(Error::invalid_input(what));
         if self.pool_size == 0 {
             return wrong("the size of the pool is zero");
@@ -448,7 +454,7 @@ impl fmt::Debug for PostgresStoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresStoreBuilder")
             .field("address", &self.address)
-            .field("database", &self.database)
+            .field("database", &given::shown(&self.database))
             .field("user", &self.user)
             .field("password", &self.password.as_ref().map(|_| "[redacted]"))
             .field("tls", &self.tls)

@@ -17,9 +17,9 @@ use super::script::{Call, LOOK, OPEN};
 use super::server::Core;
 use super::settings::{Address, Nodes, Tls, checked_prefix};
 use super::watch::Watch;
-use crate::error::{Error, Result};
-use crate::store::Leases;
+use crate::error::{Error, ErrorCode, Result};
 use crate::store::rows::RowServer;
+use crate::store::{Leases, given};
 
 /// Settings of a [`RedisStore`].
 ///
@@ -211,8 +211,9 @@ impl RedisStoreBuilder {
     }
 
     fn link(&self) -> Result<Link> {
-        if self.nodes.addresses.iter().any(|node| node.host.is_empty()) {
-            return Err(Error::invalid_input("the host of a Redis server is empty"));
+        let mut hosts = self.nodes.addresses.iter().map(|node| &node.host);
+        if !hosts.all(|host| given::is_host(host)) {
+            return Err(given::no_host());
         }
         Link::new(self.nodes.clone(), self.patience, self.replicas)
     }

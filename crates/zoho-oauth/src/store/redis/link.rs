@@ -151,10 +151,12 @@ impl Link {
                 Err(error) => error,
             };
             match fault::judge(&error) {
+                // In one step, so that nobody can make the server forget it in between. No patience
+                // is needed for that.
+                Verdict::NoScript if !sending.in_full => sending.in_full = true,
                 Verdict::NoScript => {
-                    // In one step, so that nobody can make the server forget it in between.
-                    sending.in_full = true;
-                    again.check(&place, Known::NotDone, || Cause::Server("NOSCRIPT".into()))?;
+                    let cause = Cause::Server("NOSCRIPT".into());
+                    again.pause(&place, Known::NotDone, cause).await?;
                 }
                 Verdict::Later(cause) => {
                     // Nobody is there; or there was a fail-over, and the name leads elsewhere now.

@@ -260,6 +260,12 @@ fn check_endpoint(endpoint: &str) -> Result<()> {
             "the endpoint of AWS Secrets Manager is not an absolute URL",
         ));
     };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Error::invalid_input(
+            "the endpoint of AWS Secrets Manager holds a user or a password, which the service has \
+             no use for",
+        ));
+    }
     let is_here = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -297,6 +303,7 @@ mod tests {
             builder().tag("", "y"),
             builder().endpoint("127.0.0.1:5000"),
             builder().endpoint("ftp://127.0.0.1"),
+            builder().endpoint("http://u:s3cret@127.0.0.1:5000"),
         ] {
             assert_eq!(code(&wrong), invalid, "{wrong:?}");
         }

@@ -557,3 +557,29 @@ async fn a_table_that_is_there_is_opened_and_nothing_is_made() {
         .run(&format!("DROP USER {}", users.join(", ")))
         .await;
 }
+
+#[tokio::test]
+async fn a_unique_index_of_somebody_else_is_named_as_what_it_is() {
+    let database = TestDatabase::new().await;
+    let store = database.open().await;
+    let ann = store.save_token(&user("ann")).await.unwrap();
+    database
+        .run("ALTER TABLE oauthtoken ADD UNIQUE of_the_application (client_id(50))")
+        .await;
+    // As an insert, and as a change of a record.
+    let error = store.save_token(&user("bob")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreForeign, "{error}");
+    let mut other = user("cid");
+    other.client_id = ClientId::new("1000.ANOTHER").ok();
+    let cid = store.save_token(&other).await.unwrap();
+    let mut nameless = OAuthToken::new();
+    nameless.id = Some(cid);
+    nameless.client_id = user("ann").client_id;
+    let error = store.save_token(&nameless).await.unwrap_err();
+    assert!(
+        matches!(error.code(), ErrorCode::StoreForeign | ErrorCode::IdConflict),
+        "{error}"
+    );
+    assert_eq!(store.get_tokens().await.unwrap().len(), 2);
+    assert!(store.delete_token(ann).await.unwrap());
+}

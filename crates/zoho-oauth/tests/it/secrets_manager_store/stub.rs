@@ -59,6 +59,8 @@ struct State {
     lost: Vec<(String, usize)>,
     bodies: Vec<String>,
     has_no_quota: bool,
+    /// Whether a refusal quotes what was sent.
+    quotes: bool,
     /// What another process will have done just before the next call of this name.
     interjection: Option<(String, Secret)>,
 }
@@ -136,6 +138,11 @@ impl Stub {
     /// From now on a secret may have any number of versions.
     pub(crate) fn lift_quota(&self) {
         self.state().has_no_quota = true;
+    }
+
+    /// From now on a refusal that was asked for quotes what it refuses.
+    pub(crate) fn quote(&self) {
+        self.state().quotes = true;
     }
 
     /// From now on listings show what is there now.
@@ -220,13 +227,19 @@ impl Respond for Answers {
         let action = action.unwrap_or_default().to_owned();
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.calls.push(action.clone());
+        let quotes = state.quotes;
         let given = state
             .refusals
             .iter_mut()
             .find(|(of, _, times)| *times > 0 && (of.is_empty() || *of == action));
         if let Some((_, code, times)) = given {
             *times -= 1;
-            return error(400, code, "told to");
+            let quoted = if quotes {
+                String::from_utf8_lossy(&request.body)
+            } else {
+                "told to".into()
+            };
+            return error(400, code, &quoted);
         }
         state
             .bodies
