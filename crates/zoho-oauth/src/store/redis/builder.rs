@@ -17,7 +17,7 @@ use super::script::{Call, LOOK, OPEN};
 use super::server::Core;
 use super::settings::{Address, Nodes, Tls, checked_prefix};
 use super::watch::Watch;
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::Result;
 use crate::store::rows::RowServer;
 use crate::store::{Leases, given};
 

@@ -577,7 +577,10 @@ async fn a_unique_index_of_somebody_else_is_named_as_what_it_is() {
     nameless.client_id = user("ann").client_id;
     let error = store.save_token(&nameless).await.unwrap_err();
     assert!(
-        matches!(error.code(), ErrorCode::StoreForeign | ErrorCode::IdConflict),
+        matches!(
+            error.code(),
+            ErrorCode::StoreForeign | ErrorCode::IdConflict
+        ),
         "{error}"
     );
     assert_eq!(store.get_tokens().await.unwrap().len(), 2);
