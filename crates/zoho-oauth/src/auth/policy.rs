@@ -34,12 +34,14 @@ pub struct RefreshPolicy {
     /// How often a refresh is tried when the network or Zoho's server fails. Default: 3. No further
     /// try begins after a third of [`patience`](Self::patience).
     pub attempts: u32,
-    /// How long to wait for another process that is refreshing the same token. Default: 90 s, as
-    /// long as its requests can take with the default time-out of a minute.
+    /// How long to wait for another process that is refreshing the same token, and for a place among
+    /// those [at work](Self::at_once). Default: 90 s, as long as the requests of another process can
+    /// take with the default time-out of a minute.
     pub patience: Duration,
     /// How many tokens this authenticator refreshes at once. Default: 64. Others wait in line, so
     /// that neither Zoho nor the store is overrun when many tokens end together, as after an
-    /// outage. 0 counts as 1.
+    /// outage. Who waits keeps no other process from the token, and gets `store_locked` when
+    /// [`patience`](Self::patience) is over. 0 counts as 1.
     pub at_once: usize,
 }
 

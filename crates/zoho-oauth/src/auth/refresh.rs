@@ -3,20 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+
 use super::Event;
 use super::access::{Access, Issued};
 use super::decide::{Decision, Purpose, decide, known_life};
 use super::keep::keep;
+use super::line::{Turn, turn};
 use super::memory::{Memory, after_failure};
 use super::shared::Shared;
 use super::slot::Slot;
-use super::turn::{Queue, release};
+use super::turn::release;
 use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
 use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::secret::{ClientSecret, GrantToken, RefreshToken};
-use crate::store::{CoordinationKey, Memo, Permit};
+use crate::store::Memo;
 use crate::token::{ClientId, OAuthToken};
 
 /// The longest pause between two requests of one refresh, during which nobody else can have a try.
@@ -75,8 +78,8 @@ async fn work(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Resu
 
 async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Result<Access> {
     shared.health.check()?;
-    let permit = match turn(shared, slot, purpose).await {
-        Ok(Turn::Ours(permit)) => permit,
+    let (permit, _place) = match turn(shared, slot, purpose).await {
+        Ok(Turn::Ours(permit, place)) => (permit, place),
         Ok(Turn::Done(access)) => return Ok(access),
         Err(error) => {
             shared.health.note(&error);
@@ -84,8 +87,6 @@ async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> R
         }
     };
     let memory = Memory::new(shared, slot, permit.as_deref());
-    // Never closed, so this cannot fail.
-    let _place = shared.at_work.acquire().await;
     let done = alone(shared, slot, purpose, &memory).await;
     let settled = done.as_ref().ok().and_then(|done| done.settled.as_ref());
     release(permit, settled).await;
@@ -105,67 +106,6 @@ impl From<Access> for Done {
             access,
             settled: None,
         }
-    }
-}
-
-enum Turn {
-    Ours(Option<Box<dyn Permit>>),
-    /// Somebody else did the work meanwhile.
-    Done(Access),
-}
-
-async fn turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Result<Turn> {
-    let patience = match purpose {
-        // A good token is in hand, and whoever holds the lock is about to bring a new one.
-        Purpose::Ahead => Duration::ZERO,
-        Purpose::Need | Purpose::Refused(_) => shared.policy.patience,
-    };
-    let key = CoordinationKey::record(slot.id);
-    let is_left_to_others = |error: &Error| {
-        let locked = error.code() == ErrorCode::StoreLocked;
-        (locked && *purpose == Purpose::Ahead).then(|| slot.postpone())?
-    };
-    let postponed = |error: Error| match is_left_to_others(&error) {
-        Some(access) => Ok(Turn::Done(access)),
-        None => Err(error),
-    };
-    let mut queue = match Queue::enter(shared, &key, patience).await {
-        Ok(Some(queue)) => queue,
-        Ok(None) => return Ok(Turn::Ours(None)),
-        Err(error) => return postponed(error),
-    };
-    loop {
-        match queue.try_once().await {
-            Ok(Some(permit)) => return Ok(Turn::Ours(Some(permit))),
-            Ok(None) => {}
-            Err(error) => return postponed(error),
-        }
-        // A fleet that waits for one refresh must not take the lease one after the other, only to
-        // find that there is nothing left to do.
-        if queue.is_fleet()
-            && let Some(access) = done_by_another(shared, slot, purpose).await?
-        {
-            return Ok(Turn::Done(access));
-        }
-    }
-}
-
-async fn done_by_another(
-    shared: &Arc<Shared>,
-    slot: &Arc<Slot>,
-    purpose: &Purpose,
-) -> Result<Option<Access>> {
-    let record = match shared.record_of(slot).await {
-        Ok(record) if !slot.is_revoked(&record) => record,
-        Err(error) if error.code() == ErrorCode::RecordDeleted => return Err(error),
-        _ => return Ok(None),
-    };
-    let now = Timestamp::now();
-    // What is remembered stands against asking Zoho, and can be seen with the lease alone.
-    match decide(&record, &Memo::default(), now, &shared.policy, purpose) {
-        Decision::Use => Ok(Issued::of(&record, None, &shared.policy, now)
-            .map(|issued| slot.publish(issued.kept(now)))),
-        _ => Ok(None),
     }
 }
 
@@ -261,7 +201,7 @@ async fn renew(
 ) -> Result<Done> {
     let ((id, secret), center) = parties(shared, slot, record)?;
     let policy = &shared.policy;
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let mut attempt = 1;
     let answer = loop {
         // Noted before asking: should this process die now, Zoho has counted all the same.
@@ -291,7 +231,7 @@ async fn renew(
             return Err(error);
         }
         tracing::debug!(%error, attempt, "asking again");
-        tokio::time::sleep(pause).await;
+        sleep(pause).await;
         attempt += 1;
     };
     // Zoho counted it at some moment before its answer was here.

@@ -282,3 +282,26 @@ async fn a_crowd_behind_one_lock_waits_in_line() {
     }
     assert_eq!(lock.most_refused(), 1);
 }
+
+#[tokio::test]
+async fn waiting_in_line_ends_with_the_patience() {
+    let sandbox = sandbox().await;
+    let policy = RefreshPolicy::new().with_at_once(1);
+    let auth = builder(&sandbox, ListStore::new())
+        .policy(policy.with_patience(Duration::from_millis(50)))
+        .build()
+        .unwrap();
+    let (first, _) = expired(&sandbox, auth.store(), "ann").await;
+    let (second, _) = expired(&sandbox, auth.store(), "bob").await;
+    sandbox.inject(Fault::delay(Duration::from_mins(1)).on(Endpoint::Refresh));
+    let session = auth.session(first).await.unwrap();
+    tokio::spawn(async move { session.access_token().await });
+    while refreshes(&sandbox) == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let session = auth.session(second).await.unwrap();
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreLocked);
+    assert!(error.is_transient());
+    assert_eq!(refreshes(&sandbox), 1);
+}

@@ -79,6 +79,13 @@ impl Cells {
         self.is_down.store(is_down, Ordering::SeqCst);
     }
 
+    /// The records whose lease somebody has.
+    fn held(&self) -> HashSet<TokenId> {
+        let texts = self.texts.lock().unwrap();
+        let held = (texts.iter()).filter(|(_, text)| text.contains("holder\":{"));
+        held.filter_map(|(key, _)| key.record_id()).collect()
+    }
+
     fn up(&self) -> Result<()> {
         self.questions.fetch_add(1, Ordering::SeqCst);
         if self.is_down.load(Ordering::SeqCst) {
@@ -522,5 +529,43 @@ async fn after_an_outage_tokens_are_renewed_a_few_at_a_time() {
     };
     let (answers, ()) = tokio::join!(all, first);
     assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(refreshes(&sandbox), 12);
+}
+
+/// A machine with many tokens to renew keeps nobody from those whose turn has not come.
+#[tokio::test]
+async fn who_waits_in_line_holds_no_lease() {
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let policy = RefreshPolicy::new().with_recheck(Duration::from_secs(1));
+    let busy = builder(&sandbox, store.clone()).policy(policy.with_at_once(3));
+    let busy = busy.build().unwrap();
+    // Takes what is free, and waits for nobody.
+    let policy = RefreshPolicy::new().with_patience(Duration::ZERO);
+    let other = builder(&sandbox, store.clone()).policy(policy);
+    let other = other.build().unwrap();
+    sandbox.inject(
+        Fault::delay(Duration::from_mins(1))
+            .on(Endpoint::Refresh)
+            .times(3),
+    );
+    let mut waiting = HashMap::new();
+    for number in 0..12 {
+        let (id, _) = expired(&sandbox, &store, &format!("user {number}")).await;
+        let session = busy.session(id).await.unwrap();
+        let asked = tokio::spawn(async move { session.access_token().await });
+        waiting.insert(id, asked);
+    }
+    until(|| refreshes(&sandbox) == 3).await;
+    let held = store.cells.held();
+    assert_eq!(held.len(), 3);
+    waiting.retain(|id, _| !held.contains(id));
+    for (id, asked) in waiting {
+        let session = other.session(id).await.unwrap();
+        let access = session.access_token().await.unwrap();
+        // Who still waits in line finds out without a turn.
+        let found = asked.await.unwrap().unwrap();
+        assert_eq!(found.token(), access.token());
+    }
     assert_eq!(refreshes(&sandbox), 12);
 }
