@@ -116,26 +116,32 @@ async fn alone(
     purpose: &Purpose,
     memory: &Memory<'_>,
 ) -> Result<Done> {
-    let record = shared.record_of(slot).await?;
-    if slot.is_revoked(&record) {
-        let message = format!("the refresh token of record {} was revoked", slot.id);
-        return Err(Error::new(ErrorCode::InvalidCode, message));
-    }
-    let now = Timestamp::now();
-    let memo = memory.recall(&record, now, shared.policy.window).await;
-    match decide(&record, &memo, now, &shared.policy, purpose) {
-        Decision::Use => {
-            let life = known_life(&record, &memo);
-            let issued = Issued::of(&record, life, &shared.policy, now)
-                .ok_or_else(|| Error::new(ErrorCode::Internal, "decided to use no access token"))?;
-            Ok(slot.publish(issued.kept(now)).into())
+    loop {
+        let record = shared.record_of(slot).await?;
+        if slot.is_revoked(&record) {
+            let message = format!("the refresh token of record {} was revoked", slot.id);
+            return Err(Error::new(ErrorCode::InvalidCode, message));
         }
-        Decision::Refresh(token) => renew(shared, slot, memory, &record, memo, &token).await,
-        Decision::Exchange(code) => {
-            let access = exchange(shared, slot, memory, &record, memo, &code).await;
-            access.map(Done::from)
+        let now = Timestamp::now();
+        let memo = memory.recall(&record, now, shared.policy.window).await;
+        let done = match decide(&record, &memo, now, &shared.policy, purpose) {
+            Decision::Use => {
+                let life = known_life(&record, &memo);
+                let issued = Issued::of(&record, life, &shared.policy, now).ok_or_else(|| {
+                    Error::new(ErrorCode::Internal, "decided to use no access token")
+                })?;
+                return Ok(slot.publish(issued.kept(now)).into());
+            }
+            Decision::Refresh(token) => renew(shared, slot, memory, &record, memo, &token).await?,
+            Decision::Exchange(code) => {
+                exchange(shared, slot, memory, &record, memo, &code).await?
+            }
+            Decision::Stop(stop) => return Err(stop.into_error(&format!("record {}", slot.id))),
+        };
+        if let Some(done) = done {
+            return Ok(done);
         }
-        Decision::Stop(stop) => Err(stop.into_error(&format!("record {}", slot.id))),
+        tracing::debug!("somebody logged in anew meanwhile");
     }
 }
 
@@ -164,7 +170,39 @@ pub(crate) fn parties(
     }
 }
 
-/// Exchanges the grant token of a record that nothing was done with yet.
+/// Remembers that Zoho did not grant what it was asked for, and returns the error.
+///
+/// `None` when Zoho refuses what it was shown and the record holds something else by now: whoever
+/// has just logged in must not be told to do so.
+async fn not_granted<T>(
+    shared: &Shared,
+    slot: &Slot,
+    memory: &Memory<'_>,
+    record: &OAuthToken,
+    memo: &Memo,
+    mut error: Error,
+) -> Result<Option<T>> {
+    if error.code() == ErrorCode::InvalidCode {
+        match shared.record_of(slot).await {
+            Ok(stored) if is_same_login(&stored, record) => {}
+            Ok(_) => return Ok(None),
+            Err(gone) if gone.code() == ErrorCode::RecordDeleted => return Err(gone),
+            // Where the record cannot be seen, nobody is told to log in yet.
+            Err(unseen) => error = unseen,
+        }
+    }
+    memory.remember(memo).await?;
+    Err(error)
+}
+
+/// Whether both records hold what the same access tokens are made from.
+fn is_same_login(one: &OAuthToken, other: &OAuthToken) -> bool {
+    one.refresh_token == other.refresh_token
+        && (one.refresh_token.is_some() || one.grant_token == other.grant_token)
+}
+
+/// Exchanges the grant token of a record that nothing was done with yet. `None`: see
+/// [`not_granted`].
 async fn exchange(
     shared: &Arc<Shared>,
     slot: &Arc<Slot>,
@@ -172,7 +210,7 @@ async fn exchange(
     record: &OAuthToken,
     before: Memo,
     code: &GrantToken,
-) -> Result<Access> {
+) -> Result<Option<Done>> {
     let ((id, secret), center) = parties(shared, slot, record)?;
     let client = OAuthClient {
         id,
@@ -181,16 +219,19 @@ async fn exchange(
     };
     let answer = shared.accounts.exchange(&center, &client, code, None).await;
     match answer {
-        Ok(answer) => keep(shared, slot, record, &answer).await,
+        Ok(answer) => {
+            let access = keep(shared, slot, record, &answer).await?;
+            Ok(Some(access.into()))
+        }
         Err(error) => {
             let memo = after_failure(&before, &before, &error, shared.policy.window);
-            memory.remember(&memo).await?;
-            Err(error)
+            not_granted(shared, slot, memory, record, &memo, error).await
         }
     }
 }
 
-/// Asks Zoho for a new access token, saves it, and only then hands it out.
+/// Asks Zoho for a new access token, saves it, and only then hands it out. `None`: see
+/// [`not_granted`].
 async fn renew(
     shared: &Arc<Shared>,
     slot: &Arc<Slot>,
@@ -198,7 +239,7 @@ async fn renew(
     record: &OAuthToken,
     mut memo: Memo,
     token: &RefreshToken,
-) -> Result<Done> {
+) -> Result<Option<Done>> {
     let ((id, secret), center) = parties(shared, slot, record)?;
     let policy = &shared.policy;
     let began = Instant::now();
@@ -227,8 +268,7 @@ async fn renew(
             && error.retry_after().is_none_or(|wait| wait <= pause)
             && !is_long;
         if !again {
-            memory.remember(&memo).await?;
-            return Err(error);
+            return not_granted(shared, slot, memory, record, &memo, error).await;
         }
         tracing::debug!(%error, attempt, "asking again");
         sleep(pause).await;
@@ -238,8 +278,8 @@ async fn renew(
     memo.settle_mint(Timestamp::now());
     slot.set_memo(memo.clone(), true);
     let access = keep(shared, slot, record, &answer).await?;
-    Ok(Done {
+    Ok(Some(Done {
         access,
         settled: Some(memo),
-    })
+    }))
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use zoho_oauth::{
-    Authenticator, Credential, ErrorCode, Event, GrantToken, ListStore, RefreshPolicy, TokenStore,
+    Authenticator, Credential, ErrorCode, Event, GrantToken, ListStore, OAuthToken, RefreshPolicy,
+    RefreshToken, TokenStore,
 };
-use zoho_sandbox::{Endpoint, Fault};
+use zoho_sandbox::{Endpoint, Fault, Sandbox};
 
 use crate::hooks::{HookStore, OneLock, Step, out_of_order};
 use crate::support::{
@@ -76,6 +77,84 @@ async fn a_new_login_during_a_refresh_keeps_its_access_token() {
     assert_eq!(stored.expiry_time, new.expiry_time);
 }
 
+/// What Zoho says about the old login is said to nobody who has just logged in anew.
+async fn a_refusal_during_a_new_login(old: &OAuthToken, sandbox: &Sandbox) {
+    let store = Arc::new(ListStore::new());
+    let auth = authenticator(sandbox, Arc::clone(&store));
+    let id = store.save_token(old).await.unwrap();
+    let session = auth.session(id).await.unwrap();
+    let mut events = auth.events();
+    sandbox.inject(Fault::delay(Duration::from_millis(300)).on(Endpoint::Token));
+    let refreshing = {
+        let session = session.clone();
+        tokio::spawn(async move { session.access_token().await })
+    };
+    let asked = || refreshes(sandbox) + sandbox.counts().code_exchanges_failed;
+    while asked() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let new = logged_in(sandbox, "ann", 3000);
+    assert_eq!(store.save_token(&new).await.unwrap(), id);
+    let handed = refreshing.await.unwrap().unwrap();
+    assert_eq!(Some(handed.token()), new.access_token.as_ref());
+    while let Ok(event) = events.try_recv() {
+        assert!(!matches!(event, Event::LoginRequired { .. }), "{event:?}");
+    }
+    assert_eq!(asked(), 1);
+    // Nor is anything remembered against the new one.
+    let next = session.refused(handed.token()).await.unwrap();
+    assert_ne!(next.token(), handed.token());
+}
+
+#[tokio::test]
+async fn a_new_login_while_the_old_one_is_refused_is_not_told_to_log_in() {
+    let sandbox = sandbox().await;
+    let mut old = logged_in(&sandbox, "ann", -60);
+    old.refresh_token = RefreshToken::new("1000.dead").ok();
+    a_refusal_during_a_new_login(&old, &sandbox).await;
+}
+
+#[tokio::test]
+async fn a_new_login_while_a_grant_token_is_refused_is_not_told_to_log_in() {
+    let sandbox = sandbox().await;
+    let mut old = logged_in(&sandbox, "ann", -60);
+    (old.refresh_token, old.access_token, old.expiry_time) = (None, None, None);
+    old.grant_token = GrantToken::new("1000.used.code").ok();
+    a_refusal_during_a_new_login(&old, &sandbox).await;
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_log_in_while_the_record_cannot_be_seen() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let mut events = auth.events();
+    let mut old = logged_in(&sandbox, "ann", -60);
+    old.refresh_token = RefreshToken::new("1000.dead").ok();
+    let id = store.save_token(&old).await.unwrap();
+    fail_the_third_look(&store, None);
+    let session = auth.session(id).await.unwrap();
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    // What Zoho said is remembered, and told when the record is seen to be the same still.
+    let error = loop {
+        let error = session.access_token().await.unwrap_err();
+        if error.code() != ErrorCode::StoreUnavailable {
+            break error;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(error.code(), ErrorCode::InvalidCode);
+    assert_eq!(refreshes(&sandbox), 1);
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        told.push(event);
+    }
+    let refused = |event: &Event| matches!(event, Event::LoginRequired { .. });
+    assert!(refused(told.last().unwrap()), "{told:?}");
+    assert_eq!(told.into_iter().filter(refused).count(), 1);
+}
+
 #[tokio::test]
 async fn a_new_login_during_a_revocation_stays() {
     let sandbox = sandbox().await;
@@ -122,6 +201,24 @@ async fn a_revoked_token_is_not_handed_out_though_its_record_could_not_be_delete
     assert_eq!(Some(handed.token()), new.access_token.as_ref());
     assert!(auth.revoke(id).await.unwrap());
     assert_eq!(store.get_tokens().await.unwrap(), []);
+}
+
+/// Lets the third look-up fail, after another login was saved if there is one.
+fn fail_the_third_look(store: &Arc<HookStore<ListStore>>, new: Option<OAuthToken>) {
+    let (looks, hooked) = (AtomicUsize::new(0), Arc::clone(store));
+    store.at_each_step(move |step| {
+        let is_third = step == Step::FindById && looks.fetch_add(1, Ordering::SeqCst) == 2;
+        let (hooked, new) = (Arc::clone(&hooked), new.clone());
+        async move {
+            if !is_third {
+                return Ok(());
+            }
+            if let Some(new) = new {
+                hooked.inner.save_token(&new).await?;
+            }
+            Err(out_of_order())
+        }
+    });
 }
 
 #[tokio::test]
