@@ -222,6 +222,38 @@ fn fail_the_third_look(store: &Arc<HookStore<ListStore>>, new: Option<OAuthToken
 }
 
 #[tokio::test]
+async fn a_revocation_deletes_no_login_unseen() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    let new = logged_in(&sandbox, "ann", 3600);
+    fail_the_third_look(&store, Some(new.clone()));
+    let error = auth.revoke(id).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    assert_eq!(sandbox.counts().revocations, 1);
+    let handed = auth.access_token(&user("ann")).await.unwrap();
+    assert_eq!(Some(handed.token()), new.access_token.as_ref());
+}
+
+#[tokio::test]
+async fn a_revocation_whose_record_could_not_be_seen_is_finished_by_the_next() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let id = store.save_token(&logged_in(&sandbox, "ann", 3600)).await;
+    let id = id.unwrap();
+    fail_the_third_look(&store, None);
+    auth.revoke(id).await.unwrap_err();
+    // Meanwhile nothing of it is handed out, and nobody asks Zoho what became of it.
+    let error = auth.access_token(&user("ann")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidCode);
+    assert_eq!(refreshes(&sandbox), 0);
+    assert!(auth.revoke(id).await.unwrap());
+    assert_eq!(store.get_tokens().await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_record_without_a_client_can_be_revoked() {
     let sandbox = sandbox().await;
     let store = Arc::new(ListStore::new());
