@@ -137,6 +137,7 @@ async fn done_by_another(
     slot: &Arc<Slot>,
     purpose: &Purpose,
 ) -> Result<Option<Access>> {
+    let asked = Timestamp::now();
     let record = match shared.record_of(slot).await {
         Ok(record) if !slot.is_revoked(&record) => record,
         Err(error) if error.code() == ErrorCode::RecordDeleted => return Err(error),
@@ -145,7 +146,7 @@ async fn done_by_another(
     let now = Timestamp::now();
     // What is remembered stands against asking Zoho, and can be seen with the lease alone.
     match decide(&record, &Memo::default(), now, &shared.policy, purpose) {
-        Decision::Use => Ok(Issued::of(&record, None, &shared.policy, now)
+        Decision::Use => Ok(Issued::of(&record, None, &shared.policy, asked)
             .map(|issued| slot.publish(issued.kept(now)))),
         _ => Ok(None),
     }

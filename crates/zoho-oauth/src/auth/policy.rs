@@ -18,7 +18,8 @@ pub struct RefreshPolicy {
     /// must also arrive. Default: 30 s, and never more than a tenth of a known life.
     pub guard: Duration,
     /// How long a token is handed out before the store is asked again whether it is still there.
-    /// Default: 5 s. This bounds how long a token that another process revoked is still used.
+    /// Default: 5 s, counted from the last question, however late its answer came. This bounds how
+    /// long a token that another process revoked is still used.
     pub recheck: Duration,
     /// How many new access tokens per refresh token are asked for within [`window`](Self::window)
     /// on our own account, by all processes that share the store. Default: 8; `None`: no limit; 0

@@ -117,6 +117,7 @@ async fn alone(
     memory: &Memory<'_>,
 ) -> Result<Done> {
     loop {
+        let asked = Timestamp::now();
         let record = shared.record_of(slot).await?;
         if slot.is_revoked(&record) {
             let message = format!("the refresh token of record {} was revoked", slot.id);
@@ -127,7 +128,7 @@ async fn alone(
         let done = match decide(&record, &memo, now, &shared.policy, purpose) {
             Decision::Use => {
                 let life = known_life(&record, &memo);
-                let issued = Issued::of(&record, life, &shared.policy, now).ok_or_else(|| {
+                let issued = Issued::of(&record, life, &shared.policy, asked).ok_or_else(|| {
                     Error::new(ErrorCode::Internal, "decided to use no access token")
                 })?;
                 return Ok(slot.publish(issued.kept(now)).into());

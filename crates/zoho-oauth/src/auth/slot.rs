@@ -47,8 +47,9 @@ pub(crate) struct Slot {
     flight: Mutex<Option<watch::Receiver<Outcome>>>,
     /// Held by whoever works on the record at Zoho, so that a revocation and a refresh take turns.
     pub(crate) work: tokio::sync::Mutex<()>,
-    /// Held by the one who asks the store whether the record is still there.
-    pub(super) look: Arc<tokio::sync::Mutex<()>>,
+    /// Held by the one who asks the store whether the record is still there. When the question that
+    /// was answered last was asked.
+    pub(super) look: Arc<tokio::sync::Mutex<Option<Instant>>>,
     known: Mutex<Known>,
 }
 
@@ -176,14 +177,15 @@ impl Slot {
         Access(arc_swap::Guard::into_inner(seen).unwrap_or(new))
     }
 
-    /// Takes the access token of a record that was just read, if there is no good one in hand.
-    pub(crate) fn adopt(&self, record: &OAuthToken, policy: &RefreshPolicy) {
+    /// Takes the access token of a record that the store was asked for at `asked`, if there is no
+    /// good one in hand.
+    pub(crate) fn adopt(&self, record: &OAuthToken, policy: &RefreshPolicy, asked: Timestamp) {
         let now = Timestamp::now();
         let in_hand = self.in_hand();
         if in_hand.as_ref().is_some_and(|issued| issued.is_usable(now)) || self.is_revoked(record) {
             return;
         }
-        if let Some(issued) = Issued::of(record, None, policy, now) {
+        if let Some(issued) = Issued::of(record, None, policy, asked) {
             self.replace(in_hand.as_ref(), issued);
         }
         if self.is_revoked(record) {

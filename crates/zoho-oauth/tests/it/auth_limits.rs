@@ -13,7 +13,7 @@ use zoho_oauth::{
 };
 use zoho_sandbox::{Endpoint, Fault, Sandbox};
 
-use crate::hooks::{HookStore, OneLock};
+use crate::hooks::{HookStore, OneLock, Step, out_of_order};
 use crate::support::{
     authenticator, builder, client, expire, expired, in_seconds, logged_in, no_memory, refreshes,
     sandbox,
@@ -135,7 +135,7 @@ async fn a_login_that_can_never_be_saved_stays_within_zohos_limit() {
     let refresh = logged_in(&sandbox, "ann", 0).refresh_token.unwrap();
     store.at_each_step(|step| async move {
         match step {
-            crate::hooks::Step::Save => Err(crate::hooks::out_of_order()),
+            Step::Save => Err(out_of_order()),
             _ => Ok(()),
         }
     });
@@ -198,8 +198,8 @@ async fn a_refresh_that_cannot_be_leaves_the_hot_path_hot() {
     let store = HookStore::new(files);
     let reads = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&reads);
-    store.at_each_step(move |_| {
-        count.fetch_add(1, Ordering::SeqCst);
+    store.at_each_step(move |step| {
+        count.fetch_add(usize::from(step == Step::FindById), Ordering::SeqCst);
         async { Ok(()) }
     });
     let auth = authenticator(&sandbox, store);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use zoho_oauth::{
     Authenticator, Credential, ErrorCode, Event, GrantToken, ListStore, OAuthToken, RefreshPolicy,
-    RefreshToken, TokenStore,
+    RefreshToken, TokenId, TokenStore,
 };
 use zoho_sandbox::{Endpoint, Fault, Sandbox};
 
@@ -53,6 +54,94 @@ async fn a_caller_that_gives_up_early_does_not_keep_the_store_from_being_asked()
     assert!(impatient.await.is_err());
     open.send(true).unwrap();
     was_asked.recv().await.unwrap();
+}
+
+/// How long a token is handed out without a look in the tests of slow looks.
+const RECHECK: Duration = Duration::from_millis(200);
+
+/// Lets the next look-up be answered so late that its answer is out of date when it comes.
+fn answer_late(store: &Arc<HookStore<ListStore>>, id: TokenId) {
+    let hooked = Arc::clone(store);
+    store.once_at(Step::FoundById, move || async move {
+        hooked.inner.delete_token(id).await?;
+        tokio::time::sleep(RECHECK + Duration::from_millis(50)).await;
+        Ok(())
+    });
+}
+
+fn with_recheck(sandbox: &Sandbox, store: &Arc<HookStore<ListStore>>) -> Authenticator {
+    let policy = RefreshPolicy::new().with_recheck(RECHECK);
+    let auth = builder(sandbox, Arc::clone(store)).policy(policy);
+    auth.build().unwrap()
+}
+
+/// A late answer says what was true when the store was asked: only from then on it counts.
+#[tokio::test]
+async fn a_session_that_began_with_a_late_answer_is_looked_up_at_once() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = with_recheck(&sandbox, &store);
+    let id = store.save_token(&good("ann", "c")).await.unwrap();
+    answer_late(&store, id);
+    let session = auth.session(id).await.unwrap();
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
+}
+
+#[tokio::test]
+async fn a_token_that_was_looked_up_late_is_looked_up_again_at_once() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = with_recheck(&sandbox, &store);
+    let id = store.save_token(&good("ann", "c")).await.unwrap();
+    let session = auth.session(id).await.unwrap();
+    answer_late(&store, id);
+    // By the time it is looked up it counts as there; by the answer it does not any more.
+    tokio::time::sleep(RECHECK).await;
+    assert!(session.access_token().await.is_ok());
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
+}
+
+#[tokio::test]
+async fn a_token_that_a_refresh_found_late_is_looked_up_at_once() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = with_recheck(&sandbox, &store);
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    let session = auth.session(id).await.unwrap();
+    // Another process renews it, and then it is deleted.
+    store
+        .save_token(&logged_in(&sandbox, "ann", 3600))
+        .await
+        .unwrap();
+    answer_late(&store, id);
+    assert!(session.access_token().await.is_ok());
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
+    assert_eq!(refreshes(&sandbox), 0);
+}
+
+#[tokio::test]
+async fn callers_who_wait_for_the_same_look_share_its_answer() {
+    let store = HookStore::new(ListStore::new());
+    let id = store.save_token(&good("ann", "c")).await.unwrap();
+    let auth = Authenticator::builder(Arc::clone(&store)).policy(no_memory());
+    let session = auth.build().unwrap().session(id).await.unwrap();
+    let looks = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&looks);
+    store.at_each_step(move |step| {
+        count.fetch_add(usize::from(step == Step::FindById), Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(5)).map(Ok)
+    });
+    let asked = (0..20).map(|_| session.access_token());
+    for answer in join_all(asked).await {
+        assert!(!answer.unwrap().is_degraded());
+    }
+    // Who came after the first question was asked must not take its answer for his.
+    assert!(looks.load(Ordering::SeqCst) <= 2);
+    session.access_token().await.unwrap();
+    assert!(looks.load(Ordering::SeqCst) >= 2);
 }
 
 /// Defects 7 and 25: what the old login was given must not take the place of the new one's.
