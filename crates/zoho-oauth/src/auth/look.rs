@@ -8,6 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::access::Issued;
 use super::shared::Shared;
 use super::slot::Slot;
+use super::watch::Watch;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// `None` when the record's token must be renewed first. One caller asks for all. It does so in a
 /// task of its own: callers who go away early, one after the other, would never get to an answer.
 pub(super) async fn look(slot: &Arc<Slot>, shared: &Arc<Shared>) -> Result<Option<Arc<Issued>>> {
+    Watch::begin(shared);
     let came = Instant::now();
     let only_one = Arc::clone(&slot.look).lock_owned().await;
     let now = Timestamp::now();

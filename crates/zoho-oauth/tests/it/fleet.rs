@@ -21,8 +21,8 @@ use zoho_oauth::{
 use zoho_sandbox::{Endpoint, Fault, Sandbox};
 
 use crate::support::{
-    SCOPES, authenticator, builder, client, expire, expired, in_seconds, logged_in, refreshes,
-    sandbox,
+    SCOPES, authenticator, builder, client, expire, expired, in_seconds, logged_in, no_memory,
+    refreshes, sandbox,
 };
 
 /// The store of a fleet. Clones are the same store.
@@ -59,6 +59,11 @@ impl FleetStore {
 
     fn up(&self) -> Result<()> {
         self.cells.up()
+    }
+
+    /// How many machines listen to what changes.
+    fn listeners(&self) -> usize {
+        self.changes.receiver_count()
     }
 
     /// Takes the lease of a record whose holder has stood still for longer than it lives.
@@ -568,4 +573,49 @@ async fn who_waits_in_line_holds_no_lease() {
         assert_eq!(found.token(), access.token());
     }
     assert_eq!(refreshes(&sandbox), 12);
+}
+
+/// Lets a machine begin to listen on a runtime that ends, and returns a session of it.
+async fn deafened(machine: &Authenticator, store: &FleetStore, id: TokenId) -> Session {
+    let other = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let begun = machine.clone();
+    let session = other.spawn(async move { begun.session(id).await.unwrap() });
+    let session = session.await.unwrap();
+    assert_eq!(store.listeners(), 1);
+    other.shutdown_background();
+    until(|| store.listeners() == 0).await;
+    session
+}
+
+#[tokio::test]
+async fn a_machine_goes_on_listening_when_the_runtime_that_began_has_ended() {
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let token = logged_in(&sandbox, "ann", 3600);
+    let id = store.save_token(&token).await.unwrap();
+    let other = logged_in(&sandbox, "bob", 3600);
+    let other = store.save_token(&other).await.unwrap();
+
+    // Whoever looks a token up sees to it.
+    let machine = builder(&sandbox, store.clone()).policy(no_memory());
+    let machine = machine.build().unwrap();
+    let session = deafened(&machine, &store, id).await;
+    session.access_token().await.unwrap();
+    assert_eq!(store.listeners(), 1);
+    drop((machine, session));
+    until(|| store.listeners() == 0).await;
+
+    // What happened while nobody listened is not missed.
+    let policy = RefreshPolicy::new().with_recheck(Duration::from_hours(1));
+    let machine = builder(&sandbox, store.clone()).policy(policy);
+    let machine = machine.build().unwrap();
+    let session = deafened(&machine, &store, id).await;
+    store.delete_token(id).await.unwrap();
+    assert!(session.access_token().await.is_ok());
+    machine.session(other).await.unwrap();
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
 }
