@@ -70,10 +70,8 @@ impl Shared {
             self.forget(&slot);
         }
         let slot = self.slots.get_or_insert(id, || Slot::new(id));
-        slot.learn(Hints {
-            user_name: record.user_name.clone(),
-            ..hints
-        });
+        slot.learn(hints);
+        slot.learn_owner(record);
         slot.adopt(record, &self.policy, asked);
         // Without a client of its own the authenticator can reach several records of one name,
         // and only the store knows which of them answers.
