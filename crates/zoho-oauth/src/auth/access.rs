@@ -44,12 +44,13 @@ pub(crate) struct Issued {
 }
 
 impl Issued {
-    /// Takes the access token of `record`, if it has one.
+    /// Takes the access token of `record`, if it has one. `asked` is when the store was asked for
+    /// the record: a late answer says what was true then.
     pub(crate) fn of(
         record: &OAuthToken,
         life: Option<Duration>,
         policy: &RefreshPolicy,
-        now: Timestamp,
+        asked: Timestamp,
     ) -> Option<Self> {
         let schedule = Schedule::of(record, life, policy);
         Some(
@@ -57,9 +58,9 @@ impl Issued {
                 token: record.access_token.clone()?,
                 api_domain: record.api_domain.clone(),
                 expires_at: record.expiry_time,
-                seen_at: now,
-                quick_until: now,
-                recheck_at: now.after(policy.recheck),
+                seen_at: asked,
+                quick_until: asked,
+                recheck_at: asked.after(policy.recheck),
                 refresh_at: schedule.refresh_at,
                 usable_until: schedule.usable_until,
                 unsaved: false,

@@ -154,11 +154,12 @@ pub(super) async fn login(shared: &Arc<Shared>, login: Login) -> Result<Arc<Slot
 
 /// The slot of the record that the credential led to before.
 async fn found(shared: &Shared, login: &Login) -> Result<Option<Arc<Slot>>> {
+    let asked = Timestamp::now();
     let found = shared.store.find_token(&login.query()).await?;
     match found.filter(|record| fits(record, login.user_name())) {
         Some(record) => {
             let name = login.user_name().cloned();
-            let slot = known(shared, &record, login.hints(), name).await?;
+            let slot = known(shared, &record, login.hints(), name, asked).await?;
             Ok(Some(slot))
         }
         None => Ok(None),
@@ -316,15 +317,15 @@ async fn save(shared: &Shared, login: &Login, answer: TokenAnswer) -> Result<Arc
     tracing::info!(%id, expires_at = %answer.expires_at, "logged in");
     shared.tell(Event::LoggedIn { id });
     // The record may be one that was there before, with more in it than was just saved.
+    let asked = Timestamp::now();
     let stored = shared.store.find_token_by_id(id).await;
     let record = stored.ok().flatten().unwrap_or(OAuthToken {
         id: Some(id),
         ..record
     });
-    let slot = shared.slot_of(&record, login.hints())?;
-    let now = Timestamp::now();
+    let slot = shared.slot_of(&record, login.hints(), asked)?;
     if record.expiry_time == Some(answer.expires_at)
-        && let Some(issued) = Issued::of(&record, Some(answer.life), &shared.policy, now)
+        && let Some(issued) = Issued::of(&record, Some(answer.life), &shared.policy, asked)
     {
         slot.publish(issued);
     }

@@ -1,13 +1,14 @@
 //! Whether a record whose token is good is still there: asked every few seconds.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedMutexGuard;
 
 use super::access::Issued;
 use super::shared::Shared;
 use super::slot::Slot;
+use super::watch::Watch;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 
@@ -19,13 +20,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// `None` when the record's token must be renewed first. One caller asks for all. It does so in a
 /// task of its own: callers who go away early, one after the other, would never get to an answer.
 pub(super) async fn look(slot: &Arc<Slot>, shared: &Arc<Shared>) -> Result<Option<Arc<Issued>>> {
+    Watch::begin(shared);
+    let came = Instant::now();
     let only_one = Arc::clone(&slot.look).lock_owned().await;
     let now = Timestamp::now();
     // Taken away while this caller waited: the refresh says why.
     let Some(old) = slot.in_hand() else {
         return Ok(None);
     };
-    if old.is_confirmed(now) {
+    // Asked and answered while this caller waited, however long the answer took.
+    let is_answered = only_one.is_some_and(|asked| asked >= came);
+    if is_answered || old.is_confirmed(now) {
         return Ok(Some(old).filter(|issued| issued.is_usable(now)));
     }
     let kept = Arc::clone(&old);
@@ -39,7 +44,7 @@ async fn ask(
     slot: &Arc<Slot>,
     shared: &Arc<Shared>,
     old: Arc<Issued>,
-    _only_one: OwnedMutexGuard<()>,
+    mut only_one: OwnedMutexGuard<Option<Instant>>,
 ) -> Result<Option<Arc<Issued>>> {
     let recheck = shared.policy.recheck;
     if let Err(wait) = shared.health.admit() {
@@ -50,6 +55,7 @@ async fn ask(
         let kept = kept.with_unconfirmed(true);
         return Ok(Some(slot.replace(Some(&old), kept).0));
     }
+    let (asked, asked_at) = (Timestamp::now(), Instant::now());
     let answer = tokio::time::timeout(PATIENCE, shared.store.find_token_by_id(slot.id)).await;
     let now = Timestamp::now();
     let record = match answer {
@@ -81,10 +87,13 @@ async fn ask(
     } else if unchanged || old.unsaved {
         // The schedule was made when more was known than the record says; and what is not saved
         // yet is on its way to the store.
-        let kept = old.postponed(now, now.after(recheck), old.refresh_at);
+        let kept = old.postponed(asked, asked.after(recheck), old.refresh_at);
         Some(kept.with_unconfirmed(false))
     } else {
-        Issued::of(&record, None, &shared.policy, now).filter(|issued| issued.is_usable(now))
+        Issued::of(&record, None, &shared.policy, asked).filter(|issued| issued.is_usable(now))
     };
+    if seen.is_some() {
+        *only_one = Some(asked_at);
+    }
     Ok(seen.map(|issued| slot.replace(Some(&old), issued).0))
 }

@@ -1,14 +1,15 @@
 //! The question that everything here exists for: an access token for this user, please.
 //!
 //! `decide` holds the decisions as a pure function; `slot` what this process knows about a record;
-//! `look`, `refresh`, `keep`, `start` and `login` the steps that do I/O; `turn` and `memory` what
-//! processes agree on; `health` and `watch` how this one gets on with its store.
+//! `look`, `refresh`, `keep`, `start` and `login` the steps that do I/O; `line`, `turn` and `memory`
+//! what processes agree on; `health` and `watch` how this one gets on with its store.
 
 mod access;
 mod decide;
 mod event;
 mod health;
 mod keep;
+mod line;
 mod login;
 mod look;
 mod memory;

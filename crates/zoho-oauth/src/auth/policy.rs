@@ -18,7 +18,8 @@ pub struct RefreshPolicy {
     /// must also arrive. Default: 30 s, and never more than a tenth of a known life.
     pub guard: Duration,
     /// How long a token is handed out before the store is asked again whether it is still there.
-    /// Default: 5 s. This bounds how long a token that another process revoked is still used.
+    /// Default: 5 s, counted from the last question, however late its answer came. This bounds how
+    /// long a token that another process revoked is still used.
     pub recheck: Duration,
     /// How many new access tokens per refresh token are asked for within [`window`](Self::window)
     /// on our own account, by all processes that share the store. Default: 8; `None`: no limit; 0
@@ -34,12 +35,14 @@ pub struct RefreshPolicy {
     /// How often a refresh is tried when the network or Zoho's server fails. Default: 3. No further
     /// try begins after a third of [`patience`](Self::patience).
     pub attempts: u32,
-    /// How long to wait for another process that is refreshing the same token. Default: 90 s, as
-    /// long as its requests can take with the default time-out of a minute.
+    /// How long to wait for another process that is refreshing the same token, and for a place among
+    /// those [at work](Self::at_once). Default: 90 s, as long as the requests of another process can
+    /// take with the default time-out of a minute.
     pub patience: Duration,
     /// How many tokens this authenticator refreshes at once. Default: 64. Others wait in line, so
     /// that neither Zoho nor the store is overrun when many tokens end together, as after an
-    /// outage. 0 counts as 1.
+    /// outage. Who waits keeps no other process from the token, and gets `store_locked` when
+    /// [`patience`](Self::patience) is over. 0 counts as 1.
     pub at_once: usize,
 }
 

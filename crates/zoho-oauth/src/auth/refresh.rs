@@ -3,20 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+
 use super::Event;
 use super::access::{Access, Issued};
 use super::decide::{Decision, Purpose, decide, known_life};
 use super::keep::keep;
+use super::line::{Turn, turn};
 use super::memory::{Memory, after_failure};
 use super::shared::Shared;
 use super::slot::Slot;
-use super::turn::{Queue, release};
+use super::turn::release;
 use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
 use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::secret::{ClientSecret, GrantToken, RefreshToken};
-use crate::store::{CoordinationKey, Memo, Permit};
+use crate::store::Memo;
 use crate::token::{ClientId, OAuthToken};
 
 /// The longest pause between two requests of one refresh, during which nobody else can have a try.
@@ -75,8 +78,8 @@ async fn work(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Resu
 
 async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Result<Access> {
     shared.health.check()?;
-    let permit = match turn(shared, slot, purpose).await {
-        Ok(Turn::Ours(permit)) => permit,
+    let (permit, _place) = match turn(shared, slot, purpose).await {
+        Ok(Turn::Ours(permit, place)) => (permit, place),
         Ok(Turn::Done(access)) => return Ok(access),
         Err(error) => {
             shared.health.note(&error);
@@ -84,8 +87,6 @@ async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> R
         }
     };
     let memory = Memory::new(shared, slot, permit.as_deref());
-    // Never closed, so this cannot fail.
-    let _place = shared.at_work.acquire().await;
     let done = alone(shared, slot, purpose, &memory).await;
     let settled = done.as_ref().ok().and_then(|done| done.settled.as_ref());
     release(permit, settled).await;
@@ -108,67 +109,6 @@ impl From<Access> for Done {
     }
 }
 
-enum Turn {
-    Ours(Option<Box<dyn Permit>>),
-    /// Somebody else did the work meanwhile.
-    Done(Access),
-}
-
-async fn turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Result<Turn> {
-    let patience = match purpose {
-        // A good token is in hand, and whoever holds the lock is about to bring a new one.
-        Purpose::Ahead => Duration::ZERO,
-        Purpose::Need | Purpose::Refused(_) => shared.policy.patience,
-    };
-    let key = CoordinationKey::record(slot.id);
-    let is_left_to_others = |error: &Error| {
-        let locked = error.code() == ErrorCode::StoreLocked;
-        (locked && *purpose == Purpose::Ahead).then(|| slot.postpone())?
-    };
-    let postponed = |error: Error| match is_left_to_others(&error) {
-        Some(access) => Ok(Turn::Done(access)),
-        None => Err(error),
-    };
-    let mut queue = match Queue::enter(shared, &key, patience).await {
-        Ok(Some(queue)) => queue,
-        Ok(None) => return Ok(Turn::Ours(None)),
-        Err(error) => return postponed(error),
-    };
-    loop {
-        match queue.try_once().await {
-            Ok(Some(permit)) => return Ok(Turn::Ours(Some(permit))),
-            Ok(None) => {}
-            Err(error) => return postponed(error),
-        }
-        // A fleet that waits for one refresh must not take the lease one after the other, only to
-        // find that there is nothing left to do.
-        if queue.is_fleet()
-            && let Some(access) = done_by_another(shared, slot, purpose).await?
-        {
-            return Ok(Turn::Done(access));
-        }
-    }
-}
-
-async fn done_by_another(
-    shared: &Arc<Shared>,
-    slot: &Arc<Slot>,
-    purpose: &Purpose,
-) -> Result<Option<Access>> {
-    let record = match shared.record_of(slot).await {
-        Ok(record) if !slot.is_revoked(&record) => record,
-        Err(error) if error.code() == ErrorCode::RecordDeleted => return Err(error),
-        _ => return Ok(None),
-    };
-    let now = Timestamp::now();
-    // What is remembered stands against asking Zoho, and can be seen with the lease alone.
-    match decide(&record, &Memo::default(), now, &shared.policy, purpose) {
-        Decision::Use => Ok(Issued::of(&record, None, &shared.policy, now)
-            .map(|issued| slot.publish(issued.kept(now)))),
-        _ => Ok(None),
-    }
-}
-
 /// Does what is due, while nobody else works on the record.
 async fn alone(
     shared: &Arc<Shared>,
@@ -176,26 +116,33 @@ async fn alone(
     purpose: &Purpose,
     memory: &Memory<'_>,
 ) -> Result<Done> {
-    let record = shared.record_of(slot).await?;
-    if slot.is_revoked(&record) {
-        let message = format!("the refresh token of record {} was revoked", slot.id);
-        return Err(Error::new(ErrorCode::InvalidCode, message));
-    }
-    let now = Timestamp::now();
-    let memo = memory.recall(&record, now, shared.policy.window).await;
-    match decide(&record, &memo, now, &shared.policy, purpose) {
-        Decision::Use => {
-            let life = known_life(&record, &memo);
-            let issued = Issued::of(&record, life, &shared.policy, now)
-                .ok_or_else(|| Error::new(ErrorCode::Internal, "decided to use no access token"))?;
-            Ok(slot.publish(issued.kept(now)).into())
+    loop {
+        let asked = Timestamp::now();
+        let record = shared.record_of(slot).await?;
+        if slot.is_revoked(&record) {
+            let message = format!("the refresh token of record {} was revoked", slot.id);
+            return Err(Error::new(ErrorCode::InvalidCode, message));
         }
-        Decision::Refresh(token) => renew(shared, slot, memory, &record, memo, &token).await,
-        Decision::Exchange(code) => {
-            let access = exchange(shared, slot, memory, &record, memo, &code).await;
-            access.map(Done::from)
+        let now = Timestamp::now();
+        let memo = memory.recall(&record, now, shared.policy.window).await;
+        let done = match decide(&record, &memo, now, &shared.policy, purpose) {
+            Decision::Use => {
+                let life = known_life(&record, &memo);
+                let issued = Issued::of(&record, life, &shared.policy, asked).ok_or_else(|| {
+                    Error::new(ErrorCode::Internal, "decided to use no access token")
+                })?;
+                return Ok(slot.publish(issued.kept(now)).into());
+            }
+            Decision::Refresh(token) => renew(shared, slot, memory, &record, memo, &token).await?,
+            Decision::Exchange(code) => {
+                exchange(shared, slot, memory, &record, memo, &code).await?
+            }
+            Decision::Stop(stop) => return Err(stop.into_error(&format!("record {}", slot.id))),
+        };
+        if let Some(done) = done {
+            return Ok(done);
         }
-        Decision::Stop(stop) => Err(stop.into_error(&format!("record {}", slot.id))),
+        tracing::debug!("somebody logged in anew meanwhile");
     }
 }
 
@@ -224,7 +171,39 @@ pub(crate) fn parties(
     }
 }
 
-/// Exchanges the grant token of a record that nothing was done with yet.
+/// Remembers that Zoho did not grant what it was asked for, and returns the error.
+///
+/// `None` when Zoho refuses what it was shown and the record holds something else by now: whoever
+/// has just logged in must not be told to do so.
+async fn not_granted<T>(
+    shared: &Shared,
+    slot: &Slot,
+    memory: &Memory<'_>,
+    record: &OAuthToken,
+    memo: &Memo,
+    mut error: Error,
+) -> Result<Option<T>> {
+    if error.code() == ErrorCode::InvalidCode {
+        match shared.record_of(slot).await {
+            Ok(stored) if is_same_login(&stored, record) => {}
+            Ok(_) => return Ok(None),
+            Err(gone) if gone.code() == ErrorCode::RecordDeleted => return Err(gone),
+            // Where the record cannot be seen, nobody is told to log in yet.
+            Err(unseen) => error = unseen,
+        }
+    }
+    memory.remember(memo).await?;
+    Err(error)
+}
+
+/// Whether both records hold what the same access tokens are made from.
+fn is_same_login(one: &OAuthToken, other: &OAuthToken) -> bool {
+    one.refresh_token == other.refresh_token
+        && (one.refresh_token.is_some() || one.grant_token == other.grant_token)
+}
+
+/// Exchanges the grant token of a record that nothing was done with yet. `None`: see
+/// [`not_granted`].
 async fn exchange(
     shared: &Arc<Shared>,
     slot: &Arc<Slot>,
@@ -232,7 +211,7 @@ async fn exchange(
     record: &OAuthToken,
     before: Memo,
     code: &GrantToken,
-) -> Result<Access> {
+) -> Result<Option<Done>> {
     let ((id, secret), center) = parties(shared, slot, record)?;
     let client = OAuthClient {
         id,
@@ -241,16 +220,19 @@ async fn exchange(
     };
     let answer = shared.accounts.exchange(&center, &client, code, None).await;
     match answer {
-        Ok(answer) => keep(shared, slot, record, &answer).await,
+        Ok(answer) => {
+            let access = keep(shared, slot, record, &answer).await?;
+            Ok(Some(access.into()))
+        }
         Err(error) => {
             let memo = after_failure(&before, &before, &error, shared.policy.window);
-            memory.remember(&memo).await?;
-            Err(error)
+            not_granted(shared, slot, memory, record, &memo, error).await
         }
     }
 }
 
-/// Asks Zoho for a new access token, saves it, and only then hands it out.
+/// Asks Zoho for a new access token, saves it, and only then hands it out. `None`: see
+/// [`not_granted`].
 async fn renew(
     shared: &Arc<Shared>,
     slot: &Arc<Slot>,
@@ -258,10 +240,10 @@ async fn renew(
     record: &OAuthToken,
     mut memo: Memo,
     token: &RefreshToken,
-) -> Result<Done> {
+) -> Result<Option<Done>> {
     let ((id, secret), center) = parties(shared, slot, record)?;
     let policy = &shared.policy;
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let mut attempt = 1;
     let answer = loop {
         // Noted before asking: should this process die now, Zoho has counted all the same.
@@ -287,19 +269,18 @@ async fn renew(
             && error.retry_after().is_none_or(|wait| wait <= pause)
             && !is_long;
         if !again {
-            memory.remember(&memo).await?;
-            return Err(error);
+            return not_granted(shared, slot, memory, record, &memo, error).await;
         }
         tracing::debug!(%error, attempt, "asking again");
-        tokio::time::sleep(pause).await;
+        sleep(pause).await;
         attempt += 1;
     };
     // Zoho counted it at some moment before its answer was here.
     memo.settle_mint(Timestamp::now());
     slot.set_memo(memo.clone(), true);
     let access = keep(shared, slot, record, &answer).await?;
-    Ok(Done {
+    Ok(Some(Done {
         access,
         settled: Some(memo),
-    })
+    }))
 }

@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::AccessToken;
 use crate::store::{CoordinationKey, Permit, Verdict};
-use crate::token::{TokenId, UserName};
+use crate::token::{OAuthToken, TokenId, UserName};
 
 /// One logged-in user: a cheap handle to a stored record, which always has a good access token.
 ///
@@ -146,26 +146,32 @@ async fn revoke_in_turn(shared: &Shared, slot: &Slot, permit: Option<&dyn Permit
         Revocation::AlreadyInvalid => tracing::info!("the token was not valid any more"),
     }
     slot.revoked(token.fingerprint());
-    let id = slot.id;
-    // The request took a while. If the user logged in anew meanwhile, that login is not the one
-    // to be ended, and deleting the record would lose its refresh token without ending it.
-    let stored = shared.store.find_token_by_id(id).await;
-    let is_replaced =
-        matches!(&stored, Ok(Some(stored)) if stored.refresh_token != record.refresh_token);
-    if !is_replaced {
-        if let Err(error) = shared.store.delete_token(id).await {
-            // The record is still there. At least nobody need ask Zoho what became of it.
-            let memory = Memory::new(shared, slot, permit);
-            let now = Timestamp::now();
-            let mut memo = memory.recall(&record, now, shared.policy.window).await;
-            let code = "invalid_code".to_owned();
-            memo.verdict = Some(Verdict { code, at: now });
-            // Should the lease be lost as well, the next refresh finds out for itself.
-            let _ = memory.remember(&memo).await;
-            return Err(error);
-        }
-        shared.forget(slot);
+    if let Err(error) = delete_revoked(shared, slot, &record).await {
+        // The record is still there, perhaps. At least nobody need ask Zoho what became of it.
+        let memory = Memory::new(shared, slot, permit);
+        let now = Timestamp::now();
+        let mut memo = memory.recall(&record, now, shared.policy.window).await;
+        let code = "invalid_code".to_owned();
+        memo.verdict = Some(Verdict { code, at: now });
+        // Should the lease be lost as well, the next refresh finds out for itself.
+        let _ = memory.remember(&memo).await;
+        return Err(error);
     }
-    shared.tell(Event::Revoked { id });
+    shared.tell(Event::Revoked { id: slot.id });
+    Ok(())
+}
+
+/// Deletes the record whose refresh token was revoked.
+///
+/// The request took a while. If the user logged in anew meanwhile, that login is not the one to be
+/// ended, and deleting the record would lose its refresh token without ending it. So where the
+/// record cannot be seen, it is not deleted.
+async fn delete_revoked(shared: &Shared, slot: &Slot, revoked: &OAuthToken) -> Result<()> {
+    let stored = shared.store.find_token_by_id(slot.id).await?;
+    if stored.is_some_and(|stored| stored.refresh_token != revoked.refresh_token) {
+        return Ok(());
+    }
+    shared.store.delete_token(slot.id).await?;
+    shared.forget(slot);
     Ok(())
 }

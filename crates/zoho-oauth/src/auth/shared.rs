@@ -14,6 +14,7 @@ use super::turn::Lines;
 use super::watch::Watch;
 use super::{Event, RefreshPolicy};
 use crate::accounts::AccountsClient;
+use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
 use crate::data_center::{DataCenter, DataCenters};
 use crate::error::{Error, ErrorCode, Result};
@@ -50,7 +51,13 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Returns the slot of a stored record, with the record's access token in hand if it has one.
-    pub(crate) fn slot_of(&self, record: &OAuthToken, hints: Hints) -> Result<Arc<Slot>> {
+    /// The store was asked for the record at `asked`.
+    pub(crate) fn slot_of(
+        &self,
+        record: &OAuthToken,
+        hints: Hints,
+        asked: Timestamp,
+    ) -> Result<Arc<Slot>> {
         let id = record.id.ok_or_else(|| {
             Error::new(
                 ErrorCode::StoreDamaged,
@@ -63,11 +70,9 @@ impl Shared {
             self.forget(&slot);
         }
         let slot = self.slots.get_or_insert(id, || Slot::new(id));
-        slot.learn(Hints {
-            user_name: record.user_name.clone(),
-            ..hints
-        });
-        slot.adopt(record, &self.policy);
+        slot.learn(hints);
+        slot.learn_owner(record);
+        slot.adopt(record, &self.policy, asked);
         // Without a client of its own the authenticator can reach several records of one name,
         // and only the store knows which of them answers.
         if let (Some(name), Some(own)) = (&record.user_name, &self.client)

@@ -19,7 +19,7 @@ use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::secret::{AccessToken, Fingerprint};
 use crate::store::Memo;
-use crate::token::{OAuthToken, TokenId, UserName};
+use crate::token::{ClientId, OAuthToken, TokenId, UserName};
 
 /// How long a failed refresh answers further callers; doubled with each failure in a row.
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
@@ -47,8 +47,9 @@ pub(crate) struct Slot {
     flight: Mutex<Option<watch::Receiver<Outcome>>>,
     /// Held by whoever works on the record at Zoho, so that a revocation and a refresh take turns.
     pub(crate) work: tokio::sync::Mutex<()>,
-    /// Held by the one who asks the store whether the record is still there.
-    pub(super) look: Arc<tokio::sync::Mutex<()>>,
+    /// Held by the one who asks the store whether the record is still there. When the question that
+    /// was answered last was asked.
+    pub(super) look: Arc<tokio::sync::Mutex<Option<Instant>>>,
     known: Mutex<Known>,
 }
 
@@ -56,6 +57,8 @@ pub(crate) struct Slot {
 #[derive(Default)]
 struct Known {
     hints: Hints,
+    /// The client that the record belongs to, as far as it said so.
+    client: Option<ClientId>,
     /// What was learned about the record's credential, also if the store cannot remember it.
     memo: Memo,
     /// Whether the store was not told of all that the memo says.
@@ -112,13 +115,29 @@ impl Slot {
         known.center = hints.center.or_else(|| known.center.take());
     }
 
-    /// Whether `record` has this slot's id and belongs to another user.
+    /// Remembers whose record this is, as far as `record` says so.
+    pub(crate) fn learn_owner(&self, record: &OAuthToken) {
+        let mut known = lock(&self.known);
+        let known = &mut *known;
+        let user = &mut known.hints.user_name;
+        *user = record.user_name.clone().or_else(|| user.take());
+        let client = &mut known.client;
+        *client = record.client_id.clone().or_else(|| client.take());
+    }
+
+    /// Whether `record` has this slot's id and belongs to another user, or to another client.
     ///
     /// Our stores never give an id twice, but the official SDKs do, once the highest is deleted.
     /// Who holds the old record must not get the new user's token.
     pub(crate) fn is_of_another(&self, record: &OAuthToken) -> bool {
-        let known = &lock(&self.known).hints;
-        known.user_name.is_some() && known.user_name != record.user_name
+        let known = lock(&self.known);
+        let user = &known.hints.user_name;
+        let is_other_user = user.is_some() && *user != record.user_name;
+        // A client that was not known can be filled in; a stored one never becomes another.
+        let is_other_client = known.client.is_some()
+            && record.client_id.is_some()
+            && known.client != record.client_id;
+        is_other_user || is_other_client
     }
 
     /// What this process remembers, and whether the store was told.
@@ -176,14 +195,15 @@ impl Slot {
         Access(arc_swap::Guard::into_inner(seen).unwrap_or(new))
     }
 
-    /// Takes the access token of a record that was just read, if there is no good one in hand.
-    pub(crate) fn adopt(&self, record: &OAuthToken, policy: &RefreshPolicy) {
+    /// Takes the access token of a record that the store was asked for at `asked`, if there is no
+    /// good one in hand.
+    pub(crate) fn adopt(&self, record: &OAuthToken, policy: &RefreshPolicy, asked: Timestamp) {
         let now = Timestamp::now();
         let in_hand = self.in_hand();
         if in_hand.as_ref().is_some_and(|issued| issued.is_usable(now)) || self.is_revoked(record) {
             return;
         }
-        if let Some(issued) = Issued::of(record, None, policy, now) {
+        if let Some(issued) = Issued::of(record, None, policy, asked) {
             self.replace(in_hand.as_ref(), issued);
         }
         if self.is_revoked(record) {

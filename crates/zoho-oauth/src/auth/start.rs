@@ -25,8 +25,9 @@ pub(super) async fn start(shared: &Arc<Shared>, credential: Credential) -> Resul
 }
 
 async fn stored(shared: &Shared, id: TokenId) -> Result<Arc<Slot>> {
+    let asked = Timestamp::now();
     match shared.store.find_token_by_id(id).await? {
-        Some(record) => shared.slot_of(&record, Hints::default()),
+        Some(record) => shared.slot_of(&record, Hints::default(), asked),
         None => Err(Error::new(
             ErrorCode::LoginRequired,
             format!("no record {id} is stored"),
@@ -35,13 +36,14 @@ async fn stored(shared: &Shared, id: TokenId) -> Result<Arc<Slot>> {
 }
 
 async fn user(shared: &Shared, name: UserName) -> Result<Arc<Slot>> {
+    let asked = Timestamp::now();
     let Some(record) = by_name(shared, &name).await? else {
         return Err(Error::new(
             ErrorCode::LoginRequired,
             "no token is stored for this user",
         ));
     };
-    let slot = shared.slot_of(&record, Hints::default())?;
+    let slot = shared.slot_of(&record, Hints::default(), asked)?;
     if shared.client.is_none() {
         shared.users.insert(name, Arc::clone(&slot));
     }
@@ -67,15 +69,16 @@ async fn by_name(shared: &Shared, name: &UserName) -> Result<Option<OAuthToken>>
 
 async fn bare_access(shared: &Shared, access: AccessCredential) -> Result<Arc<Slot>> {
     let query = TokenQuery::access_token(access.token.clone());
+    let asked = Timestamp::now();
     let found = shared.store.find_token(&query).await?;
     if let Some(record) = found.filter(|record| fits(record, access.user_name.as_ref())) {
-        return known(shared, &record, Hints::default(), access.user_name).await;
+        return known(shared, &record, Hints::default(), access.user_name, asked).await;
     }
     if let Some(name) = &access.user_name {
         // What is stored for the user outlives the caller's access token, if it can be renewed.
         let found = by_name(shared, name).await?;
         if let Some(record) = found.filter(|record| record.refresh_token.is_some()) {
-            return shared.slot_of(&record, Hints::default());
+            return shared.slot_of(&record, Hints::default(), asked);
         }
     }
     let mut record = OAuthToken::new();
@@ -85,12 +88,13 @@ async fn bare_access(shared: &Shared, access: AccessCredential) -> Result<Arc<Sl
     let id = shared.store.save_token(&record).await?;
     shared.tell(Event::LoggedIn { id });
     // The record may be one that was there before, with another access token in hand.
+    let asked = Timestamp::now();
     let stored = shared.store.find_token_by_id(id).await?;
     let stored = stored.filter(|stored| stored.access_token == record.access_token);
     record.id = Some(id);
     let record = stored.unwrap_or(record);
-    let slot = shared.slot_of(&record, Hints::default())?;
-    if let Some(issued) = Issued::of(&record, None, &shared.policy, Timestamp::now()) {
+    let slot = shared.slot_of(&record, Hints::default(), asked)?;
+    if let Some(issued) = Issued::of(&record, None, &shared.policy, asked) {
         slot.publish(issued);
     }
     Ok(slot)
@@ -102,14 +106,15 @@ pub(super) fn fits(record: &OAuthToken, name: Option<&UserName>) -> bool {
     name.is_none() || record.user_name.is_none() || record.user_name.as_ref() == name
 }
 
-/// The credential was used before. The name and the secret that it carries may be newer.
+/// The credential was used before: the store was asked for its record at `asked`. The name and the secret that it carries may be newer.
 pub(super) async fn known(
     shared: &Shared,
     record: &OAuthToken,
     hints: Hints,
     given: Option<UserName>,
+    asked: Timestamp,
 ) -> Result<Arc<Slot>> {
-    let slot = shared.slot_of(record, hints)?;
+    let slot = shared.slot_of(record, hints, asked)?;
     if record.user_name.is_none() && given.is_some() {
         return name(shared, &slot, given).await;
     }
@@ -134,8 +139,9 @@ pub(super) async fn name(
     if id != slot.id {
         shared.forget(slot);
     }
+    let asked = Timestamp::now();
     match shared.store.find_token_by_id(id).await? {
-        Some(record) => shared.slot_of(&record, slot.hints()),
+        Some(record) => shared.slot_of(&record, slot.hints(), asked),
         None => Err(shared.gone(slot)),
     }
 }

@@ -88,11 +88,16 @@ impl<'a> Queue<'a> {
         }))
     }
 
-    /// Tries once. If somebody else is at it, waits a moment before it says so.
-    pub(super) async fn try_once(&mut self) -> Result<Option<Box<dyn Permit>>> {
-        if let Some(permit) = self.coordination.try_acquire(self.key).await? {
-            return Ok(Some(permit));
-        }
+    /// Tries once; `None` if somebody else is at it.
+    pub(super) async fn try_once(&self) -> Result<Option<Box<dyn Permit>>> {
+        self.coordination.try_acquire(self.key).await
+    }
+
+    /// Waits a moment before the next try.
+    ///
+    /// # Errors
+    /// `store_locked` when it was tried for long enough.
+    pub(super) async fn pause(&mut self) -> Result<()> {
         if self.began.elapsed() >= self.patience {
             return Err(locked());
         }
@@ -103,7 +108,7 @@ impl<'a> Queue<'a> {
             LONGEST_POLL
         };
         self.pause = (self.pause * 2).min(longest);
-        Ok(None)
+        Ok(())
     }
 
     /// Whether others wait on other machines.
@@ -125,6 +130,7 @@ pub(super) async fn acquire(
         if let Some(permit) = queue.try_once().await? {
             return Ok(Some(permit));
         }
+        queue.pause().await?;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Listening to a store that tells of changes.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinHandle;
@@ -9,23 +9,39 @@ use super::shared::Shared;
 use super::slot::Slot;
 use crate::store::{Change, TokenStore};
 
-/// The task that listens. It ends with the authenticator.
+/// The task that listens. It ends with the authenticator, or with the runtime that it runs on.
 #[derive(Debug, Default)]
-pub(super) struct Watch(OnceLock<Option<JoinHandle<()>>>);
+pub(super) struct Watch(Mutex<Option<JoinHandle<()>>>);
 
 impl Watch {
-    /// Begins to listen, once, if the store tells anything. On the runtime that asks first.
+    /// Sees to it that somebody listens, if the store tells anything: from now on, on the runtime
+    /// of whoever asks, unless the one who began still does.
     pub(super) fn begin(shared: &Arc<Shared>) {
-        shared.watch.0.get_or_init(|| {
-            let changes = shared.store.changes()?;
-            Some(tokio::spawn(listen(Arc::downgrade(shared), changes)))
-        });
+        let mut task = shared
+            .watch
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let Some(changes) = shared.store.changes() else {
+            return;
+        };
+        let began = tokio::spawn(listen(Arc::downgrade(shared), changes));
+        let is_again = task.replace(began).is_some();
+        drop(task);
+        if is_again {
+            // Nobody heard what happened since.
+            shared.slots.each(Slot::doubt);
+        }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(Some(task)) = self.0.get() {
+        let task = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task {
             task.abort();
         }
     }
@@ -36,7 +52,8 @@ async fn listen(shared: Weak<Shared>, mut changes: Receiver<Change>) {
         let change = match changes.recv().await {
             Ok(change) => change,
             Err(RecvError::Lagged(_)) => Change::Everything,
-            Err(RecvError::Closed) => return,
+            // The store has nothing more to tell. To end would mean to be begun again.
+            Err(RecvError::Closed) => std::future::pending().await,
         };
         let Some(shared) = shared.upgrade() else {
             return;

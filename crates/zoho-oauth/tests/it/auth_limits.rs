@@ -13,7 +13,7 @@ use zoho_oauth::{
 };
 use zoho_sandbox::{Endpoint, Fault, Sandbox};
 
-use crate::hooks::{HookStore, OneLock};
+use crate::hooks::{HookStore, OneLock, Step, out_of_order};
 use crate::support::{
     authenticator, builder, client, expire, expired, in_seconds, logged_in, no_memory, refreshes,
     sandbox,
@@ -135,7 +135,7 @@ async fn a_login_that_can_never_be_saved_stays_within_zohos_limit() {
     let refresh = logged_in(&sandbox, "ann", 0).refresh_token.unwrap();
     store.at_each_step(|step| async move {
         match step {
-            crate::hooks::Step::Save => Err(crate::hooks::out_of_order()),
+            Step::Save => Err(out_of_order()),
             _ => Ok(()),
         }
     });
@@ -198,8 +198,8 @@ async fn a_refresh_that_cannot_be_leaves_the_hot_path_hot() {
     let store = HookStore::new(files);
     let reads = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&reads);
-    store.at_each_step(move |_| {
-        count.fetch_add(1, Ordering::SeqCst);
+    store.at_each_step(move |step| {
+        count.fetch_add(usize::from(step == Step::FindById), Ordering::SeqCst);
         async { Ok(()) }
     });
     let auth = authenticator(&sandbox, store);
@@ -281,4 +281,27 @@ async fn a_crowd_behind_one_lock_waits_in_line() {
         answer.unwrap();
     }
     assert_eq!(lock.most_refused(), 1);
+}
+
+#[tokio::test]
+async fn waiting_in_line_ends_with_the_patience() {
+    let sandbox = sandbox().await;
+    let policy = RefreshPolicy::new().with_at_once(1);
+    let auth = builder(&sandbox, ListStore::new())
+        .policy(policy.with_patience(Duration::from_millis(50)))
+        .build()
+        .unwrap();
+    let (first, _) = expired(&sandbox, auth.store(), "ann").await;
+    let (second, _) = expired(&sandbox, auth.store(), "bob").await;
+    sandbox.inject(Fault::delay(Duration::from_mins(1)).on(Endpoint::Refresh));
+    let session = auth.session(first).await.unwrap();
+    tokio::spawn(async move { session.access_token().await });
+    while refreshes(&sandbox) == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let session = auth.session(second).await.unwrap();
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreLocked);
+    assert!(error.is_transient());
+    assert_eq!(refreshes(&sandbox), 1);
 }

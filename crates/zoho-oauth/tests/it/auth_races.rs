@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use zoho_oauth::{
-    Authenticator, Credential, ErrorCode, Event, GrantToken, ListStore, RefreshPolicy, TokenStore,
+    Authenticator, Credential, ErrorCode, Event, GrantToken, ListStore, OAuthToken, RefreshPolicy,
+    RefreshToken, TokenId, TokenStore,
 };
-use zoho_sandbox::{Endpoint, Fault};
+use zoho_sandbox::{Endpoint, Fault, Sandbox};
 
 use crate::hooks::{HookStore, OneLock, Step, out_of_order};
 use crate::support::{
@@ -54,6 +56,94 @@ async fn a_caller_that_gives_up_early_does_not_keep_the_store_from_being_asked()
     was_asked.recv().await.unwrap();
 }
 
+/// How long a token is handed out without a look in the tests of slow looks.
+const RECHECK: Duration = Duration::from_millis(200);
+
+/// Lets the next look-up be answered so late that its answer is out of date when it comes.
+fn answer_late(store: &Arc<HookStore<ListStore>>, id: TokenId) {
+    let hooked = Arc::clone(store);
+    store.once_at(Step::FoundById, move || async move {
+        hooked.inner.delete_token(id).await?;
+        tokio::time::sleep(RECHECK + Duration::from_millis(50)).await;
+        Ok(())
+    });
+}
+
+fn with_recheck(sandbox: &Sandbox, store: &Arc<HookStore<ListStore>>) -> Authenticator {
+    let policy = RefreshPolicy::new().with_recheck(RECHECK);
+    let auth = builder(sandbox, Arc::clone(store)).policy(policy);
+    auth.build().unwrap()
+}
+
+/// A late answer says what was true when the store was asked: only from then on it counts.
+#[tokio::test]
+async fn a_session_that_began_with_a_late_answer_is_looked_up_at_once() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = with_recheck(&sandbox, &store);
+    let id = store.save_token(&good("ann", "c")).await.unwrap();
+    answer_late(&store, id);
+    let session = auth.session(id).await.unwrap();
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
+}
+
+#[tokio::test]
+async fn a_token_that_was_looked_up_late_is_looked_up_again_at_once() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = with_recheck(&sandbox, &store);
+    let id = store.save_token(&good("ann", "c")).await.unwrap();
+    let session = auth.session(id).await.unwrap();
+    answer_late(&store, id);
+    // By the time it is looked up it counts as there; by the answer it does not any more.
+    tokio::time::sleep(RECHECK).await;
+    assert!(session.access_token().await.is_ok());
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
+}
+
+#[tokio::test]
+async fn a_token_that_a_refresh_found_late_is_looked_up_at_once() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = with_recheck(&sandbox, &store);
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    let session = auth.session(id).await.unwrap();
+    // Another process renews it, and then it is deleted.
+    store
+        .save_token(&logged_in(&sandbox, "ann", 3600))
+        .await
+        .unwrap();
+    answer_late(&store, id);
+    assert!(session.access_token().await.is_ok());
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
+    assert_eq!(refreshes(&sandbox), 0);
+}
+
+#[tokio::test]
+async fn callers_who_wait_for_the_same_look_share_its_answer() {
+    let store = HookStore::new(ListStore::new());
+    let id = store.save_token(&good("ann", "c")).await.unwrap();
+    let auth = Authenticator::builder(Arc::clone(&store)).policy(no_memory());
+    let session = auth.build().unwrap().session(id).await.unwrap();
+    let looks = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&looks);
+    store.at_each_step(move |step| {
+        count.fetch_add(usize::from(step == Step::FindById), Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(5)).map(Ok)
+    });
+    let asked = (0..20).map(|_| session.access_token());
+    for answer in join_all(asked).await {
+        assert!(!answer.unwrap().is_degraded());
+    }
+    // Who came after the first question was asked must not take its answer for his.
+    assert!(looks.load(Ordering::SeqCst) <= 2);
+    session.access_token().await.unwrap();
+    assert!(looks.load(Ordering::SeqCst) >= 2);
+}
+
 /// Defects 7 and 25: what the old login was given must not take the place of the new one's.
 #[tokio::test]
 async fn a_new_login_during_a_refresh_keeps_its_access_token() {
@@ -74,6 +164,84 @@ async fn a_new_login_during_a_refresh_keeps_its_access_token() {
     let stored = store.find_token_by_id(id).await.unwrap().unwrap();
     assert_eq!(stored.access_token, new.access_token);
     assert_eq!(stored.expiry_time, new.expiry_time);
+}
+
+/// What Zoho says about the old login is said to nobody who has just logged in anew.
+async fn a_refusal_during_a_new_login(old: &OAuthToken, sandbox: &Sandbox) {
+    let store = Arc::new(ListStore::new());
+    let auth = authenticator(sandbox, Arc::clone(&store));
+    let id = store.save_token(old).await.unwrap();
+    let session = auth.session(id).await.unwrap();
+    let mut events = auth.events();
+    sandbox.inject(Fault::delay(Duration::from_millis(300)).on(Endpoint::Token));
+    let refreshing = {
+        let session = session.clone();
+        tokio::spawn(async move { session.access_token().await })
+    };
+    let asked = || refreshes(sandbox) + sandbox.counts().code_exchanges_failed;
+    while asked() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let new = logged_in(sandbox, "ann", 3000);
+    assert_eq!(store.save_token(&new).await.unwrap(), id);
+    let handed = refreshing.await.unwrap().unwrap();
+    assert_eq!(Some(handed.token()), new.access_token.as_ref());
+    while let Ok(event) = events.try_recv() {
+        assert!(!matches!(event, Event::LoginRequired { .. }), "{event:?}");
+    }
+    assert_eq!(asked(), 1);
+    // Nor is anything remembered against the new one.
+    let next = session.refused(handed.token()).await.unwrap();
+    assert_ne!(next.token(), handed.token());
+}
+
+#[tokio::test]
+async fn a_new_login_while_the_old_one_is_refused_is_not_told_to_log_in() {
+    let sandbox = sandbox().await;
+    let mut old = logged_in(&sandbox, "ann", -60);
+    old.refresh_token = RefreshToken::new("1000.dead").ok();
+    a_refusal_during_a_new_login(&old, &sandbox).await;
+}
+
+#[tokio::test]
+async fn a_new_login_while_a_grant_token_is_refused_is_not_told_to_log_in() {
+    let sandbox = sandbox().await;
+    let mut old = logged_in(&sandbox, "ann", -60);
+    (old.refresh_token, old.access_token, old.expiry_time) = (None, None, None);
+    old.grant_token = GrantToken::new("1000.used.code").ok();
+    a_refusal_during_a_new_login(&old, &sandbox).await;
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_log_in_while_the_record_cannot_be_seen() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let mut events = auth.events();
+    let mut old = logged_in(&sandbox, "ann", -60);
+    old.refresh_token = RefreshToken::new("1000.dead").ok();
+    let id = store.save_token(&old).await.unwrap();
+    fail_the_third_look(&store, None);
+    let session = auth.session(id).await.unwrap();
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    // What Zoho said is remembered, and told when the record is seen to be the same still.
+    let error = loop {
+        let error = session.access_token().await.unwrap_err();
+        if error.code() != ErrorCode::StoreUnavailable {
+            break error;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(error.code(), ErrorCode::InvalidCode);
+    assert_eq!(refreshes(&sandbox), 1);
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        told.push(event);
+    }
+    let refused = |event: &Event| matches!(event, Event::LoginRequired { .. });
+    assert!(refused(told.last().unwrap()), "{told:?}");
+    assert_eq!(told.into_iter().filter(refused).count(), 1);
 }
 
 #[tokio::test]
@@ -120,6 +288,56 @@ async fn a_revoked_token_is_not_handed_out_though_its_record_could_not_be_delete
     assert_eq!(store.save_token(&new).await.unwrap(), id);
     let handed = session.access_token().await.unwrap();
     assert_eq!(Some(handed.token()), new.access_token.as_ref());
+    assert!(auth.revoke(id).await.unwrap());
+    assert_eq!(store.get_tokens().await.unwrap(), []);
+}
+
+/// Lets the third look-up fail, after another login was saved if there is one.
+fn fail_the_third_look(store: &Arc<HookStore<ListStore>>, new: Option<OAuthToken>) {
+    let (looks, hooked) = (AtomicUsize::new(0), Arc::clone(store));
+    store.at_each_step(move |step| {
+        let is_third = step == Step::FindById && looks.fetch_add(1, Ordering::SeqCst) == 2;
+        let (hooked, new) = (Arc::clone(&hooked), new.clone());
+        async move {
+            if !is_third {
+                return Ok(());
+            }
+            if let Some(new) = new {
+                hooked.inner.save_token(&new).await?;
+            }
+            Err(out_of_order())
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_revocation_deletes_no_login_unseen() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    let new = logged_in(&sandbox, "ann", 3600);
+    fail_the_third_look(&store, Some(new.clone()));
+    let error = auth.revoke(id).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    assert_eq!(sandbox.counts().revocations, 1);
+    let handed = auth.access_token(&user("ann")).await.unwrap();
+    assert_eq!(Some(handed.token()), new.access_token.as_ref());
+}
+
+#[tokio::test]
+async fn a_revocation_whose_record_could_not_be_seen_is_finished_by_the_next() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let id = store.save_token(&logged_in(&sandbox, "ann", 3600)).await;
+    let id = id.unwrap();
+    fail_the_third_look(&store, None);
+    auth.revoke(id).await.unwrap_err();
+    // Meanwhile nothing of it is handed out, and nobody asks Zoho what became of it.
+    let error = auth.access_token(&user("ann")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidCode);
+    assert_eq!(refreshes(&sandbox), 0);
     assert!(auth.revoke(id).await.unwrap());
     assert_eq!(store.get_tokens().await.unwrap(), []);
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use zoho_oauth::store::Coordination;
 use zoho_oauth::{ErrorCode, FileStore, OAuthToken, Result, TokenId, TokenQuery, TokenStore};
 
-use crate::support::{builder, expired, logged_in, no_memory, refreshes, sandbox, user};
+use crate::support::{builder, expired, good, logged_in, no_memory, refreshes, sandbox, user};
 
 /// A token file, and what it takes to write it as somebody who knows nothing of us.
 struct Place {
@@ -78,6 +78,31 @@ async fn a_held_session_does_not_become_another_users() {
     assert_eq!(sandbox.requests().len(), 0);
     assert!(auth.revoke(id).await.unwrap());
     assert_eq!(sandbox.counts().revocations, 1);
+}
+
+/// Where no user has a name, the client is what is left to tell two logins apart.
+#[tokio::test]
+async fn a_held_session_does_not_become_another_clients() {
+    let sandbox = sandbox().await;
+    let place = Place::new();
+    let auth = builder(&sandbox, place.open().await).policy(no_memory());
+    let auth = auth.build().unwrap();
+    let mut ours = logged_in(&sandbox, "ann", 3600);
+    ours.user_name = None;
+    let id = auth.store().save_token(&ours).await.unwrap();
+    let held = auth.session(id).await.unwrap();
+    held.access_token().await.unwrap();
+
+    let mut theirs = good("ann", "another client");
+    theirs.user_name = None;
+    place.start_over(&theirs).await;
+    let error = held.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
+    let new = auth.session(id).await.unwrap();
+    let access = new.access_token().await.unwrap();
+    assert_eq!(Some(access.token()), theirs.access_token.as_ref());
+    let error = held.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
 }
 
 #[tokio::test]

@@ -21,8 +21,8 @@ use zoho_oauth::{
 use zoho_sandbox::{Endpoint, Fault, Sandbox};
 
 use crate::support::{
-    SCOPES, authenticator, builder, client, expire, expired, in_seconds, logged_in, refreshes,
-    sandbox,
+    SCOPES, authenticator, builder, client, expire, expired, in_seconds, logged_in, no_memory,
+    refreshes, sandbox,
 };
 
 /// The store of a fleet. Clones are the same store.
@@ -61,6 +61,11 @@ impl FleetStore {
         self.cells.up()
     }
 
+    /// How many machines listen to what changes.
+    fn listeners(&self) -> usize {
+        self.changes.receiver_count()
+    }
+
     /// Takes the lease of a record whose holder has stood still for longer than it lives.
     pub(crate) async fn take_over(&self, id: TokenId) -> Box<dyn Permit> {
         self.cells.advance(Duration::from_mins(5));
@@ -77,6 +82,13 @@ impl Cells {
 
     pub(crate) fn break_down(&self, is_down: bool) {
         self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    /// The records whose lease somebody has.
+    fn held(&self) -> HashSet<TokenId> {
+        let texts = self.texts.lock().unwrap();
+        let held = (texts.iter()).filter(|(_, text)| text.contains("holder\":{"));
+        held.filter_map(|(key, _)| key.record_id()).collect()
     }
 
     fn up(&self) -> Result<()> {
@@ -523,4 +535,87 @@ async fn after_an_outage_tokens_are_renewed_a_few_at_a_time() {
     let (answers, ()) = tokio::join!(all, first);
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(refreshes(&sandbox), 12);
+}
+
+/// A machine with many tokens to renew keeps nobody from those whose turn has not come.
+#[tokio::test]
+async fn who_waits_in_line_holds_no_lease() {
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let policy = RefreshPolicy::new().with_recheck(Duration::from_secs(1));
+    let busy = builder(&sandbox, store.clone()).policy(policy.with_at_once(3));
+    let busy = busy.build().unwrap();
+    // Takes what is free, and waits for nobody.
+    let policy = RefreshPolicy::new().with_patience(Duration::ZERO);
+    let other = builder(&sandbox, store.clone()).policy(policy);
+    let other = other.build().unwrap();
+    sandbox.inject(
+        Fault::delay(Duration::from_mins(1))
+            .on(Endpoint::Refresh)
+            .times(3),
+    );
+    let mut waiting = HashMap::new();
+    for number in 0..12 {
+        let (id, _) = expired(&sandbox, &store, &format!("user {number}")).await;
+        let session = busy.session(id).await.unwrap();
+        let asked = tokio::spawn(async move { session.access_token().await });
+        waiting.insert(id, asked);
+    }
+    until(|| refreshes(&sandbox) == 3).await;
+    let held = store.cells.held();
+    assert_eq!(held.len(), 3);
+    waiting.retain(|id, _| !held.contains(id));
+    for (id, asked) in waiting {
+        let session = other.session(id).await.unwrap();
+        let access = session.access_token().await.unwrap();
+        // Who still waits in line finds out without a turn.
+        let found = asked.await.unwrap().unwrap();
+        assert_eq!(found.token(), access.token());
+    }
+    assert_eq!(refreshes(&sandbox), 12);
+}
+
+/// Lets a machine begin to listen on a runtime that ends, and returns a session of it.
+async fn deafened(machine: &Authenticator, store: &FleetStore, id: TokenId) -> Session {
+    let other = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let begun = machine.clone();
+    let session = other.spawn(async move { begun.session(id).await.unwrap() });
+    let session = session.await.unwrap();
+    assert_eq!(store.listeners(), 1);
+    other.shutdown_background();
+    until(|| store.listeners() == 0).await;
+    session
+}
+
+#[tokio::test]
+async fn a_machine_goes_on_listening_when_the_runtime_that_began_has_ended() {
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let token = logged_in(&sandbox, "ann", 3600);
+    let id = store.save_token(&token).await.unwrap();
+    let other = logged_in(&sandbox, "bob", 3600);
+    let other = store.save_token(&other).await.unwrap();
+
+    // Whoever looks a token up sees to it.
+    let machine = builder(&sandbox, store.clone()).policy(no_memory());
+    let machine = machine.build().unwrap();
+    let session = deafened(&machine, &store, id).await;
+    session.access_token().await.unwrap();
+    assert_eq!(store.listeners(), 1);
+    drop((machine, session));
+    until(|| store.listeners() == 0).await;
+
+    // What happened while nobody listened is not missed.
+    let policy = RefreshPolicy::new().with_recheck(Duration::from_hours(1));
+    let machine = builder(&sandbox, store.clone()).policy(policy);
+    let machine = machine.build().unwrap();
+    let session = deafened(&machine, &store, id).await;
+    store.delete_token(id).await.unwrap();
+    assert!(session.access_token().await.is_ok());
+    machine.session(other).await.unwrap();
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
 }

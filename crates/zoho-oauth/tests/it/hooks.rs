@@ -18,6 +18,8 @@ use zoho_oauth::{
 pub(crate) enum Step {
     Find,
     FindById,
+    /// After a look-up by id that succeeded.
+    FoundById,
     /// Before a save.
     Save,
     /// After one that succeeded.
@@ -128,7 +130,9 @@ impl<S: TokenStore> TokenStore for HookStore<S> {
 
     async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
         self.step(Step::FindById).await?;
-        self.inner.find_token_by_id(id).await
+        let found = self.inner.find_token_by_id(id).await?;
+        self.step(Step::FoundById).await?;
+        Ok(found)
     }
 
     fn coordination(&self) -> Option<&dyn Coordination> {

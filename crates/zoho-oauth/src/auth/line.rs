@@ -1,0 +1,153 @@
+//! Waiting for one's turn at a refresh: for a place among the few at work, and for the permit.
+
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, sleep};
+
+use super::access::{Access, Issued};
+use super::decide::{Decision, Purpose, decide};
+use super::shared::Shared;
+use super::slot::Slot;
+use super::turn::Queue;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorCode, Result};
+use crate::store::{CoordinationKey, Guarantee, Memo, Permit};
+
+/// Whoever waits in line looks about as often as a good token is looked up whether another machine
+/// has done the work, and no more often than this.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
+
+/// What came of waiting.
+pub(super) enum Turn<'a> {
+    /// With the permit, where the store offers one, and a place among those at work.
+    Ours(Option<Box<dyn Permit>>, SemaphorePermit<'a>),
+    /// Somebody else did the work meanwhile.
+    Done(Access),
+}
+
+/// Waits for the turn of this refresh.
+///
+/// # Errors
+/// `store_locked` when it did not come in time; `record_deleted`; what keeps the store from working.
+pub(super) async fn turn<'a>(
+    shared: &'a Arc<Shared>,
+    slot: &Arc<Slot>,
+    purpose: &Purpose,
+) -> Result<Turn<'a>> {
+    let patience = match purpose {
+        // A good token is in hand, and whoever holds the lock is about to bring a new one.
+        Purpose::Ahead => Duration::ZERO,
+        Purpose::Need | Purpose::Refused(_) => shared.policy.patience,
+    };
+    match line_up(shared, slot, purpose, patience).await {
+        Err(error) if error.code() == ErrorCode::StoreLocked && *purpose == Purpose::Ahead => {
+            slot.postpone().map(Turn::Done).ok_or(error)
+        }
+        turn => turn,
+    }
+}
+
+/// Waits for a place among the few at work, and then for the permit: who holds a permit keeps
+/// everybody else from the token, and must not stand in line with it.
+async fn line_up<'a>(
+    shared: &'a Arc<Shared>,
+    slot: &Arc<Slot>,
+    purpose: &Purpose,
+    patience: Duration,
+) -> Result<Turn<'a>> {
+    let began = Instant::now();
+    let key = CoordinationKey::record(slot.id);
+    let mut queue = Queue::enter(shared, &key, patience).await?;
+    let mut has_waited = false;
+    loop {
+        let place = if let Ok(place) = shared.at_work.try_acquire() {
+            place
+        } else {
+            has_waited = true;
+            let rest = patience.saturating_sub(began.elapsed());
+            match wait_for_place(shared, slot, purpose, rest).await? {
+                ControlFlow::Continue(place) => place,
+                ControlFlow::Break(access) => return Ok(Turn::Done(access)),
+            }
+        };
+        let Some(queue) = &mut queue else {
+            return Ok(Turn::Ours(None, place));
+        };
+        // A fleet that waits for one refresh must not take the lease one after the other, only to
+        // find that there is nothing left to do.
+        if has_waited
+            && queue.is_fleet()
+            && let Some(access) = done_by_another(shared, slot, purpose).await?
+        {
+            return Ok(Turn::Done(access));
+        }
+        if let Some(permit) = queue.try_once().await? {
+            return Ok(Turn::Ours(Some(permit), place));
+        }
+        // Others have better use for the place meanwhile.
+        drop(place);
+        queue.pause().await?;
+        has_waited = true;
+    }
+}
+
+/// Waits in line for a place, unless another machine does the work meanwhile.
+async fn wait_for_place<'a>(
+    shared: &'a Arc<Shared>,
+    slot: &Arc<Slot>,
+    purpose: &Purpose,
+    patience: Duration,
+) -> Result<ControlFlow<Access, SemaphorePermit<'a>>> {
+    let is_fleet = shared.guarantee() == Guarantee::Fleet;
+    let look = shared.policy.recheck.max(SHORTEST_LOOK);
+    let mut over = pin!(sleep(patience));
+    let mut place = pin!(shared.at_work.acquire());
+    loop {
+        let news = async {
+            sleep(look.mul_f64(0.5 + fastrand::f64())).await;
+            // A store that is down is asked by one for all.
+            match shared.health.admit() {
+                Ok(()) => done_by_another(shared, slot, purpose).await,
+                Err(_) => Ok(None),
+            }
+        };
+        tokio::select! {
+            biased;
+            // Never closed, so there is a place.
+            place = &mut place => return place.map(ControlFlow::Continue).map_err(|_| crowded()),
+            () = &mut over => return Err(crowded()),
+            news = news, if is_fleet => if let Some(access) = news? {
+                return Ok(ControlFlow::Break(access));
+            },
+        }
+    }
+}
+
+fn crowded() -> Error {
+    let message = "too many tokens are being refreshed, and the turn of this one did not come";
+    Error::new(ErrorCode::StoreLocked, message)
+}
+
+async fn done_by_another(
+    shared: &Arc<Shared>,
+    slot: &Arc<Slot>,
+    purpose: &Purpose,
+) -> Result<Option<Access>> {
+    let asked = Timestamp::now();
+    let record = match shared.record_of(slot).await {
+        Ok(record) if !slot.is_revoked(&record) => record,
+        Err(error) if error.code() == ErrorCode::RecordDeleted => return Err(error),
+        _ => return Ok(None),
+    };
+    let now = Timestamp::now();
+    // What is remembered stands against asking Zoho, and can be seen with the lease alone.
+    match decide(&record, &Memo::default(), now, &shared.policy, purpose) {
+        Decision::Use => Ok(Issued::of(&record, None, &shared.policy, asked)
+            .map(|issued| slot.publish(issued.kept(now)))),
+        _ => Ok(None),
+    }
+}
