@@ -25,7 +25,8 @@
 //! record is still what the save was decided on, also among processes: the version that follows
 //! another has a name that is derived from it, and the service makes a version of one name once
 //! (`ClientRequestToken`). The loser reads again and decides anew. For the same reason an answer
-//! that was lost makes no second version. When a save answers `Ok`, the service has stored it.
+//! that was lost makes no second version. When a save answers `Ok`, the service has stored it. So a
+//! refreshed token never takes the place of a new login that another process stores meanwhile.
 //!
 //! New records are numbered without a gap by making the secret with the next name, which fails if it
 //! is taken; who makes one has read the hundred before it. So one login that several processes save
@@ -119,7 +120,7 @@ use async_trait::async_trait;
 use aws_sdk_secretsmanager::Client;
 
 use self::core::Core;
-use super::TokenStore;
+use super::{Fact, Kept, TokenStore};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
@@ -254,5 +255,18 @@ impl TokenStore for SecretsManagerStore {
         limit: usize,
     ) -> Result<Vec<OAuthToken>> {
         self.core.page(after, limit).await
+    }
+
+    /// Saves what Zoho issued for a record, in one step with the decision, also among processes.
+    ///
+    /// # Errors
+    /// As [`save_token`](Self::save_token).
+    ///
+    /// # Cancellation
+    /// From the first poll on the save is done, whether the future is kept or dropped.
+    async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
+        let fact = fact.clone();
+        self.run(|core| async move { save::save_fact(&core, &fact).await })
+            .await
     }
 }

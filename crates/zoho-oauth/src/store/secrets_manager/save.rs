@@ -12,6 +12,7 @@ use super::value;
 use crate::error::Result;
 use crate::secret::Fingerprint;
 use crate::store::rows::{self, Mark, Plan, RowServer, Wanted};
+use crate::store::{Fact, Kept};
 use crate::token::{OAuthToken, TokenId};
 
 /// Inserts or updates, by the rules of [`TokenTable`](crate::TokenTable).
@@ -23,6 +24,17 @@ pub(super) async fn save(core: &Core, token: &OAuthToken) -> Result<TokenId> {
         state: Mutex::default(),
     };
     rows::save(&operation, &core.alone, token).await
+}
+
+/// Saves what Zoho issued, if it still counts.
+pub(super) async fn save_fact(core: &Core, fact: &Fact) -> Result<Kept> {
+    let _first = core.wait_in_line(fact.before()).await;
+    let operation = Operation {
+        core,
+        token: fact.news(),
+        state: Mutex::default(),
+    };
+    rows::save_fact(&operation, fact).await
 }
 
 /// A save that is under way.
