@@ -107,6 +107,7 @@ mod builder;
 mod core;
 mod fault;
 mod index;
+mod lag;
 mod names;
 mod pace;
 mod save;

@@ -11,7 +11,7 @@ use aws_sdk_secretsmanager::types::{
 
 use super::fault::{self, Refusal};
 use super::names::{self, Names};
-use super::{Deletion, value};
+use super::{Deletion, lag, value};
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::Fingerprint;
 use crate::token::{OAuthToken, TokenId};
@@ -38,16 +38,33 @@ pub(super) struct Held {
     pub(super) version: String,
 }
 
+/// An id that is not free.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) id: TokenId,
+    /// Whether it is so old that every listing shows it.
+    pub(super) is_listed: bool,
+    pub(super) found: Found,
+}
+
 /// What lies under an id that is not free.
 #[derive(Debug)]
 pub(super) enum Found {
     Record(Box<OAuthToken>),
+    /// A secret that holds no record, and why.
+    Damaged(Error),
     /// A secret that is scheduled for deletion: no record, but its name is taken.
     Doomed,
 }
 
 /// A record in a listing.
-pub(super) type Listed = (TokenId, Vec<Fingerprint>);
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) id: TokenId,
+    pub(super) digests: Vec<Fingerprint>,
+    /// Whether it is so old that every listing shows it.
+    pub(super) is_listed: bool,
+}
 
 #[derive(Clone)]
 pub(super) struct Service {
@@ -86,7 +103,7 @@ impl Service {
         }
     }
 
-    /// Reads a record. What it answers is never older than what any write before it acknowledged.
+    /// Reads a record.
     pub(super) async fn read(&self, id: TokenId) -> Result<Option<Held>> {
         const ACTION: &str = "secretsmanager:GetSecretValue";
         let name = self.names.token(id);
@@ -102,10 +119,10 @@ impl Service {
     }
 
     /// Reads up to [`BATCH`] records at once; those that are not there are left out.
-    pub(super) async fn read_many(&self, ids: &[TokenId]) -> Result<Vec<(TokenId, Found)>> {
+    pub(super) async fn read_many(&self, ids: &[TokenId]) -> Result<Vec<Taken>> {
         const ACTION: &str = "secretsmanager:BatchGetSecretValue";
         let all = self.names.tokens();
-        let mut found = Vec::with_capacity(ids.len());
+        let mut taken = Vec::with_capacity(ids.len());
         let mut page = None;
         loop {
             let sending = self
@@ -119,8 +136,13 @@ impl Service {
             for entry in answer.secret_values() {
                 let name = entry.name().unwrap_or_default();
                 if let Some(id) = self.names.id_of(name) {
-                    let row = value::decode(name, id, entry.secret_string())?;
-                    found.push((id, Found::Record(Box::new(row))));
+                    let row = value::decode(name, id, entry.secret_string());
+                    taken.push(Taken {
+                        id,
+                        // Of the secret or of its version, which is no older.
+                        is_listed: lag::is_listed(entry.created_date()),
+                        found: row.map_or_else(Found::Damaged, |row| Found::Record(Box::new(row))),
+                    });
                 }
             }
             for refused in answer.errors() {
@@ -130,14 +152,18 @@ impl Service {
                 match fault::refusal_in_batch(ACTION, name, code, text) {
                     Refusal::Absent => {}
                     Refusal::Doomed => {
-                        found.extend(self.names.id_of(name).map(|id| (id, Found::Doomed)));
+                        taken.extend(self.names.id_of(name).map(|id| Taken {
+                            id,
+                            is_listed: false,
+                            found: Found::Doomed,
+                        }));
                     }
                     refusal => return Err(refusal.into_error(ACTION, name)),
                 }
             }
             page = answer.next_token;
             if page.as_deref().is_none_or(str::is_empty) {
-                return Ok(found);
+                return Ok(taken);
             }
         }
     }
@@ -247,7 +273,7 @@ impl Service {
     }
 
     /// Lists all records, or those with one of these digests. Listings lag behind: what was saved
-    /// or deleted in the last seconds may not show.
+    /// or deleted in the last five minutes may not show.
     pub(super) async fn list(&self, digests: Option<&[Fingerprint]>) -> Result<Vec<Listed>> {
         let Some(digests) = digests else {
             return self.pages(Vec::new(), usize::MAX).await;
@@ -306,7 +332,11 @@ impl Service {
         let tags = entry.tags().iter();
         let digests = tags
             .filter_map(|tag| names::digest_in_tag(tag.key()?, tag.value().unwrap_or_default()));
-        Some((id, digests.collect()))
+        Some(Listed {
+            id,
+            digests: digests.collect(),
+            is_listed: lag::is_listed(entry.created_date()),
+        })
     }
 
     /// Returns the highest id of deleted records; 0 if none was ever deleted.
