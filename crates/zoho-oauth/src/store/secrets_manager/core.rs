@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::index::Index;
+use super::lag::Pauses;
 use super::names;
 use super::pace::Pace;
 use super::service::{BATCH, Found, Held, Listed, Service, Taken};
@@ -73,6 +74,24 @@ impl Core {
             None => self.index().forget(id),
         }
         Ok(held)
+    }
+
+    /// Reads a record for a save. One that was there and is not deleted is read again until it shows:
+    /// who took it for absent would make a second one.
+    pub(super) async fn read_surely(&self, id: TokenId) -> Result<Option<Held>> {
+        let was_there = self.index().knows(id);
+        let mut pauses = Pauses::default();
+        loop {
+            let held = self.read(id).await?;
+            if held.is_some() || !was_there {
+                return Ok(held);
+            }
+            let ledger = self.service.ledger().await?;
+            self.index().set_ledger(ledger);
+            if id.get() <= ledger || !pauses.pause().await {
+                return Ok(None);
+            }
+        }
     }
 
     /// Finds a record: by what is known, by asking the service, and last among the newest ones.
@@ -173,6 +192,7 @@ impl Core {
     /// that is old. Mostly that is the first batch, or there is nothing to read.
     async fn read_recent(&self, top: u64) -> Result<()> {
         let (mut below, mut at_once, mut without) = (top.saturating_add(1), 1, 0);
+        let mut missing = Vec::new();
         while without < LONGEST_GAP {
             let ids = self.index().unknown_below(below, at_once * BATCH);
             let Some(lowest) = ids.last() else { break };
@@ -180,11 +200,36 @@ impl Core {
             at_once = AT_ONCE;
             let batches: Vec<_> = ids.chunks(BATCH).map(<[_]>::to_vec).collect();
             let reads = stream::iter(batches).map(async |ids| self.read_many(&ids).await);
-            let _: Vec<_> = reads.buffered(AT_ONCE).try_collect().await?;
+            let found: Vec<_> = reads.buffered(AT_ONCE).try_collect().await?;
+            let is_missing = |id: &TokenId| !found.iter().any(|found| found.contains(id));
+            missing.extend(ids.iter().copied().filter(is_missing));
             let is_gap = !ids.iter().any(|id| self.index().knows(*id));
             without = if is_gap { without + ids.len() } else { 0 };
         }
+        self.wait_for(missing).await?;
         self.index().set_read_to(top);
+        Ok(())
+    }
+
+    /// Reads records again that must be there, since there are no gaps above the ledger, until reads
+    /// show them. Who did not wait would make a second record of a login.
+    async fn wait_for(&self, mut missing: Vec<TokenId>) -> Result<()> {
+        let mut pauses = Pauses::default();
+        while !missing.is_empty() {
+            // They may just have been deleted.
+            let ledger = self.service.ledger().await?;
+            self.index().set_ledger(ledger);
+            missing.retain(|id| id.get() > ledger);
+            // If they stay away, somebody deleted them without the store.
+            if missing.is_empty() || !pauses.pause().await {
+                break;
+            }
+            let mut found = HashSet::new();
+            for ids in missing.chunks(BATCH) {
+                found.extend(self.read_many(ids).await?);
+            }
+            missing.retain(|id| !found.contains(id));
+        }
         Ok(())
     }
 

@@ -63,7 +63,7 @@ impl Operation<'_> {
         found: &mut BTreeMap<TokenId, OAuthToken>,
     ) -> Result<()> {
         for id in ids {
-            if let Some(held) = self.core.read(id).await? {
+            if let Some(held) = self.core.read_surely(id).await? {
                 found.insert(id, held.row.clone());
                 self.state().held.insert(id, held);
             }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::types::{
-    Filter, FilterNameStringType, SecretListEntry, SortOrderType, Tag,
+    Filter, FilterNameStringType, SecretListEntry, SecretVersionsListEntry, SortOrderType, Tag,
 };
 
 use super::fault::{self, Refusal};
+use super::lag::{self, Pauses};
 use super::names::{self, Names};
-use super::{Deletion, lag, value};
+use super::{Deletion, value};
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::Fingerprint;
 use crate::token::{OAuthToken, TokenId};
@@ -218,10 +219,11 @@ impl Service {
                     return Ok(true);
                 }
                 // The same value under the same name is ignored, also if it is not current.
-                Ok(_) | Err(Refusal::Exists) => match self.read(id).await? {
-                    Some(now) if now.version == held.version => {}
-                    _ => return Ok(false),
-                },
+                Ok(_) | Err(Refusal::Exists) => {
+                    if !self.is_moved_back(id, &held.version, &version).await? {
+                        return Ok(false);
+                    }
+                }
                 Err(Refusal::Absent | Refusal::Doomed) => return Ok(false),
                 Err(Refusal::Other {
                     error,
@@ -237,6 +239,61 @@ impl Service {
         }
         let message = format!("the versions of the secret `{name}` were moved by hand too often");
         Err(Error::new(ErrorCode::StoreDamaged, message))
+    }
+
+    /// Whether somebody moved the label of the current version back by hand: `held` is current
+    /// although `next`, its successor, was made.
+    ///
+    /// A read that shows what is held proves nothing, since it may be late. A list with both
+    /// versions does: it is younger than `next`, which was the current one when it was made.
+    async fn is_moved_back(&self, id: TokenId, held: &str, next: &str) -> Result<bool> {
+        let mut pauses = Pauses::default();
+        loop {
+            if self.read(id).await?.is_none_or(|now| now.version != held) {
+                return Ok(false);
+            }
+            if self.lists_both(id, held, next).await? {
+                return Ok(true);
+            }
+            if !pauses.pause().await {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Whether the version `next` is listed beside `held` as the current one. Only what stands on
+    /// one page was so at one moment; a page holds as many versions as the service keeps.
+    async fn lists_both(&self, id: TokenId, held: &str, next: &str) -> Result<bool> {
+        const ACTION: &str = "secretsmanager:ListSecretVersionIds";
+        let name = self.names.token(id);
+        let mut page = None;
+        loop {
+            let sending = self
+                .client
+                .list_secret_version_ids()
+                .secret_id(&name)
+                .include_deprecated(true)
+                .max_results(PAGE)
+                .set_next_token(page)
+                .send();
+            let answer = match self.call(ACTION, &name, sending).await {
+                Ok(answer) => answer,
+                Err(Refusal::Absent | Refusal::Doomed) => return Ok(false),
+                Err(refusal) => return Err(refusal.into_error(ACTION, &name)),
+            };
+            let is_next = |entry: &SecretVersionsListEntry| entry.version_id() == Some(next);
+            let is_held = |entry: &SecretVersionsListEntry| {
+                let is_current = entry.version_stages().iter().any(|stage| stage == CURRENT);
+                is_current && entry.version_id() == Some(held)
+            };
+            if answer.versions().iter().any(is_next) && answer.versions().iter().any(is_held) {
+                return Ok(true);
+            }
+            page = answer.next_token;
+            if page.as_deref().is_none_or(str::is_empty) {
+                return Ok(false);
+            }
+        }
     }
 
     /// Sets tags; `false` if the secret is not there.

@@ -155,6 +155,52 @@ async fn a_refresh_and_a_new_login_of_another_process_both_count() {
 }
 
 #[tokio::test]
+async fn a_new_login_that_reads_do_not_show_yet_is_not_undone() {
+    const SECRET: &str = "p/token/1";
+    // The versions may be late too.
+    for late_versions in [0, 1] {
+        let stub = Stub::start().await;
+        let (one, other) = (store(&stub), store(&stub));
+        let ann = one.save_token(&token("ann")).await.unwrap();
+        let before = stub.secret(SECRET).unwrap();
+        let mut login = token("ann");
+        login.refresh_token = RefreshToken::new("1000.refresh.new").ok();
+        other.save_token(&login).await.unwrap();
+        let after = stub.secret(SECRET).unwrap();
+        stub.put_back(SECRET, Some(before.clone()));
+
+        // The refresh reads, the login comes, and two reads of the secret do not show it yet.
+        stub.interject("PutSecretValue", after);
+        stub.lag("GetSecretValue", SECRET, Some(before.clone()), 3);
+        stub.lag("ListSecretVersionIds", SECRET, Some(before), late_versions);
+        let news = renewed("ann", ann, "1000.access.new");
+        assert_eq!(one.save_token(&news).await.unwrap(), ann);
+        let row = other.find_token_by_id(ann).await.unwrap().unwrap();
+        assert_eq!(row.refresh_token, login.refresh_token, "the login is lost");
+        assert_eq!(row.access_token, news.access_token, "the refresh is lost");
+    }
+}
+
+#[tokio::test]
+async fn a_new_record_that_reads_do_not_show_yet_is_not_made_twice() {
+    let stub = Stub::start().await;
+    let (one, other) = (store(&stub), store(&stub));
+    for store in [&one, &other] {
+        store.save_token(&token("bob")).await.unwrap();
+    }
+    stub.hold_listings();
+    let ann = one.save_token(&token("ann")).await.unwrap();
+    let name = format!("p/token/{ann}");
+    for reads in ["GetSecretValue", "BatchGetSecretValue"] {
+        stub.lag(reads, &name, None, 4);
+    }
+    assert_eq!(other.save_token(&token("ann")).await.unwrap(), ann);
+    // And none that was just deleted is waited for.
+    one.delete_token(ann).await.unwrap();
+    assert_eq!(other.save_token(&token("ann")).await.unwrap(), id(3));
+}
+
+#[tokio::test]
 async fn a_login_that_another_process_stores_just_before_is_not_stored_twice() {
     for users in [["ann", "ann"], ["ann", "bob"]] {
         let stub = Stub::start().await;
