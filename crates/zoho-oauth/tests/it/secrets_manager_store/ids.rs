@@ -7,7 +7,7 @@ use zoho_oauth::store::secrets_manager::Deletion;
 use zoho_oauth::{ClientId, ErrorCode, OAuthToken, RefreshToken, TokenStore};
 
 use super::stub::counted;
-use super::{Stub, by_user, id, renewed, store, token, unlimited, user};
+use super::{Stub, by_access, by_user, id, renewed, store, token, unlimited, user};
 
 #[tokio::test]
 async fn one_login_saved_by_many_at_once_is_one_record() {
@@ -198,6 +198,33 @@ async fn a_new_record_that_reads_do_not_show_yet_is_not_made_twice() {
     // And none that was just deleted is waited for.
     one.delete_token(ann).await.unwrap();
     assert_eq!(other.save_token(&token("ann")).await.unwrap(), id(3));
+}
+
+#[tokio::test]
+async fn a_save_that_loses_leaves_the_record_to_be_found_as_the_winner_stored_it() {
+    const SECRET: &str = "p/token/1";
+    let stub = Stub::start().await;
+    let (one, other) = (store(&stub), store(&stub));
+    let mut nameless = token("x");
+    nameless.user_name = None;
+    let saved = one.save_token(&nameless).await.unwrap();
+    let mut before = stub.secret(SECRET).unwrap();
+    let winner = renewed("bob", saved, "1000.bob");
+    other.save_token(&winner).await.unwrap();
+    let after = stub.secret(SECRET).unwrap();
+
+    // Both set the tags, and then both write.
+    before.tags.clone_from(&after.tags);
+    stub.put_back(SECRET, Some(before));
+    stub.interject("PutSecretValue", after);
+    let loser = renewed("ann", saved, "1000.ann");
+    let error = one.save_token(&loser).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::IdConflict);
+    stub.make_old();
+    for query in [by_user("bob"), by_access("1000.bob")] {
+        let found = store(&stub).find_token(&query).await.unwrap();
+        assert_eq!(found.and_then(|row| row.id), Some(saved), "{query:?}");
+    }
 }
 
 #[tokio::test]
