@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use zoho_oauth::conformance::Place;
 use zoho_oauth::store::secrets_manager::SecretsManagerStoreBuilder;
+use zoho_oauth::store::{Fact, Kept};
 use zoho_oauth::{
     AccessToken, ClientId, GrantToken, OAuthToken, RefreshToken, Result, SecretsManagerStore,
     Timestamp, TokenId, TokenQuery, TokenStore, UserName,
@@ -51,13 +52,13 @@ mod strict {
     use zoho_oauth::conformance::Place;
     use zoho_oauth::{Result, token_store_conformance};
 
-    use super::{Kept, Stub};
+    use super::{Standing, Stub};
 
-    async fn open(_: Place) -> Result<Kept> {
+    async fn open(_: Place) -> Result<Standing> {
         let stub = Stub::start().await;
         // A test saves more in a second than the service takes in a day.
         stub.lift_quota();
-        Ok(Kept::at(stub))
+        Ok(Standing::at(stub))
     }
 
     token_store_conformance!(basic, open);
@@ -105,12 +106,12 @@ fn store(stub: &Stub) -> SecretsManagerStore {
 
 /// A store that keeps its service up.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct Standing {
     store: SecretsManagerStore,
     _stub: Stub,
 }
 
-impl Kept {
+impl Standing {
     pub(crate) fn at(stub: Stub) -> Self {
         let store = store(&stub);
         Self { store, _stub: stub }
@@ -118,7 +119,7 @@ impl Kept {
 }
 
 #[async_trait]
-impl TokenStore for Kept {
+impl TokenStore for Standing {
     async fn find_token(&self, query: &TokenQuery) -> Result<Option<OAuthToken>> {
         self.store.find_token(query).await
     }
@@ -143,6 +144,9 @@ impl TokenStore for Kept {
         limit: usize,
     ) -> Result<Vec<OAuthToken>> {
         self.store.get_tokens_page(after, limit).await
+    }
+    async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
+        self.store.save_fact(fact).await
     }
 }
 

@@ -3,7 +3,8 @@
 //! Ids are given like the lines of a log. Each record is a secret with its id in the name, a new one
 //! gets the lowest id above all that were given, and making a secret fails if its name is taken. So
 //! every id up to the highest is either there, or was deleted; and the highest id of the deleted ones
-//! is in the ledger. Above it there is no gap, and who makes a record has seen all before it.
+//! is in the ledger. Above it there is no gap, and who makes a record has seen all before it: those
+//! that are old in listings, and the new ones by name.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,17 +12,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::index::Index;
+use super::lag::Pauses;
 use super::names;
 use super::pace::Pace;
-use super::service::{BATCH, Found, Held, Service};
+use super::service::{BATCH, Found, Held, Listed, Service, Taken};
 use crate::error::{ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::secret::Fingerprint;
 use crate::token::{OAuthToken, TokenId};
 
-/// So many of the newest records are read, not only listed, before a new one is made or one is said
-/// not to exist: listings lag behind.
-const RECENT: u64 = 100;
+/// After so many ids in a row under which there is no record it is not looked further down for one
+/// that is too new to be listed.
+const LONGEST_GAP: usize = 1000;
 /// How many calls of one operation run at once.
 const AT_ONCE: usize = 4;
 /// Saves of different logins that wait for each other are about one in so many.
@@ -74,6 +76,24 @@ impl Core {
         Ok(held)
     }
 
+    /// Reads a record for a save. One that was there and is not deleted is read again until it shows:
+    /// who took it for absent would make a second one.
+    pub(super) async fn read_surely(&self, id: TokenId) -> Result<Option<Held>> {
+        let was_there = self.index().knows(id);
+        let mut pauses = Pauses::default();
+        loop {
+            let held = self.read(id).await?;
+            if held.is_some() || !was_there {
+                return Ok(held);
+            }
+            let ledger = self.service.ledger().await?;
+            self.index().set_ledger(ledger);
+            if id.get() <= ledger || !pauses.pause().await {
+                return Ok(None);
+            }
+        }
+    }
+
     /// Finds a record: by what is known, by asking the service, and last among the newest ones.
     pub(super) async fn find(&self, query: &TokenQuery) -> Result<Option<OAuthToken>> {
         let digest = names::digest_of(query);
@@ -113,24 +133,30 @@ impl Core {
     /// Asks the service which records have these digests. One call, however many records there are.
     pub(super) async fn ask(&self, digests: &[Fingerprint]) -> Result<()> {
         let listed = self.service.list(Some(digests)).await?;
-        let mut index = self.index();
-        for (id, digests) in listed {
-            index.listed(id, digests);
-        }
-        index.set_asked(digests);
+        self.take_in(listed);
+        self.index().set_asked(digests);
         Ok(())
     }
 
-    /// Takes in what other processes made lately, and returns the highest id that was ever given.
+    fn take_in(&self, listed: Vec<Listed>) {
+        let mut index = self.index();
+        for entry in listed {
+            if entry.is_listed {
+                index.set_listed_to(entry.id);
+            }
+            index.listed(entry.id, entry.digests);
+        }
+    }
+
+    /// Takes in what other processes made so lately that listings may not show it, and returns the
+    /// highest id that was ever given.
     pub(super) async fn catch_up(&self) -> Result<u64> {
         let ledger = self.service.ledger().await?;
         self.index().set_ledger(ledger);
-        if self.index().read_to() == 0 {
+        let is_first = self.index().read_to() == 0 && !self.index().is_complete();
+        if is_first {
             let newest = self.service.newest().await?;
-            let mut index = self.index();
-            for (id, digests) in newest {
-                index.listed(id, digests);
-            }
+            self.take_in(newest);
         }
         let known = self.index().top();
         let top = self.search_above(known).await?;
@@ -162,17 +188,48 @@ impl Core {
         }
     }
 
+    /// Reads the records up to `top` that listings may not show yet, from the newest down to one
+    /// that is old. Mostly that is the first batch, or there is nothing to read.
     async fn read_recent(&self, top: u64) -> Result<()> {
-        let recent: Vec<_> = {
-            let index = self.index();
-            let from = index.read_to().max(top.saturating_sub(RECENT));
-            let ids = (from + 1..=top).filter_map(|id| TokenId::new(id).ok());
-            ids.filter(|id| !index.knows(*id)).collect()
-        };
-        for ids in recent.chunks(BATCH) {
-            self.read_many(ids).await?;
+        let (mut below, mut at_once, mut without) = (top.saturating_add(1), 1, 0);
+        let mut missing = Vec::new();
+        while without < LONGEST_GAP {
+            let ids = self.index().unknown_below(below, at_once * BATCH);
+            let Some(lowest) = ids.last() else { break };
+            below = lowest.get();
+            at_once = AT_ONCE;
+            let batches: Vec<_> = ids.chunks(BATCH).map(<[_]>::to_vec).collect();
+            let reads = stream::iter(batches).map(async |ids| self.read_many(&ids).await);
+            let found: Vec<_> = reads.buffered(AT_ONCE).try_collect().await?;
+            let is_missing = |id: &TokenId| !found.iter().any(|found| found.contains(id));
+            missing.extend(ids.iter().copied().filter(is_missing));
+            let is_gap = !ids.iter().any(|id| self.index().knows(*id));
+            without = if is_gap { without + ids.len() } else { 0 };
         }
+        self.wait_for(missing).await?;
         self.index().set_read_to(top);
+        Ok(())
+    }
+
+    /// Reads records again that must be there, since there are no gaps above the ledger, until reads
+    /// show them. Who did not wait would make a second record of a login.
+    async fn wait_for(&self, mut missing: Vec<TokenId>) -> Result<()> {
+        let mut pauses = Pauses::default();
+        while !missing.is_empty() {
+            // They may just have been deleted.
+            let ledger = self.service.ledger().await?;
+            self.index().set_ledger(ledger);
+            missing.retain(|id| id.get() > ledger);
+            // If they stay away, somebody deleted them without the store.
+            if missing.is_empty() || !pauses.pause().await {
+                break;
+            }
+            let mut found = HashSet::new();
+            for ids in missing.chunks(BATCH) {
+                found.extend(self.read_many(ids).await?);
+            }
+            missing.retain(|id| !found.contains(id));
+        }
         Ok(())
     }
 
@@ -182,51 +239,51 @@ impl Core {
         if ids.is_empty() {
             return Ok(HashSet::new());
         }
-        let found = self.service.read_many(ids).await?;
+        let taken = self.service.read_many(ids).await?;
         let mut index = self.index();
-        for (id, found) in &found {
-            match found {
-                Found::Record(row) => index.read(*id, row),
-                Found::Doomed => index.forget(*id),
-            }
+        for taken in &taken {
+            index.taken(taken);
         }
-        Ok(found.into_iter().map(|(id, _)| id).collect())
+        Ok(taken.into_iter().map(|taken| taken.id).collect())
     }
 
-    /// Reads these records, and forgets those that are not there any more.
-    async fn rows(&self, ids: Vec<TokenId>) -> Result<Vec<OAuthToken>> {
+    /// Reads what is stored under these ids, in their order, and forgets those that are not there
+    /// any more.
+    async fn stored(&self, ids: Vec<TokenId>) -> Result<Vec<Taken>> {
         let batches: Vec<_> = ids.chunks(BATCH).map(<[_]>::to_vec).collect();
         let reads = stream::iter(batches).map(async |ids| {
-            let found = self.service.read_many(&ids).await?;
-            let mut rows = Vec::with_capacity(found.len());
-            for (_, found) in found {
-                if let Found::Record(row) = found {
-                    rows.push(*row);
-                }
-            }
-            rows.sort_by_key(|row| row.id);
+            let mut stored = self.service.read_many(&ids).await?;
+            stored.retain(|taken| !matches!(taken.found, Found::Doomed));
+            stored.sort_by_key(|taken| taken.id);
             let mut index = self.index();
             for id in ids {
-                match rows.iter().find(|row| row.id == Some(id)) {
-                    Some(row) => index.read(id, row),
+                match stored.iter().find(|taken| taken.id == id) {
+                    Some(taken) => index.taken(taken),
                     None => index.forget(id),
                 }
             }
-            Ok(rows)
+            Ok(stored)
         });
-        let rows: Vec<_> = reads.buffered(AT_ONCE).try_collect().await?;
-        Ok(rows.into_iter().flatten().collect())
+        let stored: Vec<_> = reads.buffered(AT_ONCE).try_collect().await?;
+        Ok(stored.into_iter().flatten().collect())
+    }
+
+    async fn rows(&self, ids: Vec<TokenId>) -> Result<Vec<OAuthToken>> {
+        let mut rows = Vec::with_capacity(ids.len());
+        for taken in self.stored(ids).await? {
+            match taken.found {
+                Found::Record(row) => rows.push(*row),
+                Found::Damaged(error) => return Err(error),
+                Found::Doomed => {}
+            }
+        }
+        Ok(rows)
     }
 
     async fn list_all(&self) -> Result<()> {
         let listed = self.service.list(None).await?;
-        {
-            let mut index = self.index();
-            for (id, digests) in listed {
-                index.listed(id, digests);
-            }
-            index.set_complete();
-        }
+        self.take_in(listed);
+        self.index().set_complete();
         self.catch_up().await.map(drop)
     }
 
@@ -297,7 +354,11 @@ impl Core {
 
     pub(super) async fn clear(&self) -> Result<usize> {
         let _alone = self.alone.lock().await;
-        let ids: Vec<_> = self.all().await?.iter().filter_map(|row| row.id).collect();
+        self.list_all().await?;
+        let ids = self.index().ids_after(None);
+        // What cannot be read can be deleted.
+        let stored = self.stored(ids).await?.into_iter();
+        let ids: Vec<_> = stored.map(|taken| taken.id).collect();
         let Some(highest) = ids.last() else {
             return Ok(0);
         };

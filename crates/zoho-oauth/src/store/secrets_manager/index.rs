@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::names;
+use super::service::{Found, Taken};
 use crate::secret::Fingerprint;
 use crate::token::{OAuthToken, TokenId};
 
@@ -21,8 +22,10 @@ pub(super) struct Index {
     top: u64,
     /// The highest id of deleted records that the ledger is known to hold.
     ledger: u64,
-    /// Up to this id every recent record was read, however late it is listed.
+    /// Up to this id every record was read that listings might not have shown.
     read_to: u64,
+    /// Up to this id every record is so old that listings show it: ids rise with time.
+    listed_to: u64,
 }
 
 impl Index {
@@ -30,6 +33,19 @@ impl Index {
     pub(super) fn read(&mut self, id: TokenId, row: &OAuthToken) {
         self.forget(id);
         self.add(id, names::digests(row));
+    }
+
+    /// Takes in what was found under an id.
+    pub(super) fn taken(&mut self, taken: &Taken) {
+        if taken.is_listed {
+            self.set_listed_to(taken.id);
+        }
+        match &taken.found {
+            Found::Record(row) => self.read(taken.id, row),
+            // It can be found by what its tags say.
+            Found::Damaged(_) => self.listed(taken.id, Vec::new()),
+            Found::Doomed => self.forget(taken.id),
+        }
     }
 
     /// Takes in a record that was listed. Listings lag behind, so they take nothing back.
@@ -68,6 +84,14 @@ impl Index {
 
     pub(super) fn knows(&self, id: TokenId) -> bool {
         self.records.contains_key(&id)
+    }
+
+    /// The next ids below this one under which listings may not show a record, the highest first,
+    /// without those whose record is known.
+    pub(super) fn unknown_below(&self, id: u64, most: usize) -> Vec<TokenId> {
+        let lowest = self.read_to.max(self.listed_to) + 1;
+        let ids = (lowest..id).rev().filter_map(|id| TokenId::new(id).ok());
+        ids.filter(|id| !self.knows(*id)).take(most).collect()
     }
 
     /// All records in the order of their ids.
@@ -118,6 +142,11 @@ impl Index {
 
     pub(super) const fn read_to(&self) -> u64 {
         self.read_to
+    }
+
+    /// Takes in that listings show whatever is there up to this id.
+    pub(super) fn set_listed_to(&mut self, id: TokenId) {
+        self.listed_to = self.listed_to.max(id.get());
     }
 }
 

@@ -25,12 +25,13 @@
 //! record is still what the save was decided on, also among processes: the version that follows
 //! another has a name that is derived from it, and the service makes a version of one name once
 //! (`ClientRequestToken`). The loser reads again and decides anew. For the same reason an answer
-//! that was lost makes no second version. When a save answers `Ok`, the service has stored it.
+//! that was lost makes no second version. When a save answers `Ok`, the service has stored it. So a
+//! refreshed token never takes the place of a new login that another process stores meanwhile.
 //!
 //! New records are numbered without a gap by making the secret with the next name, which fails if it
-//! is taken; who makes one has read the hundred before it. So one login that several processes save
-//! for the first time at once becomes one record, and ids rise and are not given twice, also after
-//! deletes.
+//! is taken; who makes one has read, by name, all that are too new for listings. So one login that
+//! several processes save for the first time at once becomes one record, and ids rise and are not
+//! given twice, also after deletes. The [next section](self#what-aws-does-not-promise) says how far.
 //!
 //! These are **not** one step, since the service has none for several secrets:
 //! - When records of one login become one, the kept one is written first and the others are deleted
@@ -41,6 +42,30 @@
 //! - `delete_tokens` deletes one secret after the other. After a failure some are gone: call again.
 //! - When several processes delete one record at once with [`Deletion::AtOnce`], each may answer
 //!   `true`.
+//!
+//! # What AWS does not promise
+//! AWS calls all operations of the service *eventually consistent*. For **listings** it says what that
+//! means: they may not show the last *five minutes*. The store does without them for that long. Before
+//! it says that there is no such record, makes a new one, or returns or deletes all, it reads what was
+//! made in the last quarter of an hour by name (five minutes, and the clocks of two machines may
+//! differ by as many before AWS refuses calls). For one process this is a call per 20 such records,
+//! once; mostly none.
+//!
+//! For **reads by name** AWS gives no time. The store takes that only for proof which cannot be late:
+//! that the service refuses a name or a version which is taken, and that it lists versions which were
+//! made. Where a read contradicts it, the store reads again for some six seconds, and a save for
+//! twenty. What remains:
+//! - Look-ups, lists and deletes answer as the service reads. Should that lag, they see the old record,
+//!   and a record that another process has just made may be missing.
+//! - If reads do not show a new record for more than six seconds, its login may be stored twice. The
+//!   lower id answers, and the next save of the login joins them.
+//! - With [`Deletion::AtOnce`] the name of a deleted secret is free again, and the ledger alone keeps its
+//!   id from being given again. It is written before the delete and read before and after each new
+//!   record is made; if it lags all that time in another process, the id gets a second owner. With
+//!   [`Deletion::AfterDays`], the default, the service itself refuses the name, and that cannot be.
+//! - Below more than a thousand ids in a row without a record (deleted, or passed over by a record
+//!   that brought its id along) the store does not look for new records: they are found when listings
+//!   show them.
 //!
 //! # Locking
 //! Nothing is locked at the service. Inside a process, saves of one login wait for each other, as do
@@ -57,7 +82,8 @@
 //! # Compatibility
 //! The value may be written by another program: missing fields, `null`, `""` and numbers are read;
 //! fields beyond the ten are ignored, and dropped by the next save. A value that is no such object is
-//! `store_damaged`, with the name of the secret; other records stay usable, except for `get_tokens`.
+//! `store_damaged`, with the name of the secret; other records stay usable, except for `get_tokens`,
+//! and `delete_tokens` deletes it with them.
 //! A record that another program made or changed is found by its id, and by its other fields once
 //! something read it or its tags are set. Records should be deleted through the store: the id of
 //! a highest record that somebody else deleted may be given again.
@@ -66,9 +92,9 @@
 //! otherwise, and `restore-secret` makes it a record again, under its old id. Moving the label
 //! `AWSCURRENT` back to an older version by hand is understood.
 //!
-//! The process needs `secretsmanager:` `GetSecretValue`, `DescribeSecret`, `CreateSecret`,
-//! `PutSecretValue`, `TagResource`, `UntagResource` and `DeleteSecret` on the secrets below the
-//! prefix, and `ListSecrets` and `BatchGetSecretValue` on `*`, which IAM cannot narrow; with a KMS
+//! The process needs `secretsmanager:` `GetSecretValue`, `DescribeSecret`, `ListSecretVersionIds`,
+//! `CreateSecret`, `PutSecretValue`, `TagResource`, `UntagResource` and `DeleteSecret` on the secrets
+//! below the prefix, and `ListSecrets` and `BatchGetSecretValue` on `*`, which IAM cannot narrow; with a KMS
 //! key of your own `kms:GenerateDataKey` and `kms:Decrypt`. A process that only reads can do without
 //! those that write.
 //!
@@ -81,11 +107,10 @@
 //!   has a [budget](SecretsManagerStoreBuilder::versions) of 24 changes at once and then one in 20
 //!   minutes, per process; beyond it saves fail with `store_throttled`. A token per hour never
 //!   gets near. A save that changes nothing writes nothing.
-//! - What is read by name (a secret, its tags) is taken to be up to date, and listings to lag behind
-//!   by seconds, as the service documents it. A new record is found by other processes at once
-//!   nevertheless, because the newest are read. A new *access*, *refresh* or *grant token* of a
-//!   record is found by other processes as soon as the listing shows its digest; by id or user the
-//!   record is up to date at all times.
+//! - A new *record* is found by other processes at once, although listings lag behind by up to five
+//!   minutes. A new *access*, *refresh* or *grant token* of a record, or its first user name, is found
+//!   by other processes as soon as the listing shows its digest; by id, or by a user name that it
+//!   had, the record is found at all times.
 //! - A process that ends between setting the tags and writing the value leaves a digest of a token
 //!   that was never stored; the record is still found by its old token.
 //! - The service allows some 10,000 reads, 100 listings and 50 writes per second to a whole account,
@@ -106,6 +131,7 @@ mod builder;
 mod core;
 mod fault;
 mod index;
+mod lag;
 mod names;
 mod pace;
 mod save;
@@ -119,7 +145,7 @@ use async_trait::async_trait;
 use aws_sdk_secretsmanager::Client;
 
 use self::core::Core;
-use super::TokenStore;
+use super::{Fact, Kept, TokenStore};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
@@ -254,5 +280,18 @@ impl TokenStore for SecretsManagerStore {
         limit: usize,
     ) -> Result<Vec<OAuthToken>> {
         self.core.page(after, limit).await
+    }
+
+    /// Saves what Zoho issued for a record, in one step with the decision, also among processes.
+    ///
+    /// # Errors
+    /// As [`save_token`](Self::save_token).
+    ///
+    /// # Cancellation
+    /// From the first poll on the save is done, whether the future is kept or dropped.
+    async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
+        let fact = fact.clone();
+        self.run(|core| async move { save::save_fact(&core, &fact).await })
+            .await
     }
 }

@@ -151,6 +151,20 @@ pub(super) fn tags_to_change(old: &OAuthToken, new: &OAuthToken) -> Vec<(String,
     tags
 }
 
+/// The tags by which `stored` is found although a save of `lost`, which was slower, set its own.
+pub(super) fn tags_to_mend(lost: &OAuthToken, stored: &OAuthToken) -> Vec<(String, String)> {
+    let fields = Field::ALL.into_iter();
+    fields
+        .filter(|field| field.value(lost) != field.value(stored))
+        .filter_map(|field| {
+            Some((
+                field.tag_before(),
+                text(&field.digest(field.value(stored)?)),
+            ))
+        })
+        .collect()
+}
+
 fn text(digest: &Fingerprint) -> String {
     digest.as_str().to_owned()
 }

@@ -12,6 +12,7 @@ use super::value;
 use crate::error::Result;
 use crate::secret::Fingerprint;
 use crate::store::rows::{self, Mark, Plan, RowServer, Wanted};
+use crate::store::{Fact, Kept};
 use crate::token::{OAuthToken, TokenId};
 
 /// Inserts or updates, by the rules of [`TokenTable`](crate::TokenTable).
@@ -22,7 +23,22 @@ pub(super) async fn save(core: &Core, token: &OAuthToken) -> Result<TokenId> {
         token,
         state: Mutex::default(),
     };
-    rows::save(&operation, &core.alone, token).await
+    let saved = rows::save(&operation, &core.alone, token).await;
+    operation.mend_tags().await;
+    saved
+}
+
+/// Saves what Zoho issued, if it still counts.
+pub(super) async fn save_fact(core: &Core, fact: &Fact) -> Result<Kept> {
+    let _first = core.wait_in_line(fact.before()).await;
+    let operation = Operation {
+        core,
+        token: fact.news(),
+        state: Mutex::default(),
+    };
+    let kept = rows::save_fact(&operation, fact).await;
+    operation.mend_tags().await;
+    kept
 }
 
 /// A save that is under way.
@@ -38,6 +54,8 @@ struct State {
     held: HashMap<TokenId, Held>,
     /// What the service was asked for. What came since then is caught up with by reading it.
     asked: HashSet<Fingerprint>,
+    /// What the tags of records say, though another save was faster.
+    lost: HashMap<TokenId, OAuthToken>,
 }
 
 impl Operation<'_> {
@@ -51,7 +69,7 @@ impl Operation<'_> {
         found: &mut BTreeMap<TokenId, OAuthToken>,
     ) -> Result<()> {
         for id in ids {
-            if let Some(held) = self.core.read(id).await? {
+            if let Some(held) = self.core.read_surely(id).await? {
                 found.insert(id, held.row.clone());
                 self.state().held.insert(id, held);
             }
@@ -96,7 +114,32 @@ impl Operation<'_> {
         if !tags.is_empty() && !service.tag(&service.names.token(id), tags).await? {
             return Ok(false);
         }
-        service.put(id, &held, &text).await
+        let is_put = service.put(id, &held, &text).await?;
+        let mut state = self.state();
+        if is_put {
+            state.lost.remove(&id);
+        } else {
+            state.lost.insert(id, new.clone());
+        }
+        Ok(is_put)
+    }
+
+    /// Sets the tags of records right that another save won, after this one had set them.
+    ///
+    /// What is stored goes into the tags for what was there before: the others may belong to a save
+    /// that is about to write. If this fails, the next save of the record sets them.
+    async fn mend_tags(&self) {
+        let lost = std::mem::take(&mut self.state().lost);
+        for (id, lost) in lost {
+            if let Ok(Some(held)) = self.core.read(id).await {
+                let tags = names::tags_to_mend(&lost, &held.row);
+                if tags.is_empty() {
+                    continue;
+                }
+                let service = &self.core.service;
+                let _ = service.tag(&service.names.token(id), tags).await;
+            }
+        }
     }
 
     /// Deletes a row that another one has taken in, if it is still what was taken in.

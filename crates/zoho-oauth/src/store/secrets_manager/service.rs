@@ -6,10 +6,11 @@ use std::time::Duration;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::types::{
-    Filter, FilterNameStringType, SecretListEntry, SortOrderType, Tag,
+    Filter, FilterNameStringType, SecretListEntry, SecretVersionsListEntry, SortOrderType, Tag,
 };
 
 use super::fault::{self, Refusal};
+use super::lag::{self, Pauses};
 use super::names::{self, Names};
 use super::{Deletion, value};
 use crate::error::{Error, ErrorCode, Result};
@@ -38,16 +39,33 @@ pub(super) struct Held {
     pub(super) version: String,
 }
 
+/// An id that is not free.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) id: TokenId,
+    /// Whether it is so old that every listing shows it.
+    pub(super) is_listed: bool,
+    pub(super) found: Found,
+}
+
 /// What lies under an id that is not free.
 #[derive(Debug)]
 pub(super) enum Found {
     Record(Box<OAuthToken>),
+    /// A secret that holds no record, and why.
+    Damaged(Error),
     /// A secret that is scheduled for deletion: no record, but its name is taken.
     Doomed,
 }
 
 /// A record in a listing.
-pub(super) type Listed = (TokenId, Vec<Fingerprint>);
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) id: TokenId,
+    pub(super) digests: Vec<Fingerprint>,
+    /// Whether it is so old that every listing shows it.
+    pub(super) is_listed: bool,
+}
 
 #[derive(Clone)]
 pub(super) struct Service {
@@ -86,7 +104,7 @@ impl Service {
         }
     }
 
-    /// Reads a record. What it answers is never older than what any write before it acknowledged.
+    /// Reads a record.
     pub(super) async fn read(&self, id: TokenId) -> Result<Option<Held>> {
         const ACTION: &str = "secretsmanager:GetSecretValue";
         let name = self.names.token(id);
@@ -102,10 +120,10 @@ impl Service {
     }
 
     /// Reads up to [`BATCH`] records at once; those that are not there are left out.
-    pub(super) async fn read_many(&self, ids: &[TokenId]) -> Result<Vec<(TokenId, Found)>> {
+    pub(super) async fn read_many(&self, ids: &[TokenId]) -> Result<Vec<Taken>> {
         const ACTION: &str = "secretsmanager:BatchGetSecretValue";
         let all = self.names.tokens();
-        let mut found = Vec::with_capacity(ids.len());
+        let mut taken = Vec::with_capacity(ids.len());
         let mut page = None;
         loop {
             let sending = self
@@ -119,8 +137,13 @@ impl Service {
             for entry in answer.secret_values() {
                 let name = entry.name().unwrap_or_default();
                 if let Some(id) = self.names.id_of(name) {
-                    let row = value::decode(name, id, entry.secret_string())?;
-                    found.push((id, Found::Record(Box::new(row))));
+                    let row = value::decode(name, id, entry.secret_string());
+                    taken.push(Taken {
+                        id,
+                        // Of the secret or of its version, which is no older.
+                        is_listed: lag::is_listed(entry.created_date()),
+                        found: row.map_or_else(Found::Damaged, |row| Found::Record(Box::new(row))),
+                    });
                 }
             }
             for refused in answer.errors() {
@@ -130,14 +153,18 @@ impl Service {
                 match fault::refusal_in_batch(ACTION, name, code, text) {
                     Refusal::Absent => {}
                     Refusal::Doomed => {
-                        found.extend(self.names.id_of(name).map(|id| (id, Found::Doomed)));
+                        taken.extend(self.names.id_of(name).map(|id| Taken {
+                            id,
+                            is_listed: false,
+                            found: Found::Doomed,
+                        }));
                     }
                     refusal => return Err(refusal.into_error(ACTION, name)),
                 }
             }
             page = answer.next_token;
             if page.as_deref().is_none_or(str::is_empty) {
-                return Ok(found);
+                return Ok(taken);
             }
         }
     }
@@ -192,10 +219,11 @@ impl Service {
                     return Ok(true);
                 }
                 // The same value under the same name is ignored, also if it is not current.
-                Ok(_) | Err(Refusal::Exists) => match self.read(id).await? {
-                    Some(now) if now.version == held.version => {}
-                    _ => return Ok(false),
-                },
+                Ok(_) | Err(Refusal::Exists) => {
+                    if !self.is_moved_back(id, &held.version, &version).await? {
+                        return Ok(false);
+                    }
+                }
                 Err(Refusal::Absent | Refusal::Doomed) => return Ok(false),
                 Err(Refusal::Other {
                     error,
@@ -211,6 +239,61 @@ impl Service {
         }
         let message = format!("the versions of the secret `{name}` were moved by hand too often");
         Err(Error::new(ErrorCode::StoreDamaged, message))
+    }
+
+    /// Whether somebody moved the label of the current version back by hand: `held` is current
+    /// although `next`, its successor, was made.
+    ///
+    /// A read that shows what is held proves nothing, since it may be late. A list with both
+    /// versions does: it is younger than `next`, which was the current one when it was made.
+    async fn is_moved_back(&self, id: TokenId, held: &str, next: &str) -> Result<bool> {
+        let mut pauses = Pauses::default();
+        loop {
+            if self.read(id).await?.is_none_or(|now| now.version != held) {
+                return Ok(false);
+            }
+            if self.lists_both(id, held, next).await? {
+                return Ok(true);
+            }
+            if !pauses.pause().await {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Whether the version `next` is listed beside `held` as the current one. Only what stands on
+    /// one page was so at one moment; a page holds as many versions as the service keeps.
+    async fn lists_both(&self, id: TokenId, held: &str, next: &str) -> Result<bool> {
+        const ACTION: &str = "secretsmanager:ListSecretVersionIds";
+        let name = self.names.token(id);
+        let mut page = None;
+        loop {
+            let sending = self
+                .client
+                .list_secret_version_ids()
+                .secret_id(&name)
+                .include_deprecated(true)
+                .max_results(PAGE)
+                .set_next_token(page)
+                .send();
+            let answer = match self.call(ACTION, &name, sending).await {
+                Ok(answer) => answer,
+                Err(Refusal::Absent | Refusal::Doomed) => return Ok(false),
+                Err(refusal) => return Err(refusal.into_error(ACTION, &name)),
+            };
+            let is_next = |entry: &SecretVersionsListEntry| entry.version_id() == Some(next);
+            let is_held = |entry: &SecretVersionsListEntry| {
+                let is_current = entry.version_stages().iter().any(|stage| stage == CURRENT);
+                is_current && entry.version_id() == Some(held)
+            };
+            if answer.versions().iter().any(is_next) && answer.versions().iter().any(is_held) {
+                return Ok(true);
+            }
+            page = answer.next_token;
+            if page.as_deref().is_none_or(str::is_empty) {
+                return Ok(false);
+            }
+        }
     }
 
     /// Sets tags; `false` if the secret is not there.
@@ -247,7 +330,7 @@ impl Service {
     }
 
     /// Lists all records, or those with one of these digests. Listings lag behind: what was saved
-    /// or deleted in the last seconds may not show.
+    /// or deleted in the last five minutes may not show.
     pub(super) async fn list(&self, digests: Option<&[Fingerprint]>) -> Result<Vec<Listed>> {
         let Some(digests) = digests else {
             return self.pages(Vec::new(), usize::MAX).await;
@@ -306,7 +389,11 @@ impl Service {
         let tags = entry.tags().iter();
         let digests = tags
             .filter_map(|tag| names::digest_in_tag(tag.key()?, tag.value().unwrap_or_default()));
-        Some((id, digests.collect()))
+        Some(Listed {
+            id,
+            digests: digests.collect(),
+            is_listed: lag::is_listed(entry.created_date()),
+        })
     }
 
     /// Returns the highest id of deleted records; 0 if none was ever deleted.

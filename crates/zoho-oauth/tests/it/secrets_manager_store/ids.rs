@@ -7,7 +7,7 @@ use zoho_oauth::store::secrets_manager::Deletion;
 use zoho_oauth::{ClientId, ErrorCode, OAuthToken, RefreshToken, TokenStore};
 
 use super::stub::counted;
-use super::{Stub, by_user, id, renewed, store, token, unlimited, user};
+use super::{Stub, by_access, by_user, id, renewed, store, token, unlimited, user};
 
 #[tokio::test]
 async fn one_login_saved_by_many_at_once_is_one_record() {
@@ -100,14 +100,19 @@ async fn a_new_process_numbers_on_after_hundreds_in_a_few_calls() {
             .await
             .unwrap();
     }
-    stub.calls();
-    // The listing shows nothing at all.
-    assert_eq!(
-        store(&stub).save_token(&token("new")).await.unwrap(),
-        id(451)
-    );
-    let calls = stub.calls();
-    assert!(calls.len() < 30, "{:?}", counted(&calls));
+    // The listing shows nothing at all: they are read, since they are new.
+    let calls_of_a_new_process = async |name: &str, expected: u64| {
+        stub.calls();
+        let saved = store(&stub).save_token(&token(name)).await.unwrap();
+        assert_eq!(saved, id(expected));
+        stub.calls()
+    };
+    let calls = calls_of_a_new_process("new", 451).await;
+    assert!(calls.len() < 40, "{:?}", counted(&calls));
+    // Once they are old, listings would show them, and nobody reads them to find one.
+    stub.make_old();
+    let calls = calls_of_a_new_process("newer", 452).await;
+    assert!(calls.len() < 20, "{:?}", counted(&calls));
     // Once it knows them, a new record takes six calls, and a renewed one three.
     writer.save_token(&token("next")).await.unwrap();
     stub.calls();
@@ -147,6 +152,79 @@ async fn a_refresh_and_a_new_login_of_another_process_both_count() {
     assert_eq!(row.access_token, news.access_token, "the refresh is lost");
     assert_eq!(row.refresh_token, login.refresh_token, "the login is lost");
     assert_eq!(stub.secret(SECRET).unwrap().versions.len(), 3);
+}
+
+#[tokio::test]
+async fn a_new_login_that_reads_do_not_show_yet_is_not_undone() {
+    const SECRET: &str = "p/token/1";
+    // The versions may be late too.
+    for late_versions in [0, 1] {
+        let stub = Stub::start().await;
+        let (one, other) = (store(&stub), store(&stub));
+        let ann = one.save_token(&token("ann")).await.unwrap();
+        let before = stub.secret(SECRET).unwrap();
+        let mut login = token("ann");
+        login.refresh_token = RefreshToken::new("1000.refresh.new").ok();
+        other.save_token(&login).await.unwrap();
+        let after = stub.secret(SECRET).unwrap();
+        stub.put_back(SECRET, Some(before.clone()));
+
+        // The refresh reads, the login comes, and two reads of the secret do not show it yet.
+        stub.interject("PutSecretValue", after);
+        stub.lag("GetSecretValue", SECRET, Some(before.clone()), 3);
+        stub.lag("ListSecretVersionIds", SECRET, Some(before), late_versions);
+        let news = renewed("ann", ann, "1000.access.new");
+        assert_eq!(one.save_token(&news).await.unwrap(), ann);
+        let row = other.find_token_by_id(ann).await.unwrap().unwrap();
+        assert_eq!(row.refresh_token, login.refresh_token, "the login is lost");
+        assert_eq!(row.access_token, news.access_token, "the refresh is lost");
+    }
+}
+
+#[tokio::test]
+async fn a_new_record_that_reads_do_not_show_yet_is_not_made_twice() {
+    let stub = Stub::start().await;
+    let (one, other) = (store(&stub), store(&stub));
+    for store in [&one, &other] {
+        store.save_token(&token("bob")).await.unwrap();
+    }
+    stub.hold_listings();
+    let ann = one.save_token(&token("ann")).await.unwrap();
+    let name = format!("p/token/{ann}");
+    for reads in ["GetSecretValue", "BatchGetSecretValue"] {
+        stub.lag(reads, &name, None, 4);
+    }
+    assert_eq!(other.save_token(&token("ann")).await.unwrap(), ann);
+    // And none that was just deleted is waited for.
+    one.delete_token(ann).await.unwrap();
+    assert_eq!(other.save_token(&token("ann")).await.unwrap(), id(3));
+}
+
+#[tokio::test]
+async fn a_save_that_loses_leaves_the_record_to_be_found_as_the_winner_stored_it() {
+    const SECRET: &str = "p/token/1";
+    let stub = Stub::start().await;
+    let (one, other) = (store(&stub), store(&stub));
+    let mut nameless = token("x");
+    nameless.user_name = None;
+    let saved = one.save_token(&nameless).await.unwrap();
+    let mut before = stub.secret(SECRET).unwrap();
+    let winner = renewed("bob", saved, "1000.bob");
+    other.save_token(&winner).await.unwrap();
+    let after = stub.secret(SECRET).unwrap();
+
+    // Both set the tags, and then both write.
+    before.tags.clone_from(&after.tags);
+    stub.put_back(SECRET, Some(before));
+    stub.interject("PutSecretValue", after);
+    let loser = renewed("ann", saved, "1000.ann");
+    let error = one.save_token(&loser).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::IdConflict);
+    stub.make_old();
+    for query in [by_user("bob"), by_access("1000.bob")] {
+        let found = store(&stub).find_token(&query).await.unwrap();
+        assert_eq!(found.and_then(|row| row.id), Some(saved), "{query:?}");
+    }
 }
 
 #[tokio::test]

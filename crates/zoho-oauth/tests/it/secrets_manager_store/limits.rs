@@ -287,6 +287,28 @@ async fn what_cannot_be_read_is_named_and_can_be_deleted() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_is_in_nobodys_way() {
+    for is_listed in [true, false] {
+        let stub = Stub::start().await;
+        let writer = store(&stub);
+        writer.save_token(&token("ann")).await.unwrap();
+        writer.save_token(&token("bob")).await.unwrap();
+        stub.write("p/token/1", "by-hand", "1000.s3cret");
+        if !is_listed {
+            stub.hold_listings_without(&stub.names());
+        }
+        let other = store(&stub);
+        assert_eq!(other.find_token(&by_user("nobody")).await.unwrap(), None);
+        assert_eq!(other.save_token(&token("carla")).await.unwrap(), id(3));
+        // A list that kept silent of it would be no list of all.
+        let error = store(&stub).get_tokens().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreDamaged);
+        assert_eq!(store(&stub).delete_tokens().await.unwrap(), 3);
+        assert_eq!(store(&stub).get_tokens().await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
 async fn a_deleted_secret_can_be_recovered_unless_it_is_to_be_gone_at_once() {
     for deletion in [Deletion::AfterDays(30), Deletion::AtOnce] {
         let stub = Stub::start().await;

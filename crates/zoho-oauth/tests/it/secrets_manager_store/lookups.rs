@@ -109,6 +109,69 @@ async fn what_another_process_saves_is_found_although_listings_lag_behind() {
 }
 
 #[tokio::test]
+async fn hundreds_that_no_listing_shows_yet_are_found_and_deleted() {
+    const NEW: usize = 200;
+    let stub = Stub::start().await;
+    let (one, other) = (store(&stub), store(&stub));
+    one.save_token(&token("u1")).await.unwrap();
+    other.find_token(&by_user("u1")).await.unwrap().unwrap();
+    stub.hold_listings();
+    for number in 2..=NEW {
+        one.save_token(&token(&format!("u{number}"))).await.unwrap();
+    }
+    for reader in [other, store(&stub)] {
+        let found = reader.find_token(&by_user("u45")).await.unwrap();
+        assert_eq!(found.unwrap().id, Some(id(45)));
+        assert_eq!(reader.get_tokens().await.unwrap().len(), NEW);
+    }
+    let third = store(&stub);
+    assert_eq!(third.save_token(&token("u46")).await.unwrap(), id(46));
+    // Also below an id that was deleted, where an id may be nobody's.
+    assert!(one.delete_token(id(190)).await.unwrap());
+    let found = store(&stub).find_token(&by_user("u20")).await.unwrap();
+    assert_eq!(found.unwrap().id, Some(id(20)));
+    assert_eq!(store(&stub).delete_tokens().await.unwrap(), NEW - 1);
+    stub.release_listings();
+    assert_eq!(store(&stub).get_tokens().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_every_listing_shows_is_not_read_to_learn_that_nothing_is_there() {
+    let stub = Stub::start().await;
+    let writer = store(&stub);
+    for number in 1..=300 {
+        writer
+            .save_token(&token(&format!("u{number}")))
+            .await
+            .unwrap();
+    }
+    stub.make_old();
+    // Some that are new, and the highest of them is gone again.
+    for number in 301..=320 {
+        writer
+            .save_token(&token(&format!("u{number}")))
+            .await
+            .unwrap();
+    }
+    writer.delete_token(id(320)).await.unwrap();
+    stub.calls();
+    let reader = store(&stub);
+    assert_eq!(reader.find_token(&by_user("nobody")).await.unwrap(), None);
+    let calls = stub.calls();
+    assert!(counted(&calls)["BatchGetSecretValue"] <= 2, "{calls:?}");
+    // Though the listing shows none of the new ones: they, and one batch of the old.
+    stub.put_back("p/token/320", None);
+    let mut names = stub.names();
+    names.retain(|name| name.starts_with("p/token/3"));
+    stub.hold_listings_without(&names);
+    let reader = store(&stub);
+    let found = reader.find_token(&by_user("u305")).await.unwrap();
+    assert_eq!(found.unwrap().id, Some(id(305)));
+    let calls = stub.calls();
+    assert!(counted(&calls)["BatchGetSecretValue"] <= 3, "{calls:?}");
+}
+
+#[tokio::test]
 async fn a_new_access_token_is_found_by_others_as_soon_as_it_is_listed() {
     let stub = Stub::start().await;
     let (one, other) = (store(&stub), store(&stub));

@@ -1,7 +1,7 @@
 //! AWS Secrets Manager in this process, with the limits that the emulators do without.
 //!
-//! It counts versions and calls, refuses what is too long, lists late, throttles, and loses answers
-//! when it is told to. Everything as the service documents it; where that is silent, the stricter
+//! It counts versions and calls, refuses what is too long, lists late, reads late, throttles, and
+//! loses answers when it is told to. Everything as the service documents it; where that is silent, the stricter
 //! way.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +14,7 @@ use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::retry::RetryConfig;
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Config, Credentials, Region};
+use zoho_oauth::Timestamp;
 
 /// Unlabelled versions are removed beyond this many, but none that is younger than a day, so that
 /// more cannot be made.
@@ -29,6 +30,8 @@ pub(crate) struct Secret {
     kms_key: Option<String>,
     is_doomed: bool,
     made: u64,
+    /// When it was made, in seconds since 1970.
+    made_at: i64,
 }
 
 impl Secret {
@@ -44,6 +47,14 @@ impl Secret {
             Vec::new()
         }
     }
+}
+
+/// What some reads of a secret still show, although it is no longer so.
+struct Lag {
+    action: String,
+    name: String,
+    shows: Option<Secret>,
+    times: usize,
 }
 
 #[derive(Default)]
@@ -63,6 +74,7 @@ struct State {
     quotes: bool,
     /// What another process will have done just before the next call of this name.
     interjection: Option<(String, Secret)>,
+    lags: Vec<Lag>,
 }
 
 /// A refusal: the service's code and its text.
@@ -151,6 +163,14 @@ impl Stub {
         state.listed = Some(state.secrets.clone());
     }
 
+    /// From now on listings show what is there now, but for these.
+    pub(crate) fn hold_listings_without(&self, names: &[String]) {
+        let mut state = self.state();
+        let mut listed = state.secrets.clone();
+        listed.retain(|name, _| !names.contains(name));
+        state.listed = Some(listed);
+    }
+
     pub(crate) fn release_listings(&self) {
         self.state().listed = None;
     }
@@ -186,9 +206,26 @@ impl Stub {
             .extend(secret.map(|secret| (name.to_owned(), secret)));
     }
 
-    /// Just before the next call of `action` the secret will have become this one.
+    /// Just before the next call of `action` the secret will have become this one, but for its tags.
     pub(crate) fn interject(&self, action: &str, secret: Secret) {
         self.state().interjection = Some((action.to_owned(), secret));
+    }
+
+    /// The next `times` reads of the secret by `action` still show this, or that it is not there.
+    pub(crate) fn lag(&self, action: &str, name: &str, shows: Option<Secret>, times: usize) {
+        self.state().lags.push(Lag {
+            action: action.to_owned(),
+            name: name.to_owned(),
+            shows,
+            times,
+        });
+    }
+
+    /// Lets all secrets that are there have been made an hour ago.
+    pub(crate) fn make_old(&self) {
+        for secret in self.state().secrets.values_mut() {
+            secret.made_at = now() - 3600;
+        }
     }
 
     /// Moves the label of the current version back to the first one, by hand.
@@ -246,10 +283,18 @@ impl Respond for Answers {
             .push(String::from_utf8_lossy(&request.body).into_owned());
         let body: Value = serde_json::from_slice(&request.body).unwrap();
         let is_due = |(of, _): &mut (String, Secret)| *of == action;
-        if let Some((_, secret)) = state.interjection.take_if(is_due) {
+        if let Some((_, mut secret)) = state.interjection.take_if(is_due) {
+            if let Some(there) = state.secrets.get(&secret.name) {
+                secret.tags.clone_from(&there.tags);
+            }
             state.secrets.insert(secret.name.clone(), secret);
         }
+        let late = state.show_late(&action, &body);
         let answer = state.answer(&action, &body);
+        for (name, secret) in late {
+            state.secrets.remove(&name);
+            state.secrets.extend(secret.map(|secret| (name, secret)));
+        }
         let lost = state
             .lost
             .iter_mut()
@@ -263,6 +308,10 @@ impl Respond for Answers {
             Err((code, text)) => error(400, code, &text),
         }
     }
+}
+
+fn now() -> i64 {
+    Timestamp::now().as_millis() / 1000
 }
 
 fn error(status: u16, code: &str, text: &str) -> ResponseTemplate {
@@ -282,12 +331,31 @@ fn tags(body: &Value) -> BTreeMap<String, String> {
 }
 
 impl State {
+    /// Puts what reads show late in the place of what is there, and returns the latter.
+    fn show_late(&mut self, action: &str, body: &Value) -> Vec<(String, Option<Secret>)> {
+        let names = body["SecretIdList"].as_array().into_iter().flatten();
+        let names: Vec<_> = names.chain([&body["SecretId"]]).collect();
+        let mut late = Vec::new();
+        for lag in &mut self.lags {
+            let is_asked = names.iter().any(|name| **name == *lag.name);
+            if lag.times == 0 || lag.action != action || !is_asked {
+                continue;
+            }
+            lag.times -= 1;
+            late.push((lag.name.clone(), self.secrets.remove(&lag.name)));
+            let shown = lag.shows.clone().map(|secret| (lag.name.clone(), secret));
+            self.secrets.extend(shown);
+        }
+        late
+    }
+
     fn answer(&mut self, action: &str, body: &Value) -> Result<Value, Refused> {
         match action {
             "CreateSecret" => self.create(body),
             "PutSecretValue" => self.put(body),
             "GetSecretValue" => self.get(text(body, "SecretId")),
             "BatchGetSecretValue" => self.get_many(body),
+            "ListSecretVersionIds" => self.versions(body),
             "ListSecrets" => self.list(body),
             "DescribeSecret" => self.describe(text(body, "SecretId")),
             "TagResource" => self.tag(body),
@@ -336,6 +404,7 @@ impl State {
             kms_key: body["KmsKeyId"].as_str().map(str::to_owned),
             is_doomed: false,
             made: self.made,
+            made_at: now(),
         };
         self.secrets.insert(name.clone(), secret);
         Ok(json!({"Name": name, "VersionId": version}))
@@ -368,7 +437,19 @@ impl State {
             "VersionId": secret.current,
             "SecretString": secret.value(),
             "VersionStages": ["AWSCURRENT"],
+            "CreatedDate": secret.made_at,
         }))
+    }
+
+    fn versions(&mut self, body: &Value) -> Result<Value, Refused> {
+        let secret = self.there(text(body, "SecretId"))?;
+        let all = body["IncludeDeprecated"] == json!(true);
+        let versions = secret.versions.iter().map(
+            |(version, _)| json!({"VersionId": version, "VersionStages": secret.stages(version)}),
+        );
+        let versions = versions.filter(|version| all || !version["VersionStages"][0].is_null());
+        let versions: Vec<_> = versions.collect();
+        Ok(json!({"Versions": versions}))
     }
 
     fn get_many(&mut self, body: &Value) -> Result<Value, Refused> {
@@ -479,6 +560,7 @@ fn entry(secret: &Secret) -> Value {
     let mut entry = Map::new();
     entry.insert("Name".into(), json!(secret.name));
     entry.insert("Tags".into(), json!(tags));
+    entry.insert("CreatedDate".into(), json!(secret.made_at));
     if let Some(key) = &secret.kms_key {
         entry.insert("KmsKeyId".into(), json!(key));
     }
