@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::Client;
 use redis::aio::ConnectionManager;
-use redis::{Client, Value};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
@@ -233,10 +233,22 @@ impl RedisStoreBuilder {
         core.mark().await?;
         let found = persistence::ask(&core.link).await;
         found.check(&core.link.place(), self.required)?;
-        if core.call(&Call::write(&OPEN)).await? != Value::BulkString(b"1".to_vec()) {
-            let (place, prefix) = (core.link.place(), core.names.prefix());
+        let place = core.link.place();
+        let opened = core.texts(core.call(&Call::write(&OPEN)).await?)?;
+        let [Some(format), Some(history)] = &opened[..] else {
+            return Err(core.nonsense());
+        };
+        if format != "1" {
+            let prefix = core.names.prefix();
             let message = format!("the keys with the prefix `{prefix}` of {place} are not ours");
             return Err(Error::new(ErrorCode::StoreForeign, message));
+        }
+        if history.is_empty() {
+            tracing::warn!(
+                %place,
+                "the server does not say by `INFO` which history of its data this is: an id that a \
+                crash or a fail-over takes can be given once more"
+            );
         }
         let rest = Arc::clone(&core);
         tokio::spawn(async move {

@@ -5,7 +5,7 @@
 //!
 //! | key | what it is |
 //! | --- | --- |
-//! | `{p}:store` | a hash: `format` (1), `generation`, `highest_id`, and `writes`, a number that every insert and delete moves |
+//! | `{p}:store` | a hash: `format` (1), `generation`, `highest_id`, `writes`, a number that every insert and delete moves; `history`, the server's name for the history of its data |
 //! | `{p}:<g>:token:<id>` | a record: a hash with the ten official field names; a missing value has no field |
 //! | `{p}:<g>:ids` | a sorted set of all ids, for reading in their order |
 //! | `{p}:<g>:user:<d>`, `…refresh:<d>`, `…grant:<d>`, `…access:<d>` | indexes: sets of the ids of the records with this value |
@@ -53,6 +53,16 @@
 //! limit) is refused. Use `noeviction`; with `volatile-…` at most leases of logins that are not
 //! stored yet go early. Settings that are changed later are not seen.
 //!
+//! An acknowledged **login** that a crash or a fail-over takes has to be made again. Its **id** is
+//! not given to anybody else, since it may be known elsewhere: the server gives the history of its
+//! data another name (`master_replid` of `INFO replication`) after each start and each fail-over,
+//! and the first insert into a new history leaves out the next 100,000 ids and somewhat more. So
+//! ids jump then; there are enough for tens of thousands of times. They are also left out when a
+//! cluster moves the slot, and after a primary had no replica for an hour. Where the server forbids
+//! `INFO`, or its answer has no such name, nobody can know: the store says so in a warning when it
+//! is opened, and an id that was taken can be given again. So can every id of a server that lost all
+//! it had: whoever opens a store there begins at 1.
+//!
 //! # Locking
 //! None over a call. [`coordination`](crate::TokenStore::coordination) gives leases by the server's
 //! own clock, for all machines that use the store.
@@ -66,9 +76,10 @@
 //! # Compatibility
 //! Tested on Redis 7.0, alone and as the only node of a cluster. Meant for Redis 5 and later, where
 //! scripts may read the clock and write, and for Valkey, which has the same protocol and the same
-//! scripting: both untested here. Managed services that forbid `CONFIG` are asked with `INFO`. The user
-//! needs `EVAL`, `EVALSHA` and what the scripts call on keys that begin with the prefix, which is
-//! tried when the store is opened; and for changes the channel.
+//! scripting: both untested here. Managed services that forbid `CONFIG` are asked with `INFO`; for one
+//! that forbids that too see [Durability](#durability). The user needs `EVAL`, `EVALSHA` and what the scripts call on
+//! keys that begin with the prefix, which is tried when the store is opened; and for changes the
+//! channel.
 //!
 //! **Cluster.** All keys of a store have one hash tag, so they lie in one slot, and every script
 //! names one key and makes the others with the same tag. One store is therefore on one shard, and
@@ -92,7 +103,8 @@
 //! refresh token with a new access token, so an older record is as good, and is refreshed once more.
 //! A **login** of the last moment can be lost, and has to be made again; a delete can be undone; and
 //! a lease can be held by two, so that a token is refreshed twice.
-//! [`wait_replicas`](RedisStoreBuilder::wait_replicas) makes this rarer, not impossible.
+//! [`wait_replicas`](RedisStoreBuilder::wait_replicas) makes this rarer, not impossible. No id is given
+//! to two: see [Durability](#durability).
 
 mod builder;
 mod coordination;

@@ -73,7 +73,7 @@ impl Core {
         Error::new(ErrorCode::StoreUnavailable, message)
     }
 
-    fn texts(&self, value: Value) -> Result<Vec<Option<String>>> {
+    pub(super) fn texts(&self, value: Value) -> Result<Vec<Option<String>>> {
         let Value::Array(values) = value else {
             return Err(self.nonsense());
         };

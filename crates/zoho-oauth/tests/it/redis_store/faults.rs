@@ -198,7 +198,9 @@ async fn a_killed_server_is_waited_for_and_has_all_that_was_acknowledged() {
         .iter()
         .map(|row| row.id.unwrap().get())
         .collect();
-    assert_eq!(ids, (1..=600).collect::<Vec<_>>());
+    // Each start leaves some out: the server may have lost what came last.
+    assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
+    assert!((300_000..600_000).contains(&ids[599]), "{ids:?}");
 }
 
 #[tokio::test]
@@ -227,7 +229,8 @@ async fn a_server_that_is_gone_is_given_up_on() {
             break id;
         }
     };
-    assert_eq!(saved().await.get(), 1);
+    // It lost everything, but not the promise that an id is not given twice.
+    assert!(saved().await.get() > 100_000);
 }
 
 #[tokio::test]

@@ -19,7 +19,20 @@ if name ~= '' and redis.call('EXISTS', done) == 1 then
   return 1
 end
 if ARGV[4] ~= '' then
-  local mark = redis.call('HMGET', meta, 'highest_id', 'writes')
+  local mark = redis.call('HMGET', meta, 'highest_id', 'writes', 'history')
+  local now = history()
+  if now ~= '' and now ~= mark[3] then
+    -- A crash or a fail-over may have taken the last records that were acknowledged, and the mark
+    -- with them. Their ids may be known elsewhere, so they are left out, and the mark goes to where
+    -- it never was. If this is lost too, the next history begins elsewhere by its own name.
+    local lost = 100000 + tonumber(string.sub(now, 1, 4), 16)
+    local highest = math.min((mark[1] or 0) + lost, 9999999999)
+    redis.call('HSET', meta, 'format', '1', 'generation', generation, 'history', now,
+      'highest_id', string.format('%.0f', highest))
+    redis.call('HSETNX', meta, 'writes', clock())
+    redis.call('HINCRBY', meta, 'writes', lost)
+    return 0
+  end
   if (mark[1] or '0') ~= ARGV[4] or (mark[2] or '0') ~= ARGV[5] then
     return 0
   end
@@ -102,9 +115,7 @@ end
 if name ~= '' then
   if redis.call('HSETNX', meta, 'format', '1') == 1 then
     -- Everything was flushed while the store was open. The clock makes the mark one that never was.
-    local now = redis.call('TIME')
-    redis.call('HSET', meta, 'generation', generation, 'highest_id', '0',
-      'writes', now[1] .. string.format('%06d', now[2]))
+    redis.call('HSET', meta, 'generation', generation, 'highest_id', '0', 'writes', clock())
   end
   if ARGV[6] ~= '' then
     redis.call('HSET', meta, 'highest_id', ARGV[6])
