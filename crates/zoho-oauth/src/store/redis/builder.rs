@@ -153,8 +153,9 @@ impl RedisStoreBuilder {
     }
 
     /// Acknowledges a write only when `count` replicas have it too, and fails it when they do not
-    /// within `timeout`, at least a millisecond. It is then written all the same, to be saved once
-    /// more.
+    /// within `timeout`, at least a millisecond. It is then written all the same, to be saved or
+    /// deleted once more: that is acknowledged only when the replicas have it, although there is
+    /// nothing left to write.
     ///
     /// The server's command is WAIT, and all calls of this store stand behind it meanwhile. It makes
     /// the loss of a write in a fail-over unlikely, and **not impossible**: a replica may be promoted

@@ -13,10 +13,16 @@ use redis::{Client, Cmd, RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
 use super::fault::{self, Cause, Verdict};
-use super::script::{Call, Sending};
+use super::script::{Call, Sending, TOLD};
 use super::settings::{self, Address, Nodes};
 use crate::error::{Error, ErrorCode, Result};
 
+/// How the script that only writes is sent: it stands in one pipeline with another, and need not be
+/// known when that is.
+const IN_FULL: Sending = Sending {
+    again: false,
+    in_full: true,
+};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -125,6 +131,11 @@ impl Link {
         self.current().connection.get_db()
     }
 
+    /// Whether a write is acknowledged only when replicas have it.
+    pub(super) const fn waits_for_replicas(&self) -> bool {
+        self.replicas.is_some()
+    }
+
     fn current(&self) -> MutexGuard<'_, Current> {
         // Nothing that could panic runs under the lock.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
@@ -142,7 +153,11 @@ impl Link {
             let (connection, number, place) = self.take();
             let command = call.command(base, sending);
             let answer = match self.replicas.filter(|_| call.is_write()) {
-                Some(replicas) => self.send_and_wait(connection, &command, replicas).await,
+                Some(replicas) => {
+                    let told = Call::write(&TOLD).command(base, IN_FULL);
+                    let commands = [command, told];
+                    self.send_and_wait(connection, commands, replicas).await
+                }
                 None => self.send(connection, &command).await.map(Reply::Done),
             };
             let error = match answer {
@@ -226,29 +241,32 @@ impl Link {
         }
     }
 
-    /// A write and the wait for replicas go together: the server counts by connection.
+    /// A write and the wait for replicas go together: the server counts by connection. Between them
+    /// stands a command that is sure to write: the first one may find that all is as it was to be,
+    /// since it was sent before, and then there would be nothing that a replica can lack.
     async fn send_and_wait(
         &self,
         mut connection: ConnectionManager,
-        command: &Cmd,
+        [command, told]: [Cmd; 2],
         replicas: Replicas,
     ) -> RedisResult<Reply> {
         let mut pipe = redis::pipe();
-        pipe.add_command(command.clone());
+        pipe.add_command(command).add_command(told);
         // Zero would wait for ever.
         let millis = replicas.timeout.as_millis().max(1);
         pipe.cmd("WAIT")
             .arg(replicas.count)
             .arg(u64::try_from(millis).unwrap_or(u64::MAX));
-        let sent = connection.send_packed_commands(&pipe, 0, 2);
+        let sent = connection.send_packed_commands(&pipe, 0, 3);
         let answers = match tokio::time::timeout(self.limit(replicas.timeout), sent).await {
             Ok(answers) => answers?,
             Err(_) => return Err(timed_out()),
         };
         let mut answers = answers.into_iter();
         let value = answers.next().unwrap_or_default().extract_error()?;
-        let found = match answers.next() {
-            Some(Value::Int(found)) => found,
+        let told = answers.next().unwrap_or_default().extract_error();
+        let found = match (told, answers.next()) {
+            (Ok(_), Some(Value::Int(found))) => found,
             // The wait was refused or broken off, and the write was done.
             _ => 0,
         };

@@ -12,6 +12,7 @@
 //! | `{p}:<g>:cell:id:<id>` | what machines agree on about a record: a lease and a memo |
 //! | `{p}:cell:start:<d>` | the same for a login that is not stored yet; gone after an hour |
 //! | `{p}:done:<n>` | that the insert or delete with this random name was done; gone after a minute |
+//! | `{p}:told` | nothing, but a write that replicas can be waited for to have; gone after a minute |
 //! | `{p}:cleared` | a set of generations whose keys are still to be unlinked |
 //! | `{p}:changes:<db>` | no key but the channel where changes are told |
 //!

@@ -232,6 +232,7 @@ impl Core {
             // As it is there, and be it damaged.
             let rows = self.rows_of(self.call(&wanted).await?)?;
             let Some(row) = rows.first().filter(|row| row.is_there()) else {
+                self.confirm().await?;
                 return Ok(false);
             };
             let name = new_name()?;
@@ -373,5 +374,13 @@ impl RowServer for Core {
             call = with_change(call, old, new)?;
         }
         self.is_done(&call).await
+    }
+
+    async fn confirm(&self) -> Result<()> {
+        if self.link.waits_for_replicas() {
+            // What counts as a write is waited for, and this writes nothing of its own.
+            self.call(&Call::write(&MARK)).await?;
+        }
+        Ok(())
     }
 }

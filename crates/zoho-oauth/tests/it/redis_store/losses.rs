@@ -1,10 +1,11 @@
 //! Writes that a server acknowledged and lost: in a crash, or since a replica took its place.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use redis::Value;
 use redis::aio::ConnectionManager;
-use zoho_oauth::{ErrorCode, RedisStore, TokenId, TokenStore};
+use zoho_oauth::{ErrorCode, RedisStore, Result, TokenId, TokenStore};
 
 use super::server::Server;
 use super::{login, run, users};
@@ -118,4 +119,89 @@ async fn the_last_id_is_not_passed() {
     let error = store.save_token(&login("bob", "1")).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::IdsExhausted);
     assert_eq!(users(&store).await.unwrap(), ["ann"]);
+}
+
+/// Says that a write was done and no replica has it.
+fn is_alone<T: std::fmt::Debug>(outcome: Result<T>) {
+    let error = outcome.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    assert!(error.message().contains("0 of 1 replicas"), "{error}");
+}
+
+#[tokio::test]
+async fn what_no_replica_has_is_not_acknowledged_when_it_is_asked_for_again() {
+    let [primary, replica] = [0, 1].map(|_| Server::start(&["--repl-diskless-sync-delay", "0"]));
+    let mut link = replica.raw().await;
+    follow(&mut link, &primary).await;
+    let patient = primary
+        .builder()
+        .wait_replicas(1, Duration::from_secs(20))
+        .connect()
+        .await
+        .unwrap();
+    let hasty = loop {
+        let hasty = primary
+            .builder()
+            .wait_replicas(1, Duration::from_millis(20));
+        if let Ok(store) = hasty.connect().await {
+            break store;
+        }
+    };
+    saved(&patient, "ann").await;
+    let bob = saved(&patient, "bob").await;
+
+    run(&mut link, &["REPLICAOF", "NO", "ONE"]).await;
+    // The second time there is nothing left to change.
+    for _ in 0..2 {
+        is_alone(hasty.save_token(&login("ann", "2")).await);
+    }
+    for _ in 0..2 {
+        is_alone(hasty.save_token(&login("cid", "1")).await);
+    }
+    for _ in 0..2 {
+        is_alone(hasty.delete_token(bob).await);
+    }
+    follow(&mut link, &primary).await;
+    saved(&patient, "ann").await;
+    assert!(!patient.delete_token(bob).await.unwrap());
+    assert_eq!(users(&patient).await.unwrap(), ["ann", "cid"]);
+
+    run(&mut link, &["REPLICAOF", "NO", "ONE"]).await;
+    for _ in 0..2 {
+        is_alone(hasty.delete_tokens().await);
+    }
+    follow(&mut link, &primary).await;
+    assert_eq!(patient.delete_tokens().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_changes_nothing_is_told_to_replicas_all_the_same() {
+    // Later versions count only replicas that have what this connection wrote: nothing written,
+    // nothing waited for.
+    let [primary, replica] = [0, 1].map(|_| Server::start(&["--repl-diskless-sync-delay", "0"]));
+    let mut links = [primary.raw().await, replica.raw().await];
+    follow(&mut links[1], &primary).await;
+    let store = primary
+        .builder()
+        .wait_replicas(1, Duration::from_secs(20))
+        .connect()
+        .await
+        .unwrap();
+    saved(&store, "ann").await;
+    let told = "{zoho_oauth}:told";
+    for round in 0..3 {
+        run(&mut links[0], &["DEL", told]).await;
+        match round {
+            0 => drop(saved(&store, "ann").await),
+            1 => assert!(!store.delete_token(TokenId::MAX).await.unwrap()),
+            _ => {
+                // As if a clear were sent once more.
+                assert_eq!(store.delete_tokens().await.unwrap(), 1);
+                run(&mut links[0], &["DEL", told]).await;
+                assert_eq!(store.delete_tokens().await.unwrap(), 0);
+            }
+        }
+        let is_told = run(&mut links[1], &["EXISTS", told]).await;
+        assert_eq!(is_told, Value::Int(1), "{round}");
+    }
 }
