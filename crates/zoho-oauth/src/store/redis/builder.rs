@@ -139,7 +139,8 @@ impl RedisStoreBuilder {
     }
 
     /// Sets for how long a call goes on trying while the server cannot be reached, is starting, or
-    /// changes its role. Default 5 seconds. The last try may take its time-outs longer.
+    /// changes its role. Default 5 seconds. The last try may take its time-outs longer. For as long,
+    /// and a minute, the server keeps a note of each insert and delete, of about 100 bytes.
     pub const fn retry_for(mut self, duration: Duration) -> Self {
         self.patience.retry = duration;
         self

@@ -25,6 +25,8 @@ const IN_FULL: Sending = Sending {
 };
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// As good as for ever, and no clock overflows: neither this machine's nor the server's.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +138,13 @@ impl Link {
         self.replicas.is_some()
     }
 
+    /// For how long the server must remember that it carried out a call, which may be sent again.
+    pub(super) fn remembered(&self) -> Duration {
+        let waiting = self.replicas.map_or(Duration::ZERO, |wait| wait.timeout);
+        let sent = self.patience.retry.saturating_add(self.limit(waiting));
+        sent.saturating_add(Duration::from_mins(1)).min(LONGEST)
+    }
+
     fn current(&self) -> MutexGuard<'_, Current> {
         // Nothing that could panic runs under the lock.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
@@ -230,7 +239,8 @@ impl Link {
 
     /// An application's connection may know no time-outs, so they are kept here as well.
     fn limit(&self, waiting: Duration) -> Duration {
-        self.patience.connect + self.patience.response + waiting
+        let answered = self.patience.connect.saturating_add(self.patience.response);
+        answered.saturating_add(waiting)
     }
 
     async fn send(&self, mut connection: ConnectionManager, command: &Cmd) -> RedisResult<Value> {
@@ -379,7 +389,7 @@ struct Again {
 impl Again {
     fn new(patience: Duration) -> Self {
         Self {
-            until: Instant::now() + patience,
+            until: Instant::now() + patience.min(LONGEST),
             pause: SHORTEST_PAUSE,
         }
     }

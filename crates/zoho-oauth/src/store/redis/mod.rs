@@ -5,13 +5,13 @@
 //!
 //! | key | what it is |
 //! | --- | --- |
-//! | `{p}:store` | a hash: `format` (1), `generation`, `highest_id`, `writes`, a number that every insert and delete moves; `history`, the server's name for the history of its data |
+//! | `{p}:store` | a hash: `format` (1), `generation`, `highest_id`, `writes`, a number that every insert and delete moves; `history`, the server's name for the history of its data; `cleared_by` and `cleared`, the random name of the last `delete_tokens` and how many it deleted |
 //! | `{p}:<g>:token:<id>` | a record: a hash with the ten official field names; a missing value has no field |
 //! | `{p}:<g>:ids` | a sorted set of all ids, for reading in their order |
 //! | `{p}:<g>:user:<d>`, `…refresh:<d>`, `…grant:<d>`, `…access:<d>` | indexes: sets of the ids of the records with this value |
 //! | `{p}:<g>:cell:id:<id>` | what machines agree on about a record: a lease and a memo |
 //! | `{p}:cell:start:<d>` | the same for a login that is not stored yet; gone after an hour |
-//! | `{p}:done:<n>` | that the insert or delete with this random name was done; gone after a minute |
+//! | `{p}:done:<n>` | that the insert or delete with this random name was done; gone a minute after it was sent for the last time |
 //! | `{p}:told` | nothing, but a write that replicas can be waited for to have; gone after a minute |
 //! | `{p}:cleared` | a set of generations whose keys are still to be unlinked |
 //! | `{p}:changes:<db>` | no key but the channel where changes are told |
@@ -39,7 +39,8 @@
 //! `delete_tokens` raises the generation, which is one step whatever there is: from then on nobody
 //! sees a record. Then it unlinks the old keys, 500 records at a time so that the server serves
 //! others in between, and answers when they are gone. If that is interrupted, whoever opens the
-//! store next goes on.
+//! store next goes on. Sent again, it spares what was saved since, however long it took; if somebody
+//! else deleted everything meanwhile, it answers 0.
 //!
 //! A write goes on when its future is dropped.
 //!
@@ -51,8 +52,11 @@
 //! everything. The last two are logged as warnings, and
 //! [`require_persistence`](RedisStoreBuilder::require_persistence) refuses what is too little. A
 //! server that may evict keys without an end of their own (`maxmemory-policy allkeys-…` with a
-//! limit) is refused. Use `noeviction`; with `volatile-…` at most leases of logins that are not
-//! stored yet go early. Settings that are changed later are not seen.
+//! limit) is refused. Use `noeviction`; with `volatile-…` what has an end of its own can go early:
+//! leases of logins that are not stored yet, so that two machines exchange one grant; and the notes
+//! that a write was done, so that an insert whose answer was lost is done again although somebody
+//! deleted the record meanwhile, or a delete answers that there was nothing. Settings that are
+//! changed later are not seen.
 //!
 //! An acknowledged **login** that a crash or a fail-over takes has to be made again. Its **id** is
 //! not given to anybody else, since it may be known elsewhere: the server gives the history of its

@@ -217,6 +217,7 @@ impl Core {
             .arg(text(mark.map(|mark| mark.writes)))
             .arg(text(highest_id))
             .arg(self.names.channel())
+            .arg(self.link.remembered().as_millis().to_string())
     }
 
     async fn is_done(&self, call: &Call<'_>) -> Result<bool> {
@@ -252,26 +253,20 @@ impl Core {
 
     /// Deletes all records, and unlinks what held them before it answers.
     pub(super) async fn clear(&self) -> Result<usize> {
+        // A clear that comes late must not take along what was saved after an earlier one.
+        let generation = self.page("", "", 0).await?.generation;
         let name = new_name()?;
-        let mut generation = "1".to_owned();
-        let count = loop {
-            let call = Call::write(&CLEAR)
-                .arg(name.as_str())
-                .arg(generation.as_str())
-                .arg(self.names.channel());
-            let Value::Array(mut parts) = self.call(&call).await? else {
-                return Err(self.nonsense());
-            };
-            let text = match parts.pop() {
-                Some(Value::BulkString(text)) => String::from_utf8(text).ok(),
-                _ => None,
-            };
-            let text = text.ok_or_else(|| self.nonsense())?;
-            match parts.pop() {
-                Some(Value::Int(1)) => break text.parse().map_err(|_| self.nonsense())?,
-                _ => generation = text,
-            }
+        let call = Call::write(&CLEAR)
+            .arg(name.as_str())
+            .arg(generation.as_str())
+            .arg(self.names.channel());
+        let Value::BulkString(count) = self.call(&call).await? else {
+            return Err(self.nonsense());
         };
+        let count = std::str::from_utf8(&count)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        let count = count.ok_or_else(|| self.nonsense())?;
         if let Err(error) = self.sweep().await {
             // Nobody reads them any more; whoever opens the store next goes on.
             tracing::warn!(%error, "deleted records are not all unlinked yet");

@@ -21,6 +21,4 @@ local function history()
   local info = redis.pcall('INFO', 'replication')
   return type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''
 end
--- For how long a write that was done is remembered by its name, in milliseconds.
-local REMEMBERED = 60000
 

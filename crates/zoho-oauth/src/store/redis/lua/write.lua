@@ -6,11 +6,12 @@
 -- ARGV[4], ARGV[5]: the mark that is expected, the highest id and the number; '' for any.
 -- ARGV[6]: the highest id after the write; '' if it is the same.
 -- ARGV[7]: the channel of changes.
+-- ARGV[8]: for how long the write is remembered by its name, in milliseconds.
 -- Then for each record 29 values: its id, the ten fields as they are (all '' for a new record), the
 -- ten fields as they are to be (all '' for one to delete), the names of its four indexes as they
 -- are, and as they are to be ('' for a field without a value).
 local name, channel = ARGV[3], ARGV[7]
-local WIDTH = 29
+local FIRST, WIDTH = 9, 29
 
 -- Redis takes nothing back when a script fails half-way. So every key is touched before the first
 -- write: one of another kind, or one that a cluster is just moving away, ends the script here.
@@ -37,7 +38,7 @@ if ARGV[4] ~= '' then
     return 0
   end
 end
-for i = 8, #ARGV, WIDTH do
+for i = FIRST, #ARGV, WIDTH do
   local id = ARGV[i]
   local stored = redis.call('HMGET', at .. 'token:' .. id, unpack(FIELDS))
   local is_old, is_delete, is_insert = true, true, true
@@ -64,7 +65,7 @@ for i = 8, #ARGV, WIDTH do
 end
 
 -- A full server refuses a script whose first write may need memory: deleting alone goes through.
-for i = 8, #ARGV, WIDTH do
+for i = FIRST, #ARGV, WIDTH do
   local id = ARGV[i]
   local key = at .. 'token:' .. id
   local is_delete, is_insert = true, true
@@ -121,6 +122,6 @@ if name ~= '' then
     redis.call('HSET', meta, 'highest_id', ARGV[6])
   end
   redis.call('HINCRBY', meta, 'writes', 1)
-  redis.call('SET', done, '1', 'PX', REMEMBERED)
+  redis.call('SET', done, '1', 'PX', ARGV[8])
 end
 return 1
