@@ -74,8 +74,9 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Names another server that is asked when the first cannot be reached: a further node of a
-    /// cluster. Which node of a cluster holds the keys, they tell by themselves.
+    /// Names another server that is asked when the first cannot be reached, or says twice in a row
+    /// that it cannot serve at the moment: a further node of a cluster. Which node of a cluster holds
+    /// the keys, they tell by themselves.
     pub fn node(mut self, host: impl Into<String>, port: u16) -> Self {
         let host = host.into();
         self.nodes.addresses.push(Address { host, port });

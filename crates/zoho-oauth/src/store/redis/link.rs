@@ -158,6 +158,7 @@ impl Link {
             in_full: false,
         };
         let mut again = Again::new(self.patience.retry);
+        let mut is_waiting = false;
         loop {
             let (connection, number, place) = self.take();
             let command = call.command(base, sending);
@@ -181,10 +182,18 @@ impl Link {
                     again.check(&place, Known::NotDone, || Cause::Server("NOSCRIPT".into()))?;
                 }
                 Verdict::Later(cause) => {
-                    // Nobody is there; or there was a fail-over, and the name leads elsewhere now.
-                    if !matches!(&cause, Cause::Server(code) if code != "READONLY") {
+                    let is_useless = match &cause {
+                        // There was a fail-over, and the name leads elsewhere now.
+                        Cause::Server(code) if code == "READONLY" => true,
+                        // It may pass in a moment; and it may not, while another node is well.
+                        Cause::Server(code) => is_waiting && fault::is_of_node(code),
+                        // Nobody is there.
+                        _ => true,
+                    };
+                    if is_useless {
                         self.renew(number, None);
                     }
+                    is_waiting = !is_useless;
                     again.pause(&place, Known::of(call, sending), cause).await?;
                 }
                 Verdict::Lost(cause) => {

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use redis::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zoho_oauth::{ErrorCode, RedisStore, TokenQuery, TokenStore};
 
 use super::proxy::Proxy;
@@ -342,6 +343,41 @@ async fn a_server_that_stands_still_is_given_up_on_and_used_again() {
     run(&mut connection, &["CLIENT", "UNPAUSE"]).await;
     store.save_token(&login("ann", "1")).await.unwrap();
     assert_eq!(store.get_tokens().await.unwrap().len(), 1);
+}
+
+/// A node that answers everything with one error.
+async fn unusable(error: &'static str) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                    // Every command begins with a star, and nothing within has one.
+                    let commands = buffer[..length].iter().filter(|&&byte| byte == b'*');
+                    let answers = format!("-{error} as ever\r\n").repeat(commands.count());
+                    if stream.write_all(answers.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_node_that_goes_on_being_of_no_use_is_left_for_another() {
+    let (host, port) = shared_server();
+    for error in ["LOADING", "MASTERDOWN", "CLUSTERDOWN"] {
+        let store = RedisStore::builder()
+            .port(unusable(error).await)
+            .node(host.as_str(), port)
+            .prefix(unique());
+        let store = store.connect().await.unwrap();
+        store.save_token(&login("ann", "1")).await.unwrap();
+    }
 }
 
 #[tokio::test]
