@@ -18,9 +18,12 @@
 //!
 //! `<g>` is the generation, a number that `delete_tokens` raises. `<d>` is the first half of a
 //! SHA-256 digest, so that no listing of keys shows a token. The records themselves are plain:
-//! whoever may read the keys may read the tokens. A record with tokens of Zoho's length takes about
-//! one and a half kilobytes, and less when the server's `hash-max-listpack-value` (64 bytes) is raised
-//! above their length.
+//! whoever may read the keys may read the tokens. So may whoever may call `SLOWLOG` or `MONITOR`, which
+//! show the arguments of calls, and tokens are among ours: withhold both by ACL (`-slowlog -monitor`)
+//! from everybody who may not read tokens.
+//!
+//! A record with tokens of Zoho's length takes about one and a half kilobytes, and less when the
+//! server's `hash-max-listpack-value` (64 bytes) is raised above their length.
 //!
 //! # Atomicity
 //! Each write is one Lua script: it compares what it is to replace, in all ten fields, touches
