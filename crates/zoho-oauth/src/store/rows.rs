@@ -96,6 +96,13 @@ pub(crate) trait RowServer: Sync {
     /// Does all of `plan` or nothing, durably, and moves the mark, if the mark is still `mark`, all
     /// rows of the plan are what the plan says, and the id of an insert is free; `false` if not.
     async fn apply(&self, mark: &Mark, plan: &Plan) -> Result<bool>;
+
+    /// Returns when everything that was read before is as durable as a write. Asked before it is
+    /// acknowledged that what was to be written is there already: somebody may have written it who
+    /// was told that it is not durable yet. Most servers show only what is.
+    async fn confirm(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Inserts or updates, by the rules of [`TokenTable::save`].
@@ -113,6 +120,7 @@ pub(crate) async fn save(
             && plan.is_quick()
         {
             let Some((old, new)) = &plan.update else {
+                server.confirm().await?;
                 return Ok(plan.id);
             };
             if server.replace(old, new).await? {
@@ -144,7 +152,11 @@ pub(crate) async fn save_fact(server: &impl RowServer, fact: &Fact) -> Result<Ke
     loop {
         match (fact.ruling(stored.as_ref()), stored) {
             (Ruling::Save(new), Some(old)) => {
-                if old == new || server.replace(&old, &new).await? {
+                if old == new {
+                    server.confirm().await?;
+                    return Ok(Kept::Saved);
+                }
+                if server.replace(&old, &new).await? {
                     return Ok(Kept::Saved);
                 }
             }

@@ -7,6 +7,7 @@ mod changes;
 mod cluster;
 mod faults;
 mod leases;
+mod losses;
 mod proxy;
 mod rules;
 mod server;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::Client;
 use redis::aio::ConnectionManager;
-use redis::{Client, Value};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
@@ -74,8 +74,9 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Names another server that is asked when the first cannot be reached: a further node of a
-    /// cluster. Which node of a cluster holds the keys, they tell by themselves.
+    /// Names another server that is asked when the first cannot be reached, or says twice in a row
+    /// that it cannot serve at the moment: a further node of a cluster. Which node of a cluster holds
+    /// the keys, they tell by themselves.
     pub fn node(mut self, host: impl Into<String>, port: u16) -> Self {
         let host = host.into();
         self.nodes.addresses.push(Address { host, port });
@@ -139,7 +140,8 @@ impl RedisStoreBuilder {
     }
 
     /// Sets for how long a call goes on trying while the server cannot be reached, is starting, or
-    /// changes its role. Default 5 seconds. The last try may take its time-outs longer.
+    /// changes its role. Default 5 seconds. The last try may take its time-outs longer. For as long,
+    /// and a minute, the server keeps a note of each insert and delete, of about 100 bytes.
     pub const fn retry_for(mut self, duration: Duration) -> Self {
         self.patience.retry = duration;
         self
@@ -153,8 +155,9 @@ impl RedisStoreBuilder {
     }
 
     /// Acknowledges a write only when `count` replicas have it too, and fails it when they do not
-    /// within `timeout`, at least a millisecond. It is then written all the same, to be saved once
-    /// more.
+    /// within `timeout`, at least a millisecond. It is then written all the same, to be saved or
+    /// deleted once more: that is acknowledged only when the replicas have it, although there is
+    /// nothing left to write.
     ///
     /// The server's command is WAIT, and all calls of this store stand behind it meanwhile. It makes
     /// the loss of a write in a fail-over unlikely, and **not impossible**: a replica may be promoted
@@ -202,11 +205,11 @@ impl RedisStoreBuilder {
     pub async fn connect_existing(self) -> Result<Option<RedisStore>> {
         let link = self.link()?;
         let (core, found) = self.reached(link).await?;
-        let format = core.call(&Call::read(&LOOK)).await?;
-        if format == Value::Nil {
-            return Ok(None);
+        match core.call(&Call::read(&LOOK)).await? {
+            Value::Nil => return Ok(None),
+            Value::BulkString(format) => core.check_format(&format)?,
+            _ => return Err(core.nonsense()),
         }
-        core.check_format(&format)?;
         Ok(Some(self.opened(core, &found)?))
     }
 
@@ -234,7 +237,19 @@ impl RedisStoreBuilder {
 
     async fn open(self, link: Link) -> Result<RedisStore> {
         let (core, found) = self.reached(link).await?;
-        core.check_format(&core.call(&Call::write(&OPEN)).await?)?;
+        let opened = core.texts(core.call(&Call::write(&OPEN)).await?)?;
+        let [Some(format), Some(history)] = &opened[..] else {
+            return Err(core.nonsense());
+        };
+        core.check_format(format.as_bytes())?;
+        if history.is_empty() {
+            let place = core.link.place();
+            tracing::warn!(
+                %place,
+                "the server does not say by `INFO` which history of its data this is: an id that a \
+                crash or a fail-over takes can be given once more"
+            );
+        }
         let rest = Arc::clone(&core);
         tokio::spawn(async move {
             if let Err(error) = rest.sweep().await {

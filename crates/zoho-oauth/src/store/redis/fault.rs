@@ -132,6 +132,11 @@ pub(super) fn judge(error: &RedisError) -> Verdict {
     }
 }
 
+/// Whether an error that may pass speaks of the node that was asked, and another may be well.
+pub(super) fn is_of_node(code: &str) -> bool {
+    matches!(code, "LOADING" | "MASTERDOWN" | "CLUSTERDOWN")
+}
+
 fn detail(error: &RedisError) -> &str {
     error.detail().unwrap_or_default()
 }

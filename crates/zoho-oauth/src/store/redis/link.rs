@@ -13,12 +13,20 @@ use redis::{Client, Cmd, RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
 use super::fault::{self, Cause, Verdict};
-use super::script::{Call, Sending};
+use super::script::{Call, Sending, TOLD};
 use super::settings::{self, Address, Nodes};
 use crate::error::{Error, ErrorCode, Result};
 
+/// How the script that only writes is sent: it stands in one pipeline with another, and need not be
+/// known when that is.
+const IN_FULL: Sending = Sending {
+    again: false,
+    in_full: true,
+};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// As good as for ever, and no clock overflows: neither this machine's nor the server's.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +133,18 @@ impl Link {
         self.current().connection.get_db()
     }
 
+    /// Whether a write is acknowledged only when replicas have it.
+    pub(super) const fn waits_for_replicas(&self) -> bool {
+        self.replicas.is_some()
+    }
+
+    /// For how long the server must remember that it carried out a call, which may be sent again.
+    pub(super) fn remembered(&self) -> Duration {
+        let waiting = self.replicas.map_or(Duration::ZERO, |wait| wait.timeout);
+        let sent = self.patience.retry.saturating_add(self.limit(waiting));
+        sent.saturating_add(Duration::from_mins(1)).min(LONGEST)
+    }
+
     fn current(&self) -> MutexGuard<'_, Current> {
         // Nothing that could panic runs under the lock.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
@@ -138,11 +158,16 @@ impl Link {
             in_full: false,
         };
         let mut again = Again::new(self.patience.retry);
+        let mut is_waiting = false;
         loop {
             let (connection, number, place) = self.take();
             let command = call.command(base, sending);
             let answer = match self.replicas.filter(|_| call.is_write()) {
-                Some(replicas) => self.send_and_wait(connection, &command, replicas).await,
+                Some(replicas) => {
+                    let told = Call::write(&TOLD).command(base, IN_FULL);
+                    let commands = [command, told];
+                    self.send_and_wait(connection, commands, replicas).await
+                }
                 None => self.send(connection, &command).await.map(Reply::Done),
             };
             let error = match answer {
@@ -159,10 +184,18 @@ impl Link {
                     again.pause(&place, Known::NotDone, cause).await?;
                 }
                 Verdict::Later(cause) => {
-                    // Nobody is there; or there was a fail-over, and the name leads elsewhere now.
-                    if !matches!(&cause, Cause::Server(code) if code != "READONLY") {
+                    let is_useless = match &cause {
+                        // There was a fail-over, and the name leads elsewhere now.
+                        Cause::Server(code) if code == "READONLY" => true,
+                        // It may pass in a moment; and it may not, while another node is well.
+                        Cause::Server(code) => is_waiting && fault::is_of_node(code),
+                        // Nobody is there.
+                        _ => true,
+                    };
+                    if is_useless {
                         self.renew(number, None);
                     }
+                    is_waiting = !is_useless;
                     again.pause(&place, Known::of(call, sending), cause).await?;
                 }
                 Verdict::Lost(cause) => {
@@ -217,7 +250,8 @@ impl Link {
 
     /// An application's connection may know no time-outs, so they are kept here as well.
     fn limit(&self, waiting: Duration) -> Duration {
-        self.patience.connect + self.patience.response + waiting
+        let answered = self.patience.connect.saturating_add(self.patience.response);
+        answered.saturating_add(waiting)
     }
 
     async fn send(&self, mut connection: ConnectionManager, command: &Cmd) -> RedisResult<Value> {
@@ -228,29 +262,32 @@ impl Link {
         }
     }
 
-    /// A write and the wait for replicas go together: the server counts by connection.
+    /// A write and the wait for replicas go together: the server counts by connection. Between them
+    /// stands a command that is sure to write: the first one may find that all is as it was to be,
+    /// since it was sent before, and then there would be nothing that a replica can lack.
     async fn send_and_wait(
         &self,
         mut connection: ConnectionManager,
-        command: &Cmd,
+        [command, told]: [Cmd; 2],
         replicas: Replicas,
     ) -> RedisResult<Reply> {
         let mut pipe = redis::pipe();
-        pipe.add_command(command.clone());
+        pipe.add_command(command).add_command(told);
         // Zero would wait for ever.
         let millis = replicas.timeout.as_millis().max(1);
         pipe.cmd("WAIT")
             .arg(replicas.count)
             .arg(u64::try_from(millis).unwrap_or(u64::MAX));
-        let sent = connection.send_packed_commands(&pipe, 0, 2);
+        let sent = connection.send_packed_commands(&pipe, 0, 3);
         let answers = match tokio::time::timeout(self.limit(replicas.timeout), sent).await {
             Ok(answers) => answers?,
             Err(_) => return Err(timed_out()),
         };
         let mut answers = answers.into_iter();
         let value = answers.next().unwrap_or_default().extract_error()?;
-        let found = match answers.next() {
-            Some(Value::Int(found)) => found,
+        let told = answers.next().unwrap_or_default().extract_error();
+        let found = match (told, answers.next()) {
+            (Ok(_), Some(Value::Int(found))) => found,
             // The wait was refused or broken off, and the write was done.
             _ => 0,
         };
@@ -363,7 +400,7 @@ struct Again {
 impl Again {
     fn new(patience: Duration) -> Self {
         Self {
-            until: Instant::now() + patience,
+            until: Instant::now() + patience.min(LONGEST),
             pause: SHORTEST_PAUSE,
         }
     }

@@ -5,21 +5,25 @@
 //!
 //! | key | what it is |
 //! | --- | --- |
-//! | `{p}:store` | a hash: `format` (1), `generation`, `highest_id`, and `writes`, a number that every insert and delete moves |
+//! | `{p}:store` | a hash: `format` (1), `generation`, `highest_id`, `writes`, a number that every insert and delete moves; `history`, the server's name for the history of its data; `cleared_by` and `cleared`, the random name of the last `delete_tokens` and how many it deleted |
 //! | `{p}:<g>:token:<id>` | a record: a hash with the ten official field names; a missing value has no field |
 //! | `{p}:<g>:ids` | a sorted set of all ids, for reading in their order |
 //! | `{p}:<g>:user:<d>`, `…refresh:<d>`, `…grant:<d>`, `…access:<d>` | indexes: sets of the ids of the records with this value |
 //! | `{p}:<g>:cell:id:<id>` | what machines agree on about a record: a lease and a memo |
 //! | `{p}:cell:start:<d>` | the same for a login that is not stored yet; gone after an hour |
-//! | `{p}:done:<n>` | that the insert or delete with this random name was done; gone after a minute |
+//! | `{p}:done:<n>` | that the insert or delete with this random name was done; gone a minute after it was sent for the last time |
+//! | `{p}:told` | nothing, but a write that replicas can be waited for to have; gone after a minute |
 //! | `{p}:cleared` | a set of generations whose keys are still to be unlinked |
 //! | `{p}:changes:<db>` | no key but the channel where changes are told |
 //!
 //! `<g>` is the generation, a number that `delete_tokens` raises. `<d>` is the first half of a
 //! SHA-256 digest, so that no listing of keys shows a token. The records themselves are plain:
-//! whoever may read the keys may read the tokens. A record with tokens of Zoho's length takes about
-//! one and a half kilobytes, and less when the server's `hash-max-listpack-value` (64 bytes) is raised
-//! above their length.
+//! whoever may read the keys may read the tokens. So may whoever may call `SLOWLOG` or `MONITOR`, which
+//! show the arguments of calls, and tokens are among ours: withhold both by ACL (`-slowlog -monitor`)
+//! from everybody who may not read tokens.
+//!
+//! A record with tokens of Zoho's length takes about one and a half kilobytes, and less when the
+//! server's `hash-max-listpack-value` (64 bytes) is raised above their length.
 //!
 //! # Atomicity
 //! Each write is one Lua script: it compares what it is to replace, in all ten fields, touches
@@ -38,7 +42,8 @@
 //! `delete_tokens` raises the generation, which is one step whatever there is: from then on nobody
 //! sees a record. Then it unlinks the old keys, 500 records at a time so that the server serves
 //! others in between, and answers when they are gone. If that is interrupted, whoever opens the
-//! store next goes on.
+//! store next goes on. Sent again, it spares what was saved since, however long it took; if somebody
+//! else deleted everything meanwhile, it answers 0.
 //!
 //! A write goes on when its future is dropped.
 //!
@@ -50,8 +55,21 @@
 //! everything. The last two are logged as warnings, and
 //! [`require_persistence`](RedisStoreBuilder::require_persistence) refuses what is too little. A
 //! server that may evict keys without an end of their own (`maxmemory-policy allkeys-…` with a
-//! limit) is refused. Use `noeviction`; with `volatile-…` at most leases of logins that are not
-//! stored yet go early. Settings that are changed later are not seen.
+//! limit) is refused. Use `noeviction`; with `volatile-…` what has an end of its own can go early:
+//! leases of logins that are not stored yet, so that two machines exchange one grant; and the notes
+//! that a write was done, so that an insert whose answer was lost is done again although somebody
+//! deleted the record meanwhile, or a delete answers that there was nothing. Settings that are
+//! changed later are not seen.
+//!
+//! An acknowledged **login** that a crash or a fail-over takes has to be made again. Its **id** is
+//! not given to anybody else, since it may be known elsewhere: the server gives the history of its
+//! data another name (`master_replid` of `INFO replication`) after each start and each fail-over,
+//! and the first insert into a new history leaves out the next 100,000 ids and somewhat more. So
+//! ids jump then; there are enough for tens of thousands of times. They are also left out when a
+//! cluster moves the slot, and after a primary had no replica for an hour. Where the server forbids
+//! `INFO`, or its answer has no such name, nobody can know: the store says so in a warning when it
+//! is opened, and an id that was taken can be given again. So can every id of a server that lost all
+//! it had: whoever opens a store there begins at 1.
 //!
 //! # Locking
 //! None over a call. [`coordination`](crate::TokenStore::coordination) gives leases by the server's
@@ -66,9 +84,10 @@
 //! # Compatibility
 //! Tested on Redis 7.0, alone and as the only node of a cluster. Meant for Redis 5 and later, where
 //! scripts may read the clock and write, and for Valkey, which has the same protocol and the same
-//! scripting: both untested here. Managed services that forbid `CONFIG` are asked with `INFO`. The user
-//! needs `EVAL`, `EVALSHA` and what the scripts call on keys that begin with the prefix, which is
-//! tried when the store is opened; and for changes the channel.
+//! scripting: both untested here. Managed services that forbid `CONFIG` are asked with `INFO`; for one
+//! that forbids that too see [Durability](#durability). The user needs `EVAL`, `EVALSHA` and what the scripts call on
+//! keys that begin with the prefix, which is tried when the store is opened; and for changes the
+//! channel.
 //!
 //! **Cluster.** All keys of a store have one hash tag, so they lie in one slot, and every script
 //! names one key and makes the others with the same tag. One store is therefore on one shard, and
@@ -92,7 +111,8 @@
 //! refresh token with a new access token, so an older record is as good, and is refreshed once more.
 //! A **login** of the last moment can be lost, and has to be made again; a delete can be undone; and
 //! a lease can be held by two, so that a token is refreshed twice.
-//! [`wait_replicas`](RedisStoreBuilder::wait_replicas) makes this rarer, not impossible.
+//! [`wait_replicas`](RedisStoreBuilder::wait_replicas) makes this rarer, not impossible. No id is given
+//! to two: see [Durability](#durability).
 
 mod builder;
 mod coordination;

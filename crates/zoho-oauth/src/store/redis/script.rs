@@ -38,6 +38,7 @@ lua! {
     SWEEP = "lua/sweep.lua";
     READ_CELL = "lua/read_cell.lua";
     SWAP_CELL = "lua/swap_cell.lua";
+    TOLD = "lua/told.lua";
 }
 
 /// A call of a script. Every script may be sent again when its answer was lost.

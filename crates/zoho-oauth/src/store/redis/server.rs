@@ -74,8 +74,8 @@ impl Core {
     }
 
     /// Refuses keys that are not of a store of ours.
-    pub(super) fn check_format(&self, format: &Value) -> Result<()> {
-        if *format == Value::BulkString(b"1".to_vec()) {
+    pub(super) fn check_format(&self, format: &[u8]) -> Result<()> {
+        if format == b"1" {
             return Ok(());
         }
         let (place, prefix) = (self.link.place(), self.names.prefix());
@@ -83,7 +83,7 @@ impl Core {
         Err(Error::new(ErrorCode::StoreForeign, message))
     }
 
-    fn texts(&self, value: Value) -> Result<Vec<Option<String>>> {
+    pub(super) fn texts(&self, value: Value) -> Result<Vec<Option<String>>> {
         let Value::Array(values) = value else {
             return Err(self.nonsense());
         };
@@ -227,6 +227,7 @@ impl Core {
             .arg(text(mark.map(|mark| mark.writes)))
             .arg(text(highest_id))
             .arg(self.names.channel())
+            .arg(self.link.remembered().as_millis().to_string())
     }
 
     async fn is_done(&self, call: &Call<'_>) -> Result<bool> {
@@ -242,6 +243,7 @@ impl Core {
             // As it is there, and be it damaged.
             let rows = self.rows_of(self.call(&wanted).await?)?;
             let Some(row) = rows.first().filter(|row| row.is_there()) else {
+                self.confirm().await?;
                 return Ok(false);
             };
             let name = new_name()?;
@@ -261,26 +263,20 @@ impl Core {
 
     /// Deletes all records, and unlinks what held them before it answers.
     pub(super) async fn clear(&self) -> Result<usize> {
+        // A clear that comes late must not take along what was saved after an earlier one.
+        let generation = self.page("", "", 0).await?.generation;
         let name = new_name()?;
-        let mut generation = "1".to_owned();
-        let count = loop {
-            let call = Call::write(&CLEAR)
-                .arg(name.as_str())
-                .arg(generation.as_str())
-                .arg(self.names.channel());
-            let Value::Array(mut parts) = self.call(&call).await? else {
-                return Err(self.nonsense());
-            };
-            let text = match parts.pop() {
-                Some(Value::BulkString(text)) => String::from_utf8(text).ok(),
-                _ => None,
-            };
-            let text = text.ok_or_else(|| self.nonsense())?;
-            match parts.pop() {
-                Some(Value::Int(1)) => break text.parse().map_err(|_| self.nonsense())?,
-                _ => generation = text,
-            }
+        let call = Call::write(&CLEAR)
+            .arg(name.as_str())
+            .arg(generation.as_str())
+            .arg(self.names.channel());
+        let Value::BulkString(count) = self.call(&call).await? else {
+            return Err(self.nonsense());
         };
+        let count = std::str::from_utf8(&count)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        let count = count.ok_or_else(|| self.nonsense())?;
         if let Err(error) = self.sweep().await {
             // Nobody reads them any more; whoever opens the store next goes on.
             tracing::warn!(%error, "deleted records are not all unlinked yet");
@@ -383,5 +379,13 @@ impl RowServer for Core {
             call = with_change(call, old, new)?;
         }
         self.is_done(&call).await
+    }
+
+    async fn confirm(&self) -> Result<()> {
+        if self.link.waits_for_replicas() {
+            // What counts as a write is waited for, and this writes nothing of its own.
+            self.call(&Call::write(&MARK)).await?;
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The conformance kit over rows in memory that behave as badly as a server may.
 
 use std::sync::Mutex as StdMutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
@@ -30,6 +31,7 @@ impl Default for Mark {
 struct Fickle {
     rows: StdMutex<Rows>,
     alone: Mutex<()>,
+    confirmed: AtomicUsize,
 }
 
 impl Fickle {
@@ -104,6 +106,11 @@ impl RowServer for Fickle {
         };
         Ok(true)
     }
+
+    async fn confirm(&self) -> Result<()> {
+        self.confirmed.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -171,6 +178,13 @@ async fn a_fact_is_saved_over_what_changed_meanwhile_and_not_over_a_new_login() 
     let stored = server.find_token_by_id(id).await.unwrap().unwrap();
     assert_eq!(stored.access_token, AccessToken::new("new").ok());
     assert_eq!(stored.api_domain, domain.api_domain);
+
+    // What is there already is acknowledged only when the server says that it stays.
+    assert_eq!(server.confirmed.load(Ordering::SeqCst), 0);
+    assert_eq!(save_fact(&server, &fact).await.unwrap(), Kept::Saved);
+    assert_eq!(server.confirmed.load(Ordering::SeqCst), 1);
+    server.save_token(&stored).await.unwrap();
+    assert_eq!(server.confirmed.load(Ordering::SeqCst), 2);
 
     let mut login = token("u", "login", 3);
     login.refresh_token = RefreshToken::new("another").ok();

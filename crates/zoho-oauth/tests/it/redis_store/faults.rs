@@ -6,11 +6,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use redis::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zoho_oauth::{ErrorCode, RedisStore, TokenQuery, TokenStore};
 
 use super::proxy::Proxy;
 use super::server::Server;
-use super::{builder, login, run, shared_server, unique, users};
+use super::{builder, keys, login, run, shared, shared_server, unique, users};
 use crate::support::user;
 
 /// A store behind a proxy, and the same store without it.
@@ -98,7 +99,8 @@ async fn a_record_that_was_deleted_meanwhile_is_not_inserted_again() {
 async fn a_clear_whose_answer_was_lost_spares_what_was_saved_since() {
     let (proxy, unlucky, direct) = behind_a_proxy().await;
     direct.save_token(&login("ann", "1")).await.unwrap();
-    proxy.lose(0, 1);
+    // The first question is how things stand; the second is the clear.
+    proxy.lose(1, 1);
     proxy.close_after_loss();
     let clearing = {
         let unlucky = unlucky.clone();
@@ -107,9 +109,86 @@ async fn a_clear_whose_answer_was_lost_spares_what_was_saved_since() {
     proxy.closed().await;
     assert!(direct.get_tokens().await.unwrap().is_empty());
     direct.save_token(&login("bob", "1")).await.unwrap();
+    // However long it took to get through again.
+    forget(&direct).await;
     proxy.open();
     assert_eq!(clearing.await.unwrap().unwrap(), 1);
     assert_eq!(users(&direct).await.unwrap(), ["bob"]);
+}
+
+/// Removes the notes that end by themselves.
+async fn forget(store: &RedisStore) {
+    let mut connection = shared().await;
+    for key in keys(&mut connection, store.prefix()).await {
+        if key.contains(":done:") {
+            run(&mut connection, &["DEL", &key]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clear_that_is_sent_again_after_anothers_spares_what_was_saved_since() {
+    let (proxy, unlucky, direct) = behind_a_proxy().await;
+    direct.save_token(&login("ann", "1")).await.unwrap();
+    // The first question is how things stand; the second is the clear.
+    proxy.lose(1, 1);
+    proxy.close_after_loss();
+    let clearing = {
+        let unlucky = unlucky.clone();
+        tokio::spawn(async move { unlucky.delete_tokens().await })
+    };
+    proxy.closed().await;
+    assert!(direct.get_tokens().await.unwrap().is_empty());
+    direct.save_token(&login("bob", "1")).await.unwrap();
+    assert_eq!(direct.delete_tokens().await.unwrap(), 1);
+    direct.save_token(&login("cid", "1")).await.unwrap();
+    forget(&direct).await;
+    proxy.open();
+    // How many it deleted nobody knows any more.
+    assert_eq!(clearing.await.unwrap().unwrap(), 0);
+    assert_eq!(users(&direct).await.unwrap(), ["cid"]);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_never_known_may_have_been_done() {
+    let (host, port) = shared_server();
+    let proxy = Proxy::start(host, port).await;
+    let impatient = RedisStore::builder()
+        .port(proxy.port)
+        .prefix(unique())
+        .connect_timeout(Duration::from_millis(50))
+        .retry_for(Duration::from_millis(200));
+    let store = impatient.connect().await.unwrap();
+    // What is looked after in the background when a store is opened has its answer before this one.
+    store.save_token(&login("ann", "1")).await.unwrap();
+    proxy.lose(1, 1);
+    proxy.close_after_loss();
+    let error = store.delete_tokens().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    assert!(error.message().contains("may have"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_done_is_remembered_for_as_long_as_it_may_be_sent_again() {
+    let prefix = unique();
+    let patient = builder(&prefix).retry_for(Duration::from_mins(10));
+    let store = patient.connect().await.unwrap();
+    let id = store.save_token(&login("ann", "1")).await.unwrap();
+    assert!(store.delete_token(id).await.unwrap());
+    let mut connection = shared().await;
+    let all = keys(&mut connection, &prefix).await;
+    let notes: Vec<_> = all.iter().filter(|key| key.contains(":done:")).collect();
+    assert_eq!(notes.len(), 2, "{all:?}");
+    for note in notes {
+        let Value::Int(left) = run(&mut connection, &["PTTL", note]).await else {
+            panic!("no end");
+        };
+        assert!(left > 600_000, "{left}");
+    }
+    // For ever is long.
+    let patient = builder(&unique()).retry_for(Duration::MAX);
+    let store = patient.connect().await.unwrap();
+    store.save_token(&login("ann", "1")).await.unwrap();
 }
 
 /// Lets a future begin, and drops it.
@@ -198,7 +277,9 @@ async fn a_killed_server_is_waited_for_and_has_all_that_was_acknowledged() {
         .iter()
         .map(|row| row.id.unwrap().get())
         .collect();
-    assert_eq!(ids, (1..=600).collect::<Vec<_>>());
+    // Each start leaves some out: the server may have lost what came last.
+    assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
+    assert!((300_000..600_000).contains(&ids[599]), "{ids:?}");
 }
 
 #[tokio::test]
@@ -227,7 +308,8 @@ async fn a_server_that_is_gone_is_given_up_on() {
             break id;
         }
     };
-    assert_eq!(saved().await.get(), 1);
+    // It lost everything, but not the promise that an id is not given twice.
+    assert!(saved().await.get() > 100_000);
 }
 
 #[tokio::test]
@@ -251,15 +333,51 @@ async fn a_server_that_stands_still_is_given_up_on_and_used_again() {
     let store = impatient.connect().await.unwrap();
     let mut connection = server.raw().await;
     run(&mut connection, &["CLIENT", "PAUSE", "1000000", "WRITE"]).await;
-    // A save reads first, so it is sure that it changed nothing.
-    let error = store.save_token(&login("ann", "1")).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
-    assert!(!error.message().contains("may have"), "{error}");
-    let error = store.delete_tokens().await.unwrap_err();
-    assert!(error.message().contains("may have"), "{error}");
+    // They read first, so they are sure that they changed nothing.
+    let save = store.save_token(&login("ann", "1")).await.map(drop);
+    let clear = store.delete_tokens().await.map(drop);
+    for error in [save.unwrap_err(), clear.unwrap_err()] {
+        assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+        assert!(!error.message().contains("may have"), "{error}");
+    }
     run(&mut connection, &["CLIENT", "UNPAUSE"]).await;
     store.save_token(&login("ann", "1")).await.unwrap();
     assert_eq!(store.get_tokens().await.unwrap().len(), 1);
+}
+
+/// A node that answers everything with one error.
+async fn unusable(error: &'static str) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                    // Every command begins with a star, and nothing within has one.
+                    let commands = buffer[..length].iter().filter(|&&byte| byte == b'*');
+                    let answers = format!("-{error} as ever\r\n").repeat(commands.count());
+                    if stream.write_all(answers.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_node_that_goes_on_being_of_no_use_is_left_for_another() {
+    let (host, port) = shared_server();
+    for error in ["LOADING", "MASTERDOWN", "CLUSTERDOWN"] {
+        let store = RedisStore::builder()
+            .port(unusable(error).await)
+            .node(host.as_str(), port)
+            .prefix(unique());
+        let store = store.connect().await.unwrap();
+        store.save_token(&login("ann", "1")).await.unwrap();
+    }
 }
 
 #[tokio::test]

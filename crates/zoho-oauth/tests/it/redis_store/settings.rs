@@ -190,8 +190,18 @@ async fn what_a_user_may_not_do_shows_when_the_store_is_opened() {
     let rules = ["~{p}:*", "resetchannels", "+@all", "-config", "-info"];
     let store = allow(&rules).await.unwrap();
     assert_eq!(store.persistence(), Persistence::Unknown);
-    let id = store.save_token(&login("ann", "1")).await.unwrap();
-    assert!(store.delete_token(id).await.unwrap());
+    let ann = store.save_token(&login("ann", "1")).await.unwrap();
+    let bob = store.save_token(&login("bob", "1")).await.unwrap();
+    assert_eq!([ann.get(), bob.get()], [1, 2]);
+    assert!(store.delete_token(ann).await.unwrap());
+    assert_eq!(store.delete_tokens().await.unwrap(), 1);
+    // With INFO the history has a name from now on. That may be another one than it was.
+    let store = allow(&["~{p}:*", "&*", "+@all"]).await.unwrap();
+    assert!(store.save_token(&login("cid", "1")).await.unwrap().get() > 100_000);
+    let store = allow(&rules).await.unwrap();
+    let dan = store.save_token(&login("dan", "1")).await.unwrap();
+    assert_eq!(users(&store).await.unwrap(), ["cid", "dan"]);
+    assert!(dan.get() > 100_001);
 }
 
 #[tokio::test]

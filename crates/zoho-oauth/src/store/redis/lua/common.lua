@@ -10,6 +10,15 @@ local FIELDS = {
 -- Names of what holds the records; a clear goes on to the next generation.
 local generation = redis.call('HGET', meta, 'generation') or '1'
 local at = base .. generation .. ':'
--- For how long a write that was done is remembered by its name, in milliseconds.
-local REMEMBERED = 60000
+-- The server's clock in microseconds: where the number begins that every insert and delete moves.
+local function clock()
+  local now = redis.call('TIME')
+  return now[1] .. string.format('%06d', now[2])
+end
+-- The server's name for this history of its data: another one after each start of a primary, and
+-- after each fail-over. '' if it does not say.
+local function history()
+  local info = redis.pcall('INFO', 'replication')
+  return type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''
+end
 

@@ -1,11 +1,11 @@
 -- Makes the store if it is missing, and tries every command that its scripts use, so that a
 -- permission that is missing shows now and not in the middle of a write. Answers the format, '' if
--- the key is something else.
+-- the key is something else; and the name of the data's history, '' if the server does not say.
 local kind = redis.call('TYPE', meta).ok
 if kind ~= 'none' then
   local format = kind == 'hash' and redis.call('HGET', meta, 'format') or ''
   if format ~= '1' then
-    return format
+    return {format or '', ''}
   end
 end
 local probe = base .. 'probe'
@@ -28,9 +28,9 @@ redis.call('HSET', probe, 'a', '1')
 redis.call('HINCRBY', probe, 'a', 1)
 redis.call('HMGET', probe, 'a')
 redis.call('HDEL', probe, 'a')
-local now = redis.call('TIME')
+local now = clock()
 if kind == 'none' then
-  redis.call('HSET', meta, 'format', '1', 'generation', '1', 'highest_id', '0',
-    'writes', now[1] .. string.format('%06d', now[2]))
+  redis.call('HSET', meta, 'format', '1', 'generation', '1', 'highest_id', '0', 'writes', now,
+    'history', history())
 end
-return '1'
+return {'1', history()}

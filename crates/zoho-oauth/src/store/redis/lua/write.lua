@@ -6,11 +6,12 @@
 -- ARGV[4], ARGV[5]: the mark that is expected, the highest id and the number; '' for any.
 -- ARGV[6]: the highest id after the write; '' if it is the same.
 -- ARGV[7]: the channel of changes.
+-- ARGV[8]: for how long the write is remembered by its name, in milliseconds.
 -- Then for each record 29 values: its id, the ten fields as they are (all '' for a new record), the
 -- ten fields as they are to be (all '' for one to delete), the names of its four indexes as they
 -- are, and as they are to be ('' for a field without a value).
 local name, channel = ARGV[3], ARGV[7]
-local WIDTH = 29
+local FIRST, WIDTH = 9, 29
 
 -- Redis takes nothing back when a script fails half-way. So every key is touched before the first
 -- write: one of another kind, or one that a cluster is just moving away, ends the script here.
@@ -19,12 +20,25 @@ if name ~= '' and redis.call('EXISTS', done) == 1 then
   return 1
 end
 if ARGV[4] ~= '' then
-  local mark = redis.call('HMGET', meta, 'highest_id', 'writes')
+  local mark = redis.call('HMGET', meta, 'highest_id', 'writes', 'history')
+  local now = history()
+  if now ~= '' and now ~= mark[3] then
+    -- A crash or a fail-over may have taken the last records that were acknowledged, and the mark
+    -- with them. Their ids may be known elsewhere, so they are left out, and the mark goes to where
+    -- it never was. If this is lost too, the next history begins elsewhere by its own name.
+    local lost = 100000 + tonumber(string.sub(now, 1, 4), 16)
+    local highest = math.min((mark[1] or 0) + lost, 9999999999)
+    redis.call('HSET', meta, 'format', '1', 'generation', generation, 'history', now,
+      'highest_id', string.format('%.0f', highest))
+    redis.call('HSETNX', meta, 'writes', clock())
+    redis.call('HINCRBY', meta, 'writes', lost)
+    return 0
+  end
   if (mark[1] or '0') ~= ARGV[4] or (mark[2] or '0') ~= ARGV[5] then
     return 0
   end
 end
-for i = 8, #ARGV, WIDTH do
+for i = FIRST, #ARGV, WIDTH do
   local id = ARGV[i]
   local stored = redis.call('HMGET', at .. 'token:' .. id, unpack(FIELDS))
   local is_old, is_delete, is_insert = true, true, true
@@ -51,7 +65,7 @@ for i = 8, #ARGV, WIDTH do
 end
 
 -- A full server refuses a script whose first write may need memory: deleting alone goes through.
-for i = 8, #ARGV, WIDTH do
+for i = FIRST, #ARGV, WIDTH do
   local id = ARGV[i]
   local key = at .. 'token:' .. id
   local is_delete, is_insert = true, true
@@ -102,14 +116,12 @@ end
 if name ~= '' then
   if redis.call('HSETNX', meta, 'format', '1') == 1 then
     -- Everything was flushed while the store was open. The clock makes the mark one that never was.
-    local now = redis.call('TIME')
-    redis.call('HSET', meta, 'generation', generation, 'highest_id', '0',
-      'writes', now[1] .. string.format('%06d', now[2]))
+    redis.call('HSET', meta, 'generation', generation, 'highest_id', '0', 'writes', clock())
   end
   if ARGV[6] ~= '' then
     redis.call('HSET', meta, 'highest_id', ARGV[6])
   end
   redis.call('HINCRBY', meta, 'writes', 1)
-  redis.call('SET', done, '1', 'PX', REMEMBERED)
+  redis.call('SET', done, '1', 'PX', ARGV[8])
 end
 return 1
