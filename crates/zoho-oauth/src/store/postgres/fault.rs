@@ -122,6 +122,18 @@ impl Place {
         }
     }
 
+    /// A connection of the application's came in the middle of a transaction.
+    pub(super) fn left_open(&self) -> Failure {
+        let message = format!(
+            "{}: its connections come with transactions that somebody left open",
+            self.server
+        );
+        Failure {
+            ends_connection: true,
+            ..Failure::passing(Error::new(ErrorCode::StoreUnavailable, message))
+        }
+    }
+
     pub(super) fn late(&self, what: &str) -> Error {
         let message = format!("{}: {what} in time", self.server);
         Error::new(ErrorCode::StoreUnavailable, message)
@@ -204,8 +216,8 @@ impl Place {
                 ErrorCode::StoreUnavailable,
                 format!("{server} ended a statement that took too long"),
             ),
-            // The last: a connection that was idle for too long.
-            "57P01" | "57P02" | "57P03" | "57P05" => Verdict::new(
+            // The last two: a connection, or a transaction of somebody, that was idle for too long.
+            "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => Verdict::new(
                 ErrorCode::StoreUnavailable,
                 format!("{server} ended the connection, or is stopping or starting"),
             )
@@ -216,6 +228,12 @@ impl Place {
             "25006" => Verdict::new(
                 ErrorCode::StoreUnavailable,
                 format!("{server} is read-only, like a standby"),
+            )
+            .passing()
+            .on_another_connection(),
+            "25P02" => Verdict::new(
+                ErrorCode::StoreUnavailable,
+                format!("a connection to {server} came with a transaction that had failed"),
             )
             .passing()
             .on_another_connection(),
@@ -347,6 +365,8 @@ mod tests {
             ("08006", ErrorCode::StoreUnavailable, true),
             ("08P01", ErrorCode::StoreUnavailable, true),
             ("25006", ErrorCode::StoreUnavailable, true),
+            ("25P02", ErrorCode::StoreUnavailable, true),
+            ("25P03", ErrorCode::StoreUnavailable, true),
             ("53100", ErrorCode::StoreFull, false),
             ("53300", ErrorCode::StoreUnavailable, true),
             ("28P01", ErrorCode::StorePermission, false),

@@ -163,7 +163,9 @@ impl PostgresStore {
     ///
     /// The schema is the first of the connection's `search_path`, and nobody listens for changes:
     /// [`PostgresStoreBuilder::connect_with`] has a choice. The pool should recycle its connections
-    /// by `RecyclingMethod::Fast`; its time-outs, if it has any, count as well.
+    /// by `RecyclingMethod::Fast`; its time-outs, if it has any, count as well. A connection that
+    /// somebody returned with a transaction left open is closed, and nothing of ours gets into
+    /// that transaction: each statement takes a second small one along, in the same round trip.
     ///
     /// # Errors
     /// As [`PostgresStoreBuilder::connect`].

@@ -115,7 +115,7 @@ impl From<Failure> for Trouble {
 async fn make(line: &Line) -> Result<(), Trouble> {
     let place = &line.place;
     let failed = |error: tokio_postgres::Error| Trouble::from(place.failed(&error));
-    let mut client = line.connection().await?;
+    let mut client = line.connection_at_rest().await?;
     let transaction = client
         .get_mut()
         .build_transaction()

@@ -4,16 +4,22 @@ use std::fmt;
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
+use futures_util::future::join;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
-use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::connect::Connector;
 use super::fault::{Failure, Place};
 use super::sql::{MARK_TABLE, Statements};
 use super::value::Value;
 use crate::error::{Error, ErrorCode, Result};
+
+/// Whether a transaction was open before. Only a simple query can tell: it takes both times at the
+/// same moment, while a statement with values begins its transaction a little earlier.
+const IS_INSIDE: &str = "SELECT transaction_timestamp() <> statement_timestamp()";
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -142,8 +148,7 @@ impl Line {
                 client.give_back();
                 Ok(rows)
             }
-            Ok(Err(error)) => {
-                let failure = self.place.failed(&error);
+            Ok(Err(failure)) => {
                 if !failure.ends_connection {
                     client.give_back();
                 }
@@ -153,14 +158,68 @@ impl Line {
         }
     }
 
-    pub(super) async fn connection(&self) -> Result<Borrowed, Failure> {
+    async fn connection(&self) -> Result<Borrowed, Failure> {
         match self.pool.get().await {
             Ok(client) => Ok(Borrowed(Some(client))),
             Err(error) => Err(self.place.no_connection(&error)),
         }
     }
 
+    /// A connection on which nobody left a transaction open.
+    pub(super) async fn connection_at_rest(&self) -> Result<Borrowed, Failure> {
+        loop {
+            let client = self.connection().await?;
+            let is_inside = !self.is_own() && self.is_inside(&client).await?;
+            if !is_inside {
+                return Ok(client);
+            }
+        }
+    }
+
+    /// Whether nobody else has the connections of the pool.
+    const fn is_own(&self) -> bool {
+        self.connector.is_some()
+    }
+
+    async fn is_inside(&self, client: &Borrowed) -> Result<bool, Failure> {
+        match client.get().simple_query(IS_INSIDE).await {
+            Ok(answer) => Ok(answer.iter().any(
+                |part| matches!(part, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")),
+            )),
+            // It has failed already.
+            Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => Ok(true),
+            Err(error) => Err(self.place.failed(&error)),
+        }
+    }
+
+    /// Carries out a statement, and nothing of it in a transaction of somebody else: then the
+    /// connection ends, and with it what was done.
     async fn put(
+        &self,
+        client: &Borrowed,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, Failure> {
+        let work = async {
+            let rows = self.send(client, sql, values).await;
+            rows.map_err(|error| self.place.failed(&error))
+        };
+        if self.is_own() {
+            return work.await;
+        }
+        // They are sent one after the other, without a wait in between.
+        match join(self.is_inside(client), work).await {
+            (Ok(false), done) => done,
+            (Ok(true), _) => Err(self.place.left_open()),
+            (Err(failure), done) => Err(Failure {
+                may_be_done: failure.may_be_done || done.is_ok(),
+                ends_connection: true,
+                ..failure
+            }),
+        }
+    }
+
+    async fn send(
         &self,
         client: &Borrowed,
         sql: &str,

@@ -8,7 +8,7 @@ use zoho_oauth::{
     TokenQuery, TokenStore,
 };
 
-use super::support::{Schema, by_user, id, refreshed, server, token, user};
+use super::support::{Own, Schema, by_user, id, refreshed, server, token, user};
 
 fn pool(config: Config) -> Pool {
     let fast = ManagerConfig {
@@ -401,6 +401,75 @@ async fn an_application_brings_its_own_pool() {
         store.find_token(&by_user("ann")).await.unwrap().unwrap().id,
         Some(saved)
     );
+    schema.drop().await;
+}
+
+/// What an application may leave on a connection that it returns to its pool.
+const LEFT_OPEN: [&str; 3] = [
+    "BEGIN; INSERT INTO theirs VALUES (1)",
+    "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM theirs",
+    "BEGIN; INSERT INTO theirs VALUES (1 / 0)",
+];
+
+#[tokio::test]
+async fn nothing_of_ours_gets_into_a_transaction_that_an_application_left_open() {
+    let schema = Schema::new().await;
+    schema.run("CREATE TABLE theirs (n int)").await;
+    let proxy = Own::proxy(&server());
+    let mut through = Config::new();
+    through.host("127.0.0.1").port(proxy.port);
+    through
+        .user(server().get_user().unwrap())
+        .dbname(server().get_dbname().unwrap());
+    let ways = [
+        (server(), true),
+        (server(), false),
+        // What is sent together stays together where each transaction gets another connection.
+        (through, false),
+    ];
+    for (turn, left) in LEFT_OPEN.into_iter().enumerate() {
+        let left = &left.replace("theirs", &format!("{}.theirs", schema.name));
+        for (way, (config, is_prepared)) in ways.iter().enumerate() {
+            let pool = pool(config.clone());
+            let leave = async || {
+                let clients = [pool.get().await.unwrap(), pool.get().await.unwrap()];
+                for client in &clients {
+                    // One of them fails.
+                    drop(client.batch_execute(left).await);
+                }
+            };
+            let table = format!("t{turn}_{way}");
+            let builder = || schema.builder().table(&table);
+            leave().await;
+            let builder_of_theirs = builder().prepared_statements(*is_prepared);
+            let store = builder_of_theirs.connect_with(pool.clone()).await.unwrap();
+            let other = builder().connect().await.unwrap();
+            let stored = format!("SELECT coalesce(access_token, '') FROM {table}");
+
+            leave().await;
+            let ann = store.save_token(&token("ann")).await.unwrap();
+            assert_eq!(schema.ask(&stored).await, ["1000.a.ann"], "{left}");
+            leave().await;
+            other.save_token(&refreshed("ann", 1)).await.unwrap();
+            let found = store.find_token(&by_user("ann")).await.unwrap();
+            assert_eq!(
+                found.unwrap().access_token,
+                refreshed("ann", 1).access_token
+            );
+            leave().await;
+            store.save_token(&refreshed("ann", 2)).await.unwrap();
+            assert_eq!(schema.ask(&stored).await, ["1000.a.ann.2"], "{left}");
+            leave().await;
+            let permit = coordination_of(&store, ann).await.unwrap();
+            assert!(coordination_of(&other, ann).await.is_none(), "{left}");
+            permit.release(None).await.unwrap();
+            leave().await;
+            assert!(store.delete_token(ann).await.unwrap());
+            assert!(schema.ask(&stored).await.is_empty(), "{left}");
+        }
+    }
+    let theirs = "SELECT count(*)::text FROM theirs";
+    assert_eq!(schema.ask(theirs).await, ["0"]);
     schema.drop().await;
 }
 
