@@ -20,8 +20,8 @@ pub(super) enum Fault {
     Lost(Error),
     /// The table is not what it was when the store looked last.
     Stale(Error),
-    /// A row with this key is there already.
-    Duplicate,
+    /// A row with this key is there already: of the primary key, or of an index of somebody's.
+    Duplicate(Error),
     /// Trying again is of no use.
     No(Error),
 }
@@ -33,8 +33,8 @@ impl Fault {
             | Self::NotHere(error)
             | Self::Lost(error)
             | Self::Stale(error)
+            | Self::Duplicate(error)
             | Self::No(error) => error,
-            Self::Duplicate => Error::new(ErrorCode::Internal, "a key is taken unexpectedly"),
         }
     }
 
@@ -139,6 +139,7 @@ fn driver(server: &str, error: &DriverError) -> Fault {
 }
 
 fn refused(server: &str, refusal: &ServerError) -> Fault {
+    const RULES: &str = "has a table whose rules refuse a record of ours";
     let number = refusal.code;
     let fault = |code: ErrorCode, what: &str| {
         let message = format!("the database at `{server}` {what}");
@@ -178,7 +179,7 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
         | 1243
         | 1927
         | 4031 => Fault::Lost(fault(ErrorCode::StoreUnavailable, "ended the connection")),
-        1062 | 1586 => Fault::Duplicate,
+        1062 | 1586 => Fault::Duplicate(fault(ErrorCode::StoreForeign, RULES)),
         // An index that is there already: somebody else widens the table too.
         1061 => Fault::Again(fault(
             ErrorCode::StoreLocked,
@@ -197,10 +198,7 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
             ErrorCode::InvalidInput,
             "has a column whose character set does not know a character of the value",
         )),
-        1048 | 1364 | 3819 | 4025 | 1451 | 1452 => Fault::No(fault(
-            ErrorCode::StoreForeign,
-            "has a table whose rules refuse a record of ours",
-        )),
+        1048 | 1364 | 3819 | 4025 | 1451 | 1452 => Fault::No(fault(ErrorCode::StoreForeign, RULES)),
         1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1698 | 1862 | 3118 | 4151 => Fault::No(fault(
             ErrorCode::StorePermission,
             "does not let this account in, or not do what is needed",
@@ -271,7 +269,10 @@ mod tests {
                 "{code}"
             );
         }
-        assert!(matches!(classify("s", server(1062)), Fault::Duplicate));
+        let taken = classify("s", server(1062));
+        assert!(
+            matches!(&taken, Fault::Duplicate(error) if error.code() == ErrorCode::StoreForeign)
+        );
         assert!(matches!(classify("s", server(1267)), Fault::Stale(_)));
         for (code, meaning) in [
             (1406, ErrorCode::ColumnTooNarrow),

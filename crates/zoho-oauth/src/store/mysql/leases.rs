@@ -200,7 +200,7 @@ impl Core {
         };
         match session.execute(&sql, values).await {
             Ok(changed) => Ok(changed > 0),
-            Err(Fault::Duplicate) => Ok(false),
+            Err(Fault::Duplicate(_)) => Ok(false),
             Err(fault) => Err(fault),
         }
     }

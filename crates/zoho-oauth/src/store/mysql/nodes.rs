@@ -262,7 +262,7 @@ impl<'a> Tries<'a> {
             Err(fault) => fault,
         };
         match fault {
-            Fault::No(_) | Fault::Duplicate => return Err(fault.into_error()),
+            Fault::No(_) | Fault::Duplicate(_) => return Err(fault.into_error()),
             Fault::Stale(error) if self.is_stale => return Err(error),
             Fault::Stale(_) => {
                 self.is_stale = true;

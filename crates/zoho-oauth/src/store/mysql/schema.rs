@@ -316,7 +316,7 @@ pub(super) async fn prepare_mark(
         let values = vec![table.clone(), Value::UInt(highest)];
         match session.execute(&sql, values).await {
             // Another process was faster.
-            Ok(_) | Err(Fault::Duplicate) => {}
+            Ok(_) | Err(Fault::Duplicate(_)) => {}
             Err(fault) => return Err(fault),
         }
     }

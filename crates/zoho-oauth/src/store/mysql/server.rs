@@ -110,10 +110,17 @@ impl Rows {
                 session.roll_back().await;
                 Ok(Outcome::Done(false))
             }
-            Err(Fault::Duplicate) => {
+            Err(Fault::Duplicate(error)) => {
                 session.roll_back().await;
-                pass_taken_ids(session, &schema, plan.id).await?;
-                Ok(Outcome::Done(false))
+                // Another program was faster with the id, or an index of the application's own
+                // refuses what the record holds.
+                let inserted = plan.insert.as_ref().and_then(|record| record.id);
+                match inserted {
+                    Some(id) if pass_taken_ids(session, &schema, id).await? => {
+                        Ok(Outcome::Done(false))
+                    }
+                    _ => Err(Fault::No(error)),
+                }
             }
             Err(fault) => {
                 session.roll_back().await;
@@ -270,13 +277,14 @@ async fn highest_other_text(
     Ok(other.map_or(0, TokenId::get))
 }
 
-/// Somebody else gave out ids from `first` on: moves the mark past all of them.
+/// Somebody else gave out ids from `first` on: moves the mark past all of them. If `first` is not
+/// taken, `false`.
 async fn pass_taken_ids(
     session: &mut Session,
     schema: &Schema,
     first: TokenId,
-) -> Result<(), Fault> {
-    let mut last = first.get();
+) -> Result<bool, Fault> {
+    let mut last = first.get() - 1;
     let mut count = FEW_IDS;
     loop {
         let ids: Vec<_> = (last + 1..).take(count).collect();
@@ -294,7 +302,11 @@ async fn pass_taken_ids(
         }
         count = MANY_IDS;
     }
-    raise_mark(session, schema, last).await
+    if last < first.get() {
+        return Ok(false);
+    }
+    raise_mark(session, schema, last).await?;
+    Ok(true)
 }
 
 #[cfg(test)]
