@@ -199,6 +199,11 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
             "has a column whose character set does not know a character of the value",
         )),
         1048 | 1364 | 3819 | 4025 | 1451 | 1452 => Fault::No(fault(ErrorCode::StoreForeign, RULES)),
+        // A key that is too long for the table's pages, or that another table refers to.
+        1071 | 1118 | 1709 | 1832 | 1833 | 3780 => Fault::No(fault(
+            ErrorCode::StoreForeign,
+            "has a table whose keys leave no room for longer values",
+        )),
         1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1698 | 1862 | 3118 | 4151 => Fault::No(fault(
             ErrorCode::StorePermission,
             "does not let this account in, or not do what is needed",
@@ -280,6 +285,7 @@ mod tests {
             (1045, ErrorCode::StorePermission),
             (1114, ErrorCode::StoreFull),
             (1048, ErrorCode::StoreForeign),
+            (1071, ErrorCode::StoreForeign),
             (1034, ErrorCode::StoreDamaged),
             (1064, ErrorCode::StoreUnavailable),
         ] {

@@ -180,9 +180,11 @@ impl MySqlStore {
     /// be called at any time, from several processes.
     ///
     /// Columns become `mediumtext` in `utf8mb4` (`varchar(768)` where an index of the application
-    /// holds the whole column); rows, other columns, indexes, comments and collations in `utf8mb4`
-    /// stay. The server copies the table for that: other writers wait meanwhile, and in a Galera
-    /// cluster everybody does. The indexes are built while others read and write.
+    /// holds the whole column); rows, other columns, indexes, defaults, comments, rules and
+    /// collations in `utf8mb4` stay. Columns that an index of the application holds together with
+    /// others stay as they are ([`Widened::left`]). The server copies the table for that: other
+    /// writers wait meanwhile, and in a Galera cluster everybody does. The indexes are built while
+    /// others read and write.
     ///
     /// # Errors
     /// `store_permission` when the account may not alter the table, `store_locked` when somebody
