@@ -64,11 +64,12 @@
 //! InnoDB only, since other engines have no transactions. The primary key must be `id`. Reads must
 //! see what was written: no replica that lags behind, and in a Galera cluster each read waits for
 //! the node to catch up (`wsrep_sync_wait`). Pages ([`get_tokens_page`](TokenStore::get_tokens_page))
-//! cost what they hold, except for the last one, and for one behind a long gap in the ids, which look at all ids. `get_tokens`
-//! reads row by row and keeps only the records. The driver's own logging is left out, since it
-//! prints bound values; switching on `mysql_async`'s feature `tracing` elsewhere in a program brings
-//! it back. The driver encrypts with the process-wide cryptography of `rustls`; if the program
-//! chose none, `ring` is made the default when a store first needs TLS.
+//! cost what they hold, except for the last one, and for one behind a long gap in the ids, which
+//! look at all ids once and may take as long as that takes. `get_tokens` reads row by row and keeps
+//! only the records. The driver's own logging is left out, since it prints bound values; switching
+//! on `mysql_async`'s feature `tracing` elsewhere in a program brings it back. The driver encrypts
+//! with the process-wide cryptography of `rustls`; if the program chose none, `ring` is made the
+//! default when a store first needs TLS.
 //!
 //! Tested on MariaDB 10.11, and on a Galera cluster of three nodes of it. Not tested on MySQL 8 and
 //! what descends from it (Percona's cluster, Aurora and other services), nor on servers that only

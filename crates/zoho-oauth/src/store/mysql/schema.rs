@@ -365,7 +365,9 @@ pub(super) async fn prepare_mark(
 
 /// The highest id in the table, by looking at all of them.
 pub(super) async fn highest(session: &mut Session, schema: &Schema) -> Result<u64, Fault> {
-    let rows = session.rows_of_all(&schema.statements.highest).await?;
+    let rows = session
+        .rows_of_all(&schema.statements.highest, Vec::new())
+        .await?;
     let highest = rows.into_iter().next().map(Fields::of);
     let highest = highest.and_then(|fields| fields.number(0)).unwrap_or(0);
     Ok(highest.min(TokenId::MAX.get()))

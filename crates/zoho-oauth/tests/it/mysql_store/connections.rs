@@ -142,6 +142,29 @@ async fn answers_that_are_lost_are_found_out() {
     with_each_answer_lost(&middleman, store, leases).await;
 }
 
+/// Lets this much time go by for this process alone.
+async fn let_time_pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// Looking at all ids takes as long as the table is, and not as a statement may take.
+#[tokio::test]
+async fn the_last_page_takes_its_time() {
+    let database = TestDatabase::new().await;
+    let middleman = Middleman::before(address().tcp_port()).await;
+    let (store, _) = both(&database, &middleman).await;
+    let ann = store.save_token(&user("ann")).await.unwrap();
+    let mut held = middleman.hold(b"ORDER BY CHAR_LENGTH(id), id LIMIT");
+    let reading = tokio::spawn(async move { store.get_tokens_page(None, 9).await });
+    let scan = held.recv().await.unwrap();
+    let_time_pass(Duration::from_mins(2)).await;
+    scan.send(()).expect("the command is still held");
+    let page = reading.await.unwrap().unwrap();
+    assert_eq!(page, [with_id(ann, user("ann"))]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_is_used_when_one_is_gone_and_until_it_fails() {
     let database = TestDatabase::new().await;
