@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{Instant, timeout};
 
 use super::table::TokenTable;
 use super::{Fact, Kept, Ruling};
@@ -119,7 +119,7 @@ pub(crate) async fn save(
                 return Ok(plan.id);
             }
         } else {
-            let _alone = alone.lock().await;
+            let _alone = again.turn(alone).await?;
             let mark = server.mark().await?;
             // A record that brings its id along may have any that is above the highest.
             let highest = match token.id {
@@ -159,6 +159,7 @@ pub(crate) async fn save_fact(server: &impl RowServer, fact: &Fact) -> Result<Ke
 
 /// When to give up beginning again.
 struct Again {
+    /// Later than it began, by the time it waited for its turn.
     began: Instant,
     pause: Duration,
 }
@@ -169,6 +170,18 @@ impl Again {
             began: Instant::now(),
             pause: Duration::from_millis(1),
         }
+    }
+
+    /// Waits for the turn of a save, which is no time that it spent on races. Those who hold it
+    /// before may each take as long as a server that does not answer.
+    async fn turn<'a>(&mut self, alone: &'a Mutex<()>) -> Result<MutexGuard<'a, ()>> {
+        let came = Instant::now();
+        let turn = timeout(PATIENCE, alone.lock()).await.map_err(|_| {
+            let message = "the saves before this one are not done in time";
+            Error::new(ErrorCode::StoreUnavailable, message)
+        })?;
+        self.began += came.elapsed();
+        Ok(turn)
     }
 
     async fn pause(&mut self) -> Result<()> {
