@@ -149,6 +149,38 @@ async fn let_time_pass(time: Duration) {
     tokio::time::resume();
 }
 
+/// The answer to a swap is lost, it is not done yet when the store looks, and then it is: it stays
+/// the store's own, and not somebody else's for as long as a lease lives.
+#[tokio::test]
+async fn a_swap_that_comes_about_late_is_known_again() {
+    let database = TestDatabase::new().await;
+    let middleman = Middleman::before(address().tcp_port()).await;
+    let through = database
+        .builder()
+        .hosts([format!("127.0.0.1:{}", middleman.port())])
+        .timeout(Duration::from_secs(8));
+    let through = through.connect().await.unwrap();
+    let key = CoordinationKey::record(id(7));
+    // What is written, and not what is asked for.
+    let mut held = middleman.hold(b"\"fence\":");
+    let acquiring = tokio::spawn(async move {
+        let permit = through.coordination().unwrap().try_acquire(&key).await;
+        permit.unwrap().is_some()
+    });
+    let first = held.recv().await.unwrap();
+    let_time_pass(Duration::from_secs(9)).await;
+    let second = held.recv().await.unwrap();
+    first.send(()).unwrap();
+    let cells = "SELECT COUNT(*) FROM zoho_oauth_lease";
+    tokio::time::timeout(PATIENCE, async {
+        while database.ask(cells).await == ["0"] {}
+    })
+    .await
+    .unwrap();
+    second.send(()).unwrap();
+    assert!(acquiring.await.unwrap(), "nobody has it, and it is taken");
+}
+
 /// Looking at all ids takes as long as the table is, and not as a statement may take.
 #[tokio::test]
 async fn the_last_page_takes_its_time() {
