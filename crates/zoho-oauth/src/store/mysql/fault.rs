@@ -149,8 +149,9 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
         })
     };
     match number {
-        // A deadlock, a conflict with another node of the cluster, a row that changed meanwhile.
-        1213 | 1020 => Fault::Again(fault(ErrorCode::StoreLocked, "met a deadlock")),
+        // A deadlock, a conflict with another node of the cluster (with Group Replication only said
+        // at the commit), a row that changed meanwhile.
+        1213 | 3101 | 1020 => Fault::Again(fault(ErrorCode::StoreLocked, "met a deadlock")),
         1205 => Fault::Again(fault(ErrorCode::StoreLocked, "waited too long for a lock")),
         // Interrupted, over its time, or prepared before the table changed.
         1317 | 1969 | 3024 | 1412 | 1615 => {
@@ -221,6 +222,10 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
             ErrorCode::InvalidInput,
             "takes no value as large as this one",
         )),
+        // Whatever else took the transaction back.
+        _ if refusal.state.starts_with("40") => {
+            Fault::Again(fault(ErrorCode::StoreLocked, "took a transaction back"))
+        }
         _ => Fault::No(fault(ErrorCode::StoreUnavailable, "refused a statement")),
     }
 }
@@ -233,7 +238,7 @@ mod tests {
         Driver::Server(ServerError {
             code,
             message: "Duplicate entry '1000.secret' for key 'PRIMARY'".into(),
-            state: "40001-and-more".into(),
+            state: "HY000-and-more".into(),
         })
     }
 
@@ -246,7 +251,7 @@ mod tests {
             let debug = format!("{fault:?}");
             let error = fault.into_error();
             let source = std::error::Error::source(&error).unwrap().to_string();
-            assert_eq!(source, format!("MySQL error {code} (40001)"));
+            assert_eq!(source, format!("MySQL error {code} (HY000)"));
             for text in [debug, error.to_string(), format!("{error:?}")] {
                 assert!(!text.contains("secret"), "{text}");
                 assert!(text.contains("db:3306"), "{text}");
@@ -256,12 +261,18 @@ mod tests {
 
     #[test]
     fn what_is_worth_another_try_is_told_from_what_is_not() {
-        for code in [1213, 1205, 1020, 1317, 1615, 1040, 1061] {
+        for code in [1213, 1205, 1020, 1317, 1615, 1040, 1061, 3101] {
             assert!(
                 matches!(classify("s", server(code)), Fault::Again(_)),
                 "{code}"
             );
         }
+        let taken_back = Driver::Server(ServerError {
+            code: 4711,
+            message: String::new(),
+            state: "40000".into(),
+        });
+        assert!(matches!(classify("s", taken_back), Fault::Again(_)));
         for code in [1047, 1290] {
             assert!(
                 matches!(classify("s", server(code)), Fault::NotHere(_)),
