@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::table::TokenTable;
 use super::{Fact, Kept, Ruling};
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::{AccessToken, GrantToken, RefreshToken};
 use crate::token::{OAuthToken, TokenId, UserName};
@@ -31,6 +32,13 @@ pub(crate) enum Wanted {
     RefreshToken(RefreshToken),
     GrantToken(GrantToken),
     AccessToken(AccessToken),
+}
+
+/// Reads a time in milliseconds. `None` for what we would write in another way, like `+7`: a write
+/// compares texts, and would never find such a row to be what it was.
+pub(crate) fn time(text: &str) -> Option<Timestamp> {
+    let millis: i64 = text.parse().ok()?;
+    (millis.to_string() == text).then(|| Timestamp::from_millis(millis))
 }
 
 /// What holds apart the writes that insert, delete or join rows: each of them moves it.

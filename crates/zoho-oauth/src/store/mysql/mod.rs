@@ -40,8 +40,9 @@
 //! collation, and go by its indexes all the same. A value that is longer than its column is refused
 //! with `column_too_narrow` before anything is cut off. A table without indexes is read from end to
 //! end for each look-up; opening it warns, and [`widen`](MySqlStore::widen) gives it room and
-//! indexes. Rows whose id is no number, or whose expiry is none, are `store_damaged` when they are
-//! met; the others stay usable. The text `null` is text.
+//! indexes. Rows whose id is no number, or whose expiry is none or has zeros or a plus before it, are
+//! `store_damaged` when they are met; the others stay usable. A record that a unique index or another
+//! rule of the application's refuses is `store_foreign`. The text `null` is text.
 //!
 //! Official SDKs may use the same table at the same time. What to know about them:
 //! - They number new records after the highest id *as text*. Once there are ids 9 and 10, that is

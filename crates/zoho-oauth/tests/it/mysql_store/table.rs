@@ -339,6 +339,17 @@ async fn a_row_that_cannot_be_read_is_reported_and_the_others_stay_usable() {
     assert_eq!(store.save_token(&renewed).await.unwrap(), good);
     assert!(store.delete_token(id(70)).await.unwrap());
     assert_eq!(store.get_tokens().await.unwrap(), [with_id(good, renewed)]);
+    // A time that could be read, and would not be written as it is.
+    for wrong in ["01795372876984", "+1795372876984", "-0"] {
+        let sql = format!(
+            "INSERT INTO oauthtoken (id, user_name, expiry_time) VALUES ('70', 'bob', '{wrong}')"
+        );
+        database.run(&sql).await;
+        let error = store.save_token(&user("bob")).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreDamaged, "{wrong}: {error}");
+        assert!(error.message().contains("`expiry_time`"), "{error}");
+        database.run("DELETE FROM oauthtoken WHERE id = '70'").await;
+    }
     for wrong in ["abc", "05", "0", "-1", ""] {
         let sql = format!("INSERT INTO oauthtoken (id, user_name) VALUES ('{wrong}', 'eve')");
         database.run(&sql).await;

@@ -264,6 +264,14 @@ async fn damage_is_named_and_no_value_with_it() {
         "{error}"
     );
     assert!(!format!("{error:?}").contains("s3cret"));
+    // A time that could be read, and would not be written as it is.
+    for wrong in ["01795372876984", "+1795372876984", "-0"] {
+        let sql = format!("UPDATE oauthtoken SET expiry_time = '{wrong}'");
+        schema.run(&sql).await;
+        let error = store.save_token(&token("u")).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreDamaged, "{wrong}: {error}");
+        assert!(error.message().contains("`expiry_time`"), "{error}");
+    }
     schema
         .run("UPDATE oauthtoken SET id = '1000.s3cret', expiry_time = NULL")
         .await;
