@@ -20,7 +20,8 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::secret::{AccessToken, GrantToken, RefreshToken};
 use crate::token::{OAuthToken, TokenId, UserName};
 
-/// How long a save begins again and again because others keep changing the same rows.
+/// How long a save begins again and again because others keep changing the same rows, and how long
+/// it waits for its turn among the saves of this process.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 

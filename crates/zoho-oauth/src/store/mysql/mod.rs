@@ -57,7 +57,8 @@
 //!   million records of ours have room.
 //! - They look records up by user name alone, whatever the client, and change a record by its
 //!   user name, not by its id. An `UPDATE` of theirs that changes nothing makes them insert a
-//!   second row for the login.
+//!   second row for the login. So does an insert of theirs at the same moment as one of ours: nothing
+//!   in the table keeps two rows from having one user. Look-ups then find the one with the lower id.
 //! - They delete without a word to us: the id of a record that they added *and* deleted may be
 //!   given again.
 //!

@@ -290,6 +290,20 @@ async fn damage_is_named_and_no_value_with_it() {
         .await;
     let error = store.get_tokens_page(None, 1).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::StoreDamaged);
+
+    // Two rows with one id, where no key keeps them apart.
+    let columns = OAuthToken::FIELDS.map(|name| format!("{name} text"));
+    let twins = format!(
+        "CREATE TABLE twins ({}); INSERT INTO twins (id, user_name) VALUES ('7', 'u'), ('7', 'v')",
+        columns.join(", ")
+    );
+    schema.run(&twins).await;
+    let store = schema.builder().table("twins").connect().await.unwrap();
+    let mut renewed = refreshed("u", 1);
+    renewed.id = Some(id(7));
+    let error = store.save_token(&renewed).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreDamaged, "{error}");
+    assert!(error.message().contains("the id 7"), "{error}");
     schema.drop().await;
 }
 
