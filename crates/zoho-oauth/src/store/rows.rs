@@ -10,16 +10,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{Instant, timeout};
 
 use super::table::TokenTable;
 use super::{Fact, Kept, Ruling};
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::{AccessToken, GrantToken, RefreshToken};
 use crate::token::{OAuthToken, TokenId, UserName};
 
-/// How long a save begins again and again because others keep changing the same rows.
+/// How long a save begins again and again because others keep changing the same rows, and how long
+/// it waits for its turn among the saves of this process.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -31,6 +33,13 @@ pub(crate) enum Wanted {
     RefreshToken(RefreshToken),
     GrantToken(GrantToken),
     AccessToken(AccessToken),
+}
+
+/// Reads a time in milliseconds. `None` for what we would write in another way, like `+7`: a write
+/// compares texts, and would never find such a row to be what it was.
+pub(crate) fn time(text: &str) -> Option<Timestamp> {
+    let millis: i64 = text.parse().ok()?;
+    (millis.to_string() == text).then(|| Timestamp::from_millis(millis))
 }
 
 /// What holds apart the writes that insert, delete or join rows: each of them moves it.
@@ -127,7 +136,7 @@ pub(crate) async fn save(
                 return Ok(plan.id);
             }
         } else {
-            let _alone = alone.lock().await;
+            let _alone = again.turn(alone).await?;
             let mark = server.mark().await?;
             // A record that brings its id along may have any that is above the highest.
             let highest = match token.id {
@@ -182,6 +191,7 @@ pub(crate) async fn is_done(server: &impl RowServer, plan: &Plan) -> Result<bool
 
 /// When to give up beginning again.
 struct Again {
+    /// Later than it began, by the time it waited for its turn.
     began: Instant,
     pause: Duration,
 }
@@ -192,6 +202,18 @@ impl Again {
             began: Instant::now(),
             pause: Duration::from_millis(1),
         }
+    }
+
+    /// Waits for the turn of a save, which is no time that it spent on races. Those who hold it
+    /// before may each take as long as a server that does not answer.
+    async fn turn<'a>(&mut self, alone: &'a Mutex<()>) -> Result<MutexGuard<'a, ()>> {
+        let came = Instant::now();
+        let turn = timeout(PATIENCE, alone.lock()).await.map_err(|_| {
+            let message = "the saves before this one are not done in time";
+            Error::new(ErrorCode::StoreUnavailable, message)
+        })?;
+        self.began += came.elapsed();
+        Ok(turn)
     }
 
     async fn pause(&mut self) -> Result<()> {

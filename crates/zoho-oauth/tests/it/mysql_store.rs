@@ -1,6 +1,7 @@
 //! `MySqlStore` on a real MariaDB: the official table, tables of ours, and what servers do.
 //!
-//! Each test has a database of its own, which is dropped at the end.
+//! Each test has a database of its own, which is dropped at the end; those of the conformance kit
+//! outlive it, since several stores and processes open them. The server is one for tests alone.
 
 mod account;
 mod cluster;

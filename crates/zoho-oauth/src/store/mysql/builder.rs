@@ -152,8 +152,10 @@ impl MySqlStoreBuilder {
         self
     }
 
-    /// Encrypts nothing: tokens and the password's digest can be read on the way. For networks that
-    /// are encrypted by other means.
+    /// Encrypts nothing: tokens and the password's digest can be read on the way. Whoever can also
+    /// change what is on the way gets the password itself: to log in by `caching_sha2_password`, as
+    /// MySQL 8 does, it is encrypted with the key that the other side sends. For networks that are
+    /// encrypted by other means.
     #[must_use]
     pub fn without_tls(mut self) -> Self {
         self.tls = Tls::Never;

@@ -149,8 +149,9 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
         })
     };
     match number {
-        // A deadlock, a conflict with another node of the cluster, a row that changed meanwhile.
-        1213 | 1020 => Fault::Again(fault(ErrorCode::StoreLocked, "met a deadlock")),
+        // A deadlock, a conflict with another node of the cluster (with Group Replication only said
+        // at the commit), a row that changed meanwhile.
+        1213 | 3101 | 1020 => Fault::Again(fault(ErrorCode::StoreLocked, "met a deadlock")),
         1205 => Fault::Again(fault(ErrorCode::StoreLocked, "waited too long for a lock")),
         // Interrupted, over its time, or prepared before the table changed.
         1317 | 1969 | 3024 | 1412 | 1615 => {
@@ -199,6 +200,11 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
             "has a column whose character set does not know a character of the value",
         )),
         1048 | 1364 | 3819 | 4025 | 1451 | 1452 => Fault::No(fault(ErrorCode::StoreForeign, RULES)),
+        // A key that is too long for the table's pages, or that another table refers to.
+        1071 | 1118 | 1709 | 1832 | 1833 | 3780 => Fault::No(fault(
+            ErrorCode::StoreForeign,
+            "has a table whose keys leave no room for longer values",
+        )),
         1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1698 | 1862 | 3118 | 4151 => Fault::No(fault(
             ErrorCode::StorePermission,
             "does not let this account in, or not do what is needed",
@@ -216,6 +222,10 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
             ErrorCode::InvalidInput,
             "takes no value as large as this one",
         )),
+        // Whatever else took the transaction back.
+        _ if refusal.state.starts_with("40") => {
+            Fault::Again(fault(ErrorCode::StoreLocked, "took a transaction back"))
+        }
         _ => Fault::No(fault(ErrorCode::StoreUnavailable, "refused a statement")),
     }
 }
@@ -228,7 +238,7 @@ mod tests {
         Driver::Server(ServerError {
             code,
             message: "Duplicate entry '1000.secret' for key 'PRIMARY'".into(),
-            state: "40001-and-more".into(),
+            state: "HY000-and-more".into(),
         })
     }
 
@@ -241,7 +251,7 @@ mod tests {
             let debug = format!("{fault:?}");
             let error = fault.into_error();
             let source = std::error::Error::source(&error).unwrap().to_string();
-            assert_eq!(source, format!("MySQL error {code} (40001)"));
+            assert_eq!(source, format!("MySQL error {code} (HY000)"));
             for text in [debug, error.to_string(), format!("{error:?}")] {
                 assert!(!text.contains("secret"), "{text}");
                 assert!(text.contains("db:3306"), "{text}");
@@ -251,12 +261,18 @@ mod tests {
 
     #[test]
     fn what_is_worth_another_try_is_told_from_what_is_not() {
-        for code in [1213, 1205, 1020, 1317, 1615, 1040, 1061] {
+        for code in [1213, 1205, 1020, 1317, 1615, 1040, 1061, 3101] {
             assert!(
                 matches!(classify("s", server(code)), Fault::Again(_)),
                 "{code}"
             );
         }
+        let taken_back = Driver::Server(ServerError {
+            code: 4711,
+            message: String::new(),
+            state: "40000".into(),
+        });
+        assert!(matches!(classify("s", taken_back), Fault::Again(_)));
         for code in [1047, 1290] {
             assert!(
                 matches!(classify("s", server(code)), Fault::NotHere(_)),
@@ -280,6 +296,7 @@ mod tests {
             (1045, ErrorCode::StorePermission),
             (1114, ErrorCode::StoreFull),
             (1048, ErrorCode::StoreForeign),
+            (1071, ErrorCode::StoreForeign),
             (1034, ErrorCode::StoreDamaged),
             (1064, ErrorCode::StoreUnavailable),
         ] {

@@ -142,14 +142,20 @@ impl Core {
 
     async fn swap_cell(&self, swap: &Swap) -> Result<bool> {
         let mut tries = self.tries();
+        let mut may_be_done = false;
         loop {
             let mut session = tries.session().await?;
             let outcome = self.swap_once(&mut session, &tries, swap).await;
             let unknown = None;
             match tries.settle_or(session, outcome.map(Some), unknown).await? {
+                Some(Some(false)) if may_be_done => {
+                    return Ok(self.read_cell(&swap.key).await?.text == swap.after);
+                }
                 Some(Some(swapped)) => return Ok(swapped),
-                // The answer was lost. No text is ever written twice, so what is there tells.
+                // The answer was lost. No text is ever written twice, so what is there tells; and
+                // if nothing is done yet, it may be before the next try.
                 Some(None) => {
+                    may_be_done = true;
                     let there = self.read_cell(&swap.key).await?.text;
                     if there == swap.after {
                         return Ok(true);

@@ -40,8 +40,9 @@
 //! collation, and go by its indexes all the same. A value that is longer than its column is refused
 //! with `column_too_narrow` before anything is cut off. A table without indexes is read from end to
 //! end for each look-up; opening it warns, and [`widen`](MySqlStore::widen) gives it room and
-//! indexes. Rows whose id is no number, or whose expiry is none, are `store_damaged` when they are
-//! met; the others stay usable. The text `null` is text.
+//! indexes. Rows whose id is no number, or whose expiry is none or has zeros or a plus before it, are
+//! `store_damaged` when they are met; the others stay usable. A record that a unique index or another
+//! rule of the application's refuses is `store_foreign`. The text `null` is text.
 //!
 //! Official SDKs may use the same table at the same time. What to know about them:
 //! - They number new records after the highest id *as text*. Once there are ids 9 and 10, that is
@@ -56,7 +57,8 @@
 //!   million records of ours have room.
 //! - They look records up by user name alone, whatever the client, and change a record by its
 //!   user name, not by its id. An `UPDATE` of theirs that changes nothing makes them insert a
-//!   second row for the login.
+//!   second row for the login. So does an insert of theirs at the same moment as one of ours: nothing
+//!   in the table keeps two rows from having one user. Look-ups then find the one with the lower id.
 //! - They delete without a word to us: the id of a record that they added *and* deleted may be
 //!   given again.
 //!
@@ -64,11 +66,12 @@
 //! InnoDB only, since other engines have no transactions. The primary key must be `id`. Reads must
 //! see what was written: no replica that lags behind, and in a Galera cluster each read waits for
 //! the node to catch up (`wsrep_sync_wait`). Pages ([`get_tokens_page`](TokenStore::get_tokens_page))
-//! cost what they hold, except for the last one, and for one behind a long gap in the ids, which look at all ids. `get_tokens`
-//! reads row by row and keeps only the records. The driver's own logging is left out, since it
-//! prints bound values; switching on `mysql_async`'s feature `tracing` elsewhere in a program brings
-//! it back. The driver encrypts with the process-wide cryptography of `rustls`; if the program
-//! chose none, `ring` is made the default when a store first needs TLS.
+//! cost what they hold, except for the last one, and for one behind a long gap in the ids, which
+//! look at all ids once and may take as long as that takes. `get_tokens` reads row by row and keeps
+//! only the records. The driver's own logging is left out, since it prints bound values; switching
+//! on `mysql_async`'s feature `tracing` elsewhere in a program brings it back. The driver encrypts
+//! with the process-wide cryptography of `rustls`; if the program chose none, `ring` is made the
+//! default when a store first needs TLS.
 //!
 //! Tested on MariaDB 10.11, and on a Galera cluster of three nodes of it. Not tested on MySQL 8 and
 //! what descends from it (Percona's cluster, Aurora and other services), nor on servers that only
@@ -180,9 +183,11 @@ impl MySqlStore {
     /// be called at any time, from several processes.
     ///
     /// Columns become `mediumtext` in `utf8mb4` (`varchar(768)` where an index of the application
-    /// holds the whole column); rows, other columns, indexes, comments and collations in `utf8mb4`
-    /// stay. The server copies the table for that: other writers wait meanwhile, and in a Galera
-    /// cluster everybody does. The indexes are built while others read and write.
+    /// holds the whole column); rows, other columns, indexes, defaults, comments, rules and
+    /// collations in `utf8mb4` stay. Columns that an index of the application holds together with
+    /// others stay as they are ([`Widened::left`]). The server copies the table for that: other
+    /// writers wait meanwhile, and in a Galera cluster everybody does. The indexes are built while
+    /// others read and write.
     ///
     /// # Errors
     /// `store_permission` when the account may not alter the table, `store_locked` when somebody

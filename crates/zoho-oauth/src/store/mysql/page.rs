@@ -2,8 +2,9 @@
 //!
 //! Records were numbered one after the other, most of all: so the next numbers are asked for by
 //! name, which costs as much as they are. Where numbers are missing for a long way, all ids are
-//! looked at once, and so they are at the end of the table, where something may lie further up. Ids
-//! of ten digits sort like numbers, and are read in a row.
+//! looked at, once for the page and for as long as that takes, and so they are at the end of the
+//! table, where something may lie further up. Ids of ten digits sort like numbers, and after one of
+//! them they are read in a row.
 
 use std::sync::Arc;
 
@@ -113,50 +114,49 @@ impl Page<'_> {
         Ok(self.rows.len() - start)
     }
 
-    /// Looks at all ids for those after `last`.
-    async fn look_further(&mut self, last: u64) -> Result<(), Fault> {
-        while !self.is_full() {
-            let last = self
-                .rows
-                .last()
-                .and_then(|row| row.id)
-                .map_or(last, |id| last.max(id.get()));
-            let digits = last.to_string();
-            let length = Value::UInt(if last == 0 { 0 } else { digits.len() as u64 });
-            let wanted = (self.limit - self.rows.len()).min(MANY_IDS);
-            let values = vec![
-                length.clone(),
-                length,
-                text(&digits),
-                Value::UInt(wanted as u64),
-            ];
-            let rows = self
-                .session
-                .rows(&self.schema.statements.next_ids, values)
-                .await?;
-            let mut ids = Vec::new();
-            for row in rows {
-                match Fields::of(row)
-                    .text(0)
-                    .and_then(|id| id.parse::<TokenId>().ok())
-                {
-                    Some(id) => ids.push(id.get()),
-                    // The row says what is wrong with it.
-                    None => return self.damaged().await,
-                }
-            }
-            let is_last = ids.len() < wanted;
-            let count = if ids.len() <= FEW_IDS {
-                FEW_IDS
-            } else {
-                MANY_IDS
+    /// Looks at all ids for those after `last`, once, and reads their rows.
+    async fn look_further(&mut self, mut last: u64) -> Result<(), Fault> {
+        loop {
+            let wanted = self.limit - self.rows.len();
+            let Some(ids) = self.ids_after(last, wanted).await? else {
+                self.damaged().await?;
+                continue;
             };
-            let found = self.by_number(&ids, count).await?;
-            if is_last || found == 0 {
-                return Ok(());
+            let short = ids.partition_point(|&id| id < LONG);
+            for some in ids[..short].chunks(MANY_IDS) {
+                let count = if some.len() <= FEW_IDS {
+                    FEW_IDS
+                } else {
+                    MANY_IDS
+                };
+                self.by_number(some, count).await?;
+            }
+            if let Some(first) = ids.get(short) {
+                return self.long_ids(first - 1).await;
+            }
+            // Rows may be deleted in between; a page that is not full says that there are no more.
+            match ids.last() {
+                Some(&id) if ids.len() == wanted && !self.is_full() => last = id,
+                _ => return Ok(()),
             }
         }
-        Ok(())
+    }
+
+    /// The first `wanted` ids after `last`; `None` if one of them is none.
+    async fn ids_after(&mut self, last: u64, wanted: usize) -> Result<Option<Vec<u64>>, Fault> {
+        let digits = last.to_string();
+        let length = Value::UInt(if last == 0 { 0 } else { digits.len() as u64 });
+        let values = vec![
+            length.clone(),
+            length,
+            text(&digits),
+            Value::UInt(wanted as u64),
+        ];
+        let sql = &self.schema.statements.next_ids;
+        let rows = self.session.rows_of_all(sql, values).await?;
+        let id = |row| Fields::of(row).text(0)?.parse::<TokenId>().ok();
+        let ids = rows.into_iter().map(|row| id(row).map(TokenId::get));
+        Ok(ids.collect())
     }
 
     /// Reads the rows with ids of ten digits.
@@ -169,11 +169,12 @@ impl Page<'_> {
         let last = if last < LONG { 1 } else { last };
         let values = vec![text(&last.to_string()), Value::UInt(wanted as u64)];
         let sql = &self.schema.statements.longest_page;
-        let rows = self.session.rows(sql, values).await?;
+        // Shorter ids lie between them.
+        let rows = self.session.rows_of_all(sql, values).await?;
         self.add(rows).map(drop)
     }
 
-    /// An id that is none is reported, as it is for all rows.
+    /// An id that is none is reported, as it is for all rows: the row says what is wrong with it.
     async fn damaged(&mut self) -> Result<(), Fault> {
         let table = self.schema.table();
         let sql = &self.schema.statements.all;

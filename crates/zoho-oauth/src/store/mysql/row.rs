@@ -4,9 +4,9 @@ use mysql_async::{Row, Value};
 
 use super::schema::Column;
 use super::sql::{COLUMNS, text};
-use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::{AccessToken, ClientSecret, GrantToken, RefreshToken};
+use crate::store::rows;
 use crate::token::{ClientId, OAuthToken, TokenId, UserName};
 
 /// Reads a row of the ten columns. NULL and '' mean none.
@@ -39,10 +39,10 @@ pub(super) fn decode(row: Row, table: &str) -> Result<OAuthToken> {
         redirect,
         domain,
     ] = fields;
-    let expiry_time = match expiry.map(|text| text.parse()).transpose() {
-        Ok(millis) => millis.map(Timestamp::from_millis),
-        Err(_) => return Err(damaged(table, id, 7, "is no time in milliseconds")),
-    };
+    let no_time = || damaged(table, id, 7, "is no time in milliseconds");
+    let expiry_time = expiry
+        .map(|text| rows::time(&text).ok_or_else(no_time))
+        .transpose()?;
     Ok(OAuthToken {
         id,
         user_name: user.map(UserName::new).transpose()?,

@@ -44,8 +44,31 @@ pub(super) struct Index {
 }
 
 impl Schema {
-    /// The columns that are too short for any token, or cannot hold any text.
+    /// The columns that are too short for any token, or cannot hold any text, and can be made to.
     pub(super) fn narrow(&self) -> Vec<usize> {
+        let mut narrow = self.too_short();
+        narrow.retain(|&index| !self.is_in_shared_key(index));
+        narrow
+    }
+
+    /// Those that cannot: an index would have no room for them beside its other columns.
+    pub(super) fn stuck(&self) -> Vec<usize> {
+        let mut stuck = self.too_short();
+        stuck.retain(|&index| self.is_in_shared_key(index));
+        stuck
+    }
+
+    /// Whether an index holds the whole value of this column.
+    pub(super) fn is_in_key(&self, column: usize) -> bool {
+        self.indexes.iter().any(|index| index.holds(column))
+    }
+
+    fn is_in_shared_key(&self, column: usize) -> bool {
+        let is_shared = |index: &Index| index.columns.len() > 1 && index.holds(column);
+        self.indexes.iter().any(is_shared)
+    }
+
+    fn too_short(&self) -> Vec<usize> {
         let is_narrow = |column: &Column| {
             let holds_all = column
                 .collation
@@ -71,6 +94,14 @@ impl Schema {
 
     pub(super) fn table(&self) -> &str {
         self.statements.table()
+    }
+}
+
+impl Index {
+    /// Whether the whole value of a column is in it, and must fit.
+    fn holds(&self, column: usize) -> bool {
+        let is_it = |part: &(String, bool)| part.0 == COLUMNS[column] && part.1;
+        self.is_sorted && self.columns.iter().any(is_it)
     }
 }
 
@@ -334,7 +365,9 @@ pub(super) async fn prepare_mark(
 
 /// The highest id in the table, by looking at all of them.
 pub(super) async fn highest(session: &mut Session, schema: &Schema) -> Result<u64, Fault> {
-    let rows = session.rows_of_all(&schema.statements.highest).await?;
+    let rows = session
+        .rows_of_all(&schema.statements.highest, Vec::new())
+        .await?;
     let highest = rows.into_iter().next().map(Fields::of);
     let highest = highest.and_then(|fields| fields.number(0)).unwrap_or(0);
     Ok(highest.min(TokenId::MAX.get()))

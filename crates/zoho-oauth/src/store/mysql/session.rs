@@ -63,8 +63,12 @@ impl Session {
     }
 
     /// As [`rows`](Self::rows), for what looks at the whole table.
-    pub(super) async fn rows_of_all(&mut self, sql: &str) -> Result<Vec<Row>, Fault> {
-        let outcome = timeout(LONG, self.conn.exec(sql, ())).await;
+    pub(super) async fn rows_of_all(
+        &mut self,
+        sql: &str,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, Fault> {
+        let outcome = timeout(LONG, self.conn.exec(sql, values)).await;
         self.outcome(outcome)
     }
 

@@ -242,6 +242,25 @@ async fn a_page_reads_what_it_answers() {
         let read = meter.since().await;
         assert!(read <= 64, "{read} reads for a page of 50 after {after:?}");
     }
+    // All ids are looked at once, at the end and for ids of ten digits. A table as small as this one
+    // is read from end to end also to find many numbers by name.
+    let after = TokenId::new(ROWS - 10).ok();
+    let page = store.get_tokens_page(after, 50).await.unwrap();
+    assert_eq!(page.len(), 10);
+    let read = meter.since().await;
+    assert!(read <= ROWS + 200, "{read} reads for the last page");
+    database
+        .run("UPDATE oauthtoken SET id = id + 9000000000")
+        .await;
+    meter.since().await;
+    let page = store.get_tokens_page(None, 2000).await.unwrap();
+    assert_eq!(page.len(), 2000);
+    let read = meter.since().await;
+    assert!(read <= 2 * ROWS + 3000, "{read} reads for a page of 2000");
+    let after = page.last().and_then(|record| record.id);
+    assert_eq!(store.get_tokens_page(after, 500).await.unwrap().len(), 500);
+    let read = meter.since().await;
+    assert!(read <= 510, "{read} reads for the next page of 500");
     database.drop().await;
 }
 

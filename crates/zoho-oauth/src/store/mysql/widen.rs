@@ -1,14 +1,12 @@
 //! Making room in a table that the official SDKs' documentation made.
 
-use std::sync::Arc;
-
 use super::core::Core;
 use super::fault::Fault;
 use super::nodes::Tries;
 use super::schema::{Fields, Schema, index};
 use super::session::Session;
 use super::sql::{COLUMNS, text};
-use crate::error::Result;
+use crate::error::{Error, ErrorCode, Result};
 
 /// What [`MySqlStore::widen`](super::MySqlStore::widen) did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +16,9 @@ pub struct Widened {
     pub columns: Vec<String>,
     /// The columns that are looked up by an index from now on.
     pub indexes: Vec<String>,
+    /// The columns that stay as short as they are: an index of the application holds them together
+    /// with others, and has no room for more.
+    pub left: Vec<String>,
 }
 
 impl Widened {
@@ -48,17 +49,28 @@ impl Core {
         _: &Tries<'_>,
         done: &mut Widened,
     ) -> Result<(), Fault> {
-        // While it waits for a long transaction of somebody, everybody waits for it.
-        session.batch("SET SESSION lock_wait_timeout = 10").await?;
+        // While it waits for a long transaction of somebody, everybody waits for it. Definitions are
+        // read and written in one and the same mode, whatever the server's is.
+        let told = "SET SESSION lock_wait_timeout = 10, SESSION sql_mode = 'STRICT_ALL_TABLES', \
+            SESSION sql_quote_show_create = 1";
+        session.batch(told).await?;
         let table = self.schema().table().to_owned();
         let schema = self.look_again(session, &table).await?;
-        let narrow = schema.narrow();
-        if !narrow.is_empty() {
-            let sql = self.wider(session, &schema, &narrow).await?;
-            session.execute_on_all(&sql).await?;
-            let names = narrow.iter().map(|&index| COLUMNS[index].to_owned());
-            done.columns.extend(names);
+        let (mut narrow, mut left) = (schema.narrow(), schema.stuck());
+        if let Err(fault) = widen_columns(session, &schema, &narrow).await {
+            // Another table refers to a column, or the pages are too small for a longer key.
+            let is_free = |index: &usize| !schema.is_in_key(*index);
+            let (free, bound): (Vec<_>, Vec<_>) = narrow.into_iter().partition(is_free);
+            if bound.is_empty() || !is_refused(&fault) {
+                return Err(fault);
+            }
+            widen_columns(session, &schema, &free).await?;
+            narrow = free;
+            left.extend(bound);
         }
+        let names = |columns: Vec<usize>| columns.into_iter().map(|index| COLUMNS[index].into());
+        done.columns.extend(names(narrow));
+        done.left = names(left).collect();
         let schema = self.look_again(session, &table).await?;
         let missing = schema.unindexed();
         if !missing.is_empty() {
@@ -67,60 +79,114 @@ impl Core {
         }
         self.look_again(session, &table).await.map(drop)
     }
-
-    /// The statement that gives these columns room, and leaves everything else as it is.
-    async fn wider(
-        &self,
-        session: &mut Session,
-        schema: &Arc<Schema>,
-        narrow: &[usize],
-    ) -> Result<String, Fault> {
-        let mut changes = Vec::new();
-        for &index in narrow {
-            let (name, column) = (COLUMNS[index], &schema.columns[index]);
-            // An index of the whole value bounds the column: as wide as InnoDB's keys can be.
-            let is_in_key = |part: &(String, bool)| part.0 == name && part.1;
-            let is_bound = schema
-                .indexes
-                .iter()
-                .any(|index| index.columns.iter().any(is_in_key));
-            let kind = if is_bound {
-                "varchar(768)"
-            } else {
-                "mediumtext"
-            };
-            let collation = match &column.collation {
-                Some((charset, collation)) if charset == "utf8mb4" => collation,
-                // Another character set could not hold any name.
-                _ => "utf8mb4_bin",
-            };
-            let nullable = if column.is_nullable {
-                "NULL"
-            } else {
-                "NOT NULL"
-            };
-            let comment = comment(session, schema.table(), name).await?;
-            changes.push(format!(
-                "MODIFY {name} {kind} CHARACTER SET utf8mb4 COLLATE {collation} {nullable} \
-                COMMENT {comment}"
-            ));
-        }
-        Ok(format!(
-            "ALTER TABLE `{}` {}",
-            schema.table(),
-            changes.join(", ")
-        ))
-    }
 }
 
-/// A column's comment, quoted by the server itself.
-async fn comment(session: &mut Session, table: &str, column: &str) -> Result<String, Fault> {
-    let sql = "SELECT QUOTE(column_comment) FROM information_schema.columns \
-        WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?";
-    let rows = session.rows(sql, vec![text(table), text(column)]).await?;
-    let row = rows.into_iter().next().map(Fields::of);
-    let quoted = row.and_then(|mut fields| fields.text(0));
-    Ok(quoted.unwrap_or_else(|| "''".to_owned()))
+/// Whether a rule of the table is what does not let it change.
+fn is_refused(fault: &Fault) -> bool {
+    matches!(fault, Fault::No(error) if error.code() == ErrorCode::StoreForeign)
+}
+
+/// Gives these columns room, and leaves everything else as it is.
+async fn widen_columns(
+    session: &mut Session,
+    schema: &Schema,
+    columns: &[usize],
+) -> Result<(), Fault> {
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let table = schema.table();
+    let made = format!("SHOW CREATE TABLE `{table}`");
+    let made = session.rows(&made, Vec::new()).await?;
+    let made = made.into_iter().next().map(Fields::of);
+    let made = made.and_then(|mut fields| fields.text(1));
+    let made = made.unwrap_or_default();
+    let mut changes = Vec::new();
+    for &index in columns {
+        let (name, column) = (COLUMNS[index], &schema.columns[index]);
+        let Some(rest) = beside_the_type(&made, name) else {
+            let message = format!("table `{table}` does not say what its column `{name}` is");
+            return Err(Fault::No(Error::new(ErrorCode::StoreForeign, message)));
+        };
+        // An index of the whole value bounds the column: as wide as InnoDB's keys can be.
+        let kind = if schema.is_in_key(index) {
+            "varchar(768)"
+        } else {
+            "mediumtext"
+        };
+        let collation = match &column.collation {
+            Some((charset, collation)) if charset == "utf8mb4" => collation,
+            // Another character set could not hold any name.
+            _ => "utf8mb4_bin",
+        };
+        changes.push(format!(
+            "MODIFY {name} {kind} CHARACTER SET utf8mb4 COLLATE {collation} {rest}"
+        ));
+    }
+    // The older formats have no room for such keys.
+    let is_key_wider = columns.iter().any(|&index| schema.is_in_key(index));
+    if is_key_wider && is_of_old_format(session, table).await? {
+        changes.push("ROW_FORMAT=DYNAMIC".to_owned());
+    }
+    let sql = format!("ALTER TABLE `{table}` {}", changes.join(", "));
+    session.execute_on_all(&sql).await.map(drop)
+}
+
+async fn is_of_old_format(session: &mut Session, table: &str) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() \
+        AND table_name = ? AND row_format IN ('Compact', 'Redundant')";
+    Ok(!session.rows(sql, vec![text(table)]).await?.is_empty())
+}
+
+/// What the statement that makes a table says of a column behind its type, character set and
+/// collation: whether it may be NULL, its default, its comment, its rules. The server's own words,
+/// in which each column has a line.
+fn beside_the_type(made: &str, column: &str) -> Option<String> {
+    let definition = made.lines().find_map(|line| {
+        let (name, definition) = line.trim_start().strip_prefix('`')?.split_once("` ")?;
+        name.eq_ignore_ascii_case(column).then_some(definition)
+    })?;
+    let definition = definition.strip_suffix(',').unwrap_or(definition);
+    let behind_word = |text: &str| text.find(' ').map_or(text.len(), |space| space + 1);
+    let mut rest = &definition[behind_word(definition)..];
+    for word in ["CHARACTER SET ", "COLLATE "] {
+        if let Some(named) = rest.strip_prefix(word) {
+            rest = &named[behind_word(named)..];
+        }
+    }
+    Some(with_default_in_parentheses(rest))
+}
+
+/// MySQL takes a default of a long text in parentheses alone; MariaDB takes it either way.
+fn with_default_in_parentheses(rest: &str) -> String {
+    // Nothing that could quote the word comes before it.
+    let begin = rest
+        .strip_prefix("DEFAULT '")
+        .map(|literal| ("", literal))
+        .or_else(|| rest.split_once(" DEFAULT '"));
+    let is_default = |before: &str| !before.contains('\'');
+    let Some((before, literal)) = begin.filter(|(before, _)| is_default(before)) else {
+        return rest.to_owned();
+    };
+    let mut end = literal.len();
+    let mut chars = literal.char_indices().peekable();
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '\\' => {
+                chars.next();
+            }
+            '\'' if chars.next_if(|(_, next)| *next == '\'').is_none() => {
+                end = at;
+                break;
+            }
+            _ => {}
+        }
+    }
+    let (literal, behind) = literal.split_at(end);
+    let behind = behind.strip_prefix('\'').unwrap_or(behind);
+    format!("{before} DEFAULT ('{literal}'){behind}")
+        .trim_start()
+        .to_owned()
 }
 
 /// While others read and write, where the server can.
@@ -138,5 +204,34 @@ async fn add_indexes(session: &mut Session, table: &str, columns: &[&str]) -> Re
             session.execute_on_all(&plain).await.map(drop)
         }
         Err(fault) => Err(fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_but_the_type_is_taken_from_the_definition() {
+        let made = r"CREATE TABLE `t` (
+  `id` varchar(10) NOT NULL,
+  `User_Name` varchar(255) CHARACTER SET latin1 COLLATE latin1_bin NOT NULL DEFAULT 'it''s \\ \' me' COMMENT 'a, `b` DEFAULT ''x''' CHECK (`user_name` <> ''),
+  `client_id` varchar(255) COLLATE utf8mb4_bin DEFAULT NULL COMMENT 'DEFAULT',
+  `access_token` text,
+  `api_domain` varchar(255) DEFAULT ''
+) ENGINE=InnoDB";
+        for (column, expected) in [
+            (
+                "user_name",
+                r"NOT NULL DEFAULT ('it''s \\ \' me') COMMENT 'a, `b` DEFAULT ''x''' CHECK (`user_name` <> '')",
+            ),
+            ("client_id", "DEFAULT NULL COMMENT 'DEFAULT'"),
+            ("access_token", ""),
+            ("api_domain", "DEFAULT ('')"),
+        ] {
+            assert_eq!(beside_the_type(made, column).as_deref(), Some(expected));
+        }
+        assert_eq!(beside_the_type(made, "t"), None);
+        assert_eq!(beside_the_type(made, "grant_token"), None);
     }
 }

@@ -188,7 +188,7 @@ impl Place {
             says.parsed_severity(),
             Some(Severity::Fatal | Severity::Panic)
         );
-        let verdict = self.verdict(state);
+        let verdict = self.verdict(state, says.routine());
         Failure {
             error: Error::new(verdict.code, verdict.message).caused_by(SqlState(state.to_owned())),
             may_pass: verdict.may_pass,
@@ -199,50 +199,54 @@ impl Place {
         }
     }
 
-    fn verdict(&self, state: &str) -> Verdict {
+    /// What a code means; `routine` is the function of the server that gave it.
+    fn verdict(&self, state: &str, routine: Option<&str>) -> Verdict {
+        self.of_the_moment(state)
+            .unwrap_or_else(|| self.lasting(state, routine))
+    }
+
+    /// What may pass by itself.
+    fn of_the_moment(&self, state: &str) -> Option<Verdict> {
+        let (server, table) = (&self.server, self.name());
+        let locked = |message| Verdict::new(ErrorCode::StoreLocked, message).passing();
+        let unavailable = |message| Verdict::new(ErrorCode::StoreUnavailable, message).passing();
+        Some(match state {
+            "40001" | "40P01" => locked(format!(
+                "other transactions on {table} keep getting in the way"
+            )),
+            "55P03" => locked(format!("another transaction holds a lock on {table}")),
+            // The last two: a connection, or a transaction of somebody, that was idle for too long.
+            "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => unavailable(format!(
+                "{server} ended the connection, or is stopping or starting"
+            ))
+            .on_another_connection(),
+            // After a switch of roles the same name may lead to the new primary.
+            "25006" => unavailable(format!("{server} is read-only, like a standby"))
+                .on_another_connection(),
+            "25P02" => unavailable(format!(
+                "a connection to {server} came with a transaction that had failed"
+            ))
+            .on_another_connection(),
+            "53300" => unavailable(format!("{server} has too many connections")),
+            // A prepared statement from before somebody changed the columns.
+            "0A000" => unavailable(format!("{table} was changed while it was in use"))
+                .on_another_connection(),
+            _ if state.starts_with("08") => {
+                unavailable(format!("the connection to {server} failed")).on_another_connection()
+            }
+            _ => return None,
+        })
+    }
+
+    fn lasting(&self, state: &str, routine: Option<&str>) -> Verdict {
         let (server, table) = (&self.server, self.name());
         match state {
-            "40001" | "40P01" => Verdict::new(
-                ErrorCode::StoreLocked,
-                format!("other transactions on {table} keep getting in the way"),
-            )
-            .passing(),
-            "55P03" => Verdict::new(
-                ErrorCode::StoreLocked,
-                format!("another transaction holds a lock on {table}"),
-            )
-            .passing(),
             "57014" => Verdict::new(
                 ErrorCode::StoreUnavailable,
                 format!("{server} ended a statement that took too long"),
             ),
-            // The last two: a connection, or a transaction of somebody, that was idle for too long.
-            "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => Verdict::new(
-                ErrorCode::StoreUnavailable,
-                format!("{server} ended the connection, or is stopping or starting"),
-            )
-            .passing()
-            .on_another_connection(),
             "57P04" => Verdict::new(ErrorCode::StoreUnavailable, format!("{server} was dropped")),
-            // After a switch of roles the same name may lead to the new primary.
-            "25006" => Verdict::new(
-                ErrorCode::StoreUnavailable,
-                format!("{server} is read-only, like a standby"),
-            )
-            .passing()
-            .on_another_connection(),
-            "25P02" => Verdict::new(
-                ErrorCode::StoreUnavailable,
-                format!("a connection to {server} came with a transaction that had failed"),
-            )
-            .passing()
-            .on_another_connection(),
             "53100" => Verdict::new(ErrorCode::StoreFull, format!("{server} has no room left")),
-            "53300" => Verdict::new(
-                ErrorCode::StoreUnavailable,
-                format!("{server} has too many connections"),
-            )
-            .passing(),
             "28000" | "28P01" => Verdict::new(
                 ErrorCode::StorePermission,
                 format!("{server} refuses the user, the password, or this way of connecting"),
@@ -259,6 +263,14 @@ impl Place {
                 ErrorCode::InvalidInput,
                 format!(
                     "a value is too long for a column of {table}: its columns should be `text`"
+                ),
+            ),
+            // The limit of a value has the same code. The queue is one for the whole server.
+            "54000" if routine.is_some_and(|name| name.contains("Notify")) => Verdict::new(
+                ErrorCode::StoreFull,
+                format!(
+                    "{server} has no room left in its queue of notifications: a session that \
+                    listens stays in a transaction"
                 ),
             ),
             "54000" | "22021" | "22P05" => Verdict::new(
@@ -280,33 +292,18 @@ impl Place {
                     transactions turn them off with `prepared_statements(false)`"
                 ),
             ),
-            // A prepared statement from before somebody changed the columns.
-            "0A000" => Verdict::new(
-                ErrorCode::StoreUnavailable,
-                format!("{table} was changed while it was in use"),
-            )
-            .passing()
-            .on_another_connection(),
             "XX001" | "XX002" => Verdict::new(
                 ErrorCode::StoreDamaged,
                 format!("{table} is damaged, says the server"),
             ),
-            _ => match &state[..state.len().min(2)] {
-                "08" => Verdict::new(
-                    ErrorCode::StoreUnavailable,
-                    format!("the connection to {server} failed"),
-                )
-                .passing()
-                .on_another_connection(),
-                "23" => Verdict::new(
-                    ErrorCode::StoreForeign,
-                    format!("a constraint of {table} refuses a record of ours"),
-                ),
-                _ => Verdict::new(
-                    ErrorCode::StoreUnavailable,
-                    format!("{server} cannot work on {table}"),
-                ),
-            },
+            _ if state.starts_with("23") => Verdict::new(
+                ErrorCode::StoreForeign,
+                format!("a constraint of {table} refuses a record of ours"),
+            ),
+            _ => Verdict::new(
+                ErrorCode::StoreUnavailable,
+                format!("{server} cannot work on {table}"),
+            ),
         }
     }
 }
@@ -374,6 +371,7 @@ mod tests {
             ("3D000", ErrorCode::InvalidInput, false),
             ("22001", ErrorCode::InvalidInput, false),
             ("22P05", ErrorCode::InvalidInput, false),
+            ("54000", ErrorCode::InvalidInput, false),
             ("42P01", ErrorCode::StoreDamaged, false),
             ("42703", ErrorCode::StoreForeign, false),
             ("23505", ErrorCode::StoreForeign, false),
@@ -383,12 +381,14 @@ mod tests {
             ("99999", ErrorCode::StoreUnavailable, false),
             ("", ErrorCode::StoreUnavailable, false),
         ] {
-            let verdict = place().verdict(state);
+            let verdict = place().verdict(state, Some("index_form_tuple"));
             assert_eq!(
                 (verdict.code, verdict.may_pass),
                 (code, may_pass),
                 "{state}"
             );
         }
+        let queue = place().verdict("54000", Some("PreCommit_Notify"));
+        assert_eq!(queue.code, ErrorCode::StoreFull);
     }
 }

@@ -53,11 +53,12 @@
 //! # Compatibility
 //! A table of that name that is there already is used as it is if it has the ten columns as `text`
 //! or `varchar`, in any order and beside any others; NULL and `''` are both none. Values are
-//! compared byte by byte, whatever the collation. A value that a `varchar` has no room for is
-//! refused; `ALTER TABLE … ALTER COLUMN … TYPE text` makes room without rewriting the table. What
-//! else has the name is `store_foreign` and left untouched. Other programs may write to the table;
-//! what they insert gets its ids from them, and of what they delete the highest id is not
-//! remembered.
+//! compared byte by byte, whatever the collation. A row whose id is no number, or whose expiry is
+//! none or has zeros or a plus before it, is `store_damaged` when it is met. A value that a
+//! `varchar` has no room for is refused; `ALTER TABLE … ALTER COLUMN … TYPE text` makes room without
+//! rewriting the table. What else has the name is `store_foreign` and left untouched. Other programs
+//! may write to the table; what they insert gets its ids from them, and of what they delete the
+//! highest id is not remembered.
 //!
 //! Behind a proxy that pools transactions, like `PgBouncer`, turn prepared statements off:
 //! [`prepared_statements(false)`](PostgresStoreBuilder::prepared_statements). Nothing else of a

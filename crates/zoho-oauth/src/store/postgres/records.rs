@@ -1,6 +1,7 @@
 //! The operations, each one statement, and what became of it when the answer was lost.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use async_trait::async_trait;
 use tokio_postgres::Row;
@@ -131,16 +132,23 @@ impl RowServer for Server {
         let (sql, values) = self.statements.rows(wanted);
         let told = self.ask(&sql, &values).await?;
         let rows = self.decode(&told.rows)?;
-        // One statement sees one moment, so a row that comes twice is the same twice. Two rows that
-        // another program gave one id are not: they stay two, and are found to be damage.
-        let mut each: BTreeMap<_, Vec<OAuthToken>> = BTreeMap::new();
+        // One statement sees one moment, so a row that comes twice is the same twice, unless
+        // another program gave two rows one id.
+        let mut each = BTreeMap::new();
         for row in rows {
-            let same = each.entry(row.id).or_default();
-            if !same.contains(&row) {
-                same.push(row);
+            match each.entry(row.id) {
+                Entry::Vacant(free) => {
+                    free.insert(row);
+                }
+                Entry::Occupied(same) if *same.get() == row => {}
+                Entry::Occupied(_) => {
+                    let id = row.id.map_or(0, TokenId::get);
+                    let what = format!("two records have the id {id}");
+                    return Err(self.line.place.damaged(&what));
+                }
             }
         }
-        Ok(each.into_values().flatten().collect())
+        Ok(each.into_values().collect())
     }
 
     async fn mark(&self) -> Result<Mark> {

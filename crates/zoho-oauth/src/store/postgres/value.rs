@@ -10,6 +10,7 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::fault::Place;
 use crate::error::{ErrorCode, Result};
+use crate::store::rows;
 use crate::token::{OAuthToken, TokenId};
 
 /// A bound value. `Debug` prints nothing of it: the driver logs what it binds, at its debug level.
@@ -91,6 +92,11 @@ pub(super) fn decode(row: &Row, place: &Place) -> Result<OAuthToken> {
     let Some(id) = id else {
         return Err(place.damaged("a row has an `id` that is no id"));
     };
+    let expiry = fields[7].filter(|text| !text.is_empty());
+    if expiry.is_some_and(|text| rows::time(text).is_none()) {
+        let what = format!("record {id}: the column `expiry_time` is no time in milliseconds");
+        return Err(place.damaged(&what));
+    }
     OAuthToken::from_fields(&fields).map_err(|error| match error.code() {
         ErrorCode::InvalidInput => place.damaged(&format!("record {id}: {}", error.message())),
         _ => error,

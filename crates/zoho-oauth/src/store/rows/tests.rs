@@ -199,3 +199,86 @@ async fn a_fact_is_saved_over_what_changed_meanwhile_and_not_over_a_new_login() 
     assert_eq!(save_fact(&server, &fact).await.unwrap(), Kept::Gone);
     assert!(server.get_tokens().await.unwrap().is_empty());
 }
+
+/// A server that has nothing to say until it is too late.
+struct Stalled;
+
+/// How long it takes to give up.
+const STALL: Duration = Duration::from_secs(10);
+
+#[async_trait]
+impl RowServer for Stalled {
+    async fn rows(&self, _: &[Wanted]) -> Result<Vec<OAuthToken>> {
+        Ok(Vec::new())
+    }
+
+    async fn mark(&self) -> Result<Mark> {
+        tokio::time::sleep(STALL).await;
+        Err(Error::new(ErrorCode::StoreUnavailable, "stalled"))
+    }
+
+    async fn replace(&self, _: &OAuthToken, _: &OAuthToken) -> Result<bool> {
+        unreachable!("there are no rows")
+    }
+
+    async fn apply(&self, _: &Mark, _: &Plan) -> Result<bool> {
+        unreachable!("there is no mark")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_their_turn_hear_of_an_outage_as_soon_as_others() {
+    let began = Instant::now();
+    let alone = Mutex::new(());
+    let saves = (0..64).map(|number| {
+        let (alone, token) = (&alone, token(&format!("u{number}"), "a", 1));
+        async move { save(&Stalled, alone, &token).await.unwrap_err() }
+    });
+    for error in futures_util::future::join_all(saves).await {
+        assert!(error.is_transient(), "{error}");
+    }
+    assert!(began.elapsed() <= PATIENCE + STALL, "{:?}", began.elapsed());
+}
+
+/// Hands out the mark slowly, and says of each save once that something changed.
+#[derive(Default)]
+struct Contended(StdMutex<Vec<String>>);
+
+#[async_trait]
+impl RowServer for Contended {
+    async fn rows(&self, _: &[Wanted]) -> Result<Vec<OAuthToken>> {
+        Ok(Vec::new())
+    }
+
+    async fn mark(&self) -> Result<Mark> {
+        tokio::time::sleep(Duration::from_millis(4500)).await;
+        Ok(Mark::default())
+    }
+
+    async fn replace(&self, _: &OAuthToken, _: &OAuthToken) -> Result<bool> {
+        unreachable!("there are no rows")
+    }
+
+    async fn apply(&self, _: &Mark, plan: &Plan) -> Result<bool> {
+        let name = plan.insert.as_ref().unwrap().user_name.clone().unwrap();
+        let name = name.as_str().to_owned();
+        let mut seen = self.0.lock().unwrap();
+        let is_known = seen.contains(&name);
+        seen.push(name);
+        Ok(is_known)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_for_a_turn_is_no_race_that_was_lost() {
+    let (server, alone) = (Contended::default(), Mutex::new(()));
+    // The last one has waited for over half a minute when it is done, and lost one race.
+    let saves = (0..5).map(|number| {
+        let (server, alone) = (&server, &alone);
+        let token = token(&format!("u{number}"), "a", 1);
+        async move { save(server, alone, &token).await }
+    });
+    for saved in futures_util::future::join_all(saves).await {
+        saved.unwrap();
+    }
+}

@@ -190,6 +190,61 @@ async fn a_table_that_takes_no_writes_is_not_waited_for_for_ever() {
     assert!(coordination.try_acquire(&key).await.unwrap().is_some());
 }
 
+/// Lets this much time go by for this process alone.
+async fn let_time_pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// The answer to a swap is lost, it is not done yet when the store looks, and then it is: it stays
+/// the store's own, and not somebody else's for as long as a lease lives.
+#[tokio::test]
+async fn a_swap_that_comes_about_late_is_known_again() {
+    let database = TestDatabase::new().await;
+    let middleman = Middleman::before(address().tcp_port()).await;
+    let through = database
+        .builder()
+        .hosts([format!("127.0.0.1:{}", middleman.port())])
+        .timeout(Duration::from_secs(8));
+    let through = through.connect().await.unwrap();
+    let key = CoordinationKey::record(id(7));
+    // What is written, and not what is asked for.
+    let mut held = middleman.hold(b"\"fence\":");
+    let acquiring = tokio::spawn(async move {
+        let permit = through.coordination().unwrap().try_acquire(&key).await;
+        permit.unwrap().is_some()
+    });
+    let first = held.recv().await.unwrap();
+    let_time_pass(Duration::from_secs(9)).await;
+    let second = held.recv().await.unwrap();
+    first.send(()).unwrap();
+    let cells = "SELECT COUNT(*) FROM zoho_oauth_lease";
+    tokio::time::timeout(PATIENCE, async {
+        while database.ask(cells).await == ["0"] {}
+    })
+    .await
+    .unwrap();
+    second.send(()).unwrap();
+    assert!(acquiring.await.unwrap(), "nobody has it, and it is taken");
+}
+
+/// Looking at all ids takes as long as the table is, and not as a statement may take.
+#[tokio::test]
+async fn the_last_page_takes_its_time() {
+    let database = TestDatabase::new().await;
+    let middleman = Middleman::before(address().tcp_port()).await;
+    let (store, _) = both(&database, &middleman).await;
+    let ann = store.save_token(&user("ann")).await.unwrap();
+    let mut held = middleman.hold(b"ORDER BY CHAR_LENGTH(id), id LIMIT");
+    let reading = tokio::spawn(async move { store.get_tokens_page(None, 9).await });
+    let scan = held.recv().await.unwrap();
+    let_time_pass(Duration::from_mins(2)).await;
+    scan.send(()).expect("the command is still held");
+    let page = reading.await.unwrap().unwrap();
+    assert_eq!(page, [with_id(ann, user("ann"))]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_is_used_when_one_is_gone_and_until_it_fails() {
     let database = TestDatabase::new().await;

@@ -339,6 +339,17 @@ async fn a_row_that_cannot_be_read_is_reported_and_the_others_stay_usable() {
     assert_eq!(store.save_token(&renewed).await.unwrap(), good);
     assert!(store.delete_token(id(70)).await.unwrap());
     assert_eq!(store.get_tokens().await.unwrap(), [with_id(good, renewed)]);
+    // A time that could be read, and would not be written as it is.
+    for wrong in ["01795372876984", "+1795372876984", "-0"] {
+        let sql = format!(
+            "INSERT INTO oauthtoken (id, user_name, expiry_time) VALUES ('70', 'bob', '{wrong}')"
+        );
+        database.run(&sql).await;
+        let error = store.save_token(&user("bob")).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreDamaged, "{wrong}: {error}");
+        assert!(error.message().contains("`expiry_time`"), "{error}");
+        database.run("DELETE FROM oauthtoken WHERE id = '70'").await;
+    }
     for wrong in ["abc", "05", "0", "-1", ""] {
         let sql = format!("INSERT INTO oauthtoken (id, user_name) VALUES ('{wrong}', 'eve')");
         database.run(&sql).await;
@@ -412,6 +423,47 @@ async fn ids_that_others_gave_are_passed_over() {
     let tokens = store.get_tokens().await.unwrap();
     assert_eq!(tokens.len(), 702);
     assert!(tokens.is_sorted_by(|one, two| one.id < two.id));
+}
+
+#[tokio::test]
+async fn an_index_of_the_application_that_refuses_a_record_is_said() {
+    let database = TestDatabase::official().await;
+    let rules = "ALTER TABLE oauthtoken ADD UNIQUE KEY one_name (user_name), \
+        ADD UNIQUE KEY one_url (redirect_url)";
+    database.run(rules).await;
+    let store = database.open().await;
+    store.save_token(&user("ann")).await.unwrap();
+    let mut bob = user("bob");
+    bob.redirect_url = None;
+    let bob_id = store.save_token(&bob).await.unwrap();
+    let mut nameless = user("eve");
+    nameless.user_name = None;
+    nameless.client_id = ClientId::new("1000.OTHER").ok();
+    nameless.redirect_url = None;
+    let nameless_id = store.save_token(&nameless).await.unwrap();
+    let mark = "SELECT CONCAT(highest_id, ' ', writes) FROM zoho_oauth_mark";
+    let before = database.ask(mark).await;
+
+    // The same user of another client, as a new record and as one that is there.
+    let mut namesake = user("cid");
+    namesake.user_name = user("ann").user_name;
+    namesake.client_id = ClientId::new("1000.OTHER").ok();
+    namesake.redirect_url = None;
+    let mut named = with_id(nameless_id, nameless);
+    named.user_name = user("ann").user_name;
+    // What no other save depends on.
+    let mut moved = bob.clone();
+    moved.redirect_url = user("ann").redirect_url;
+    for refused in [&namesake, &named, &moved] {
+        let error = store.save_token(refused).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreForeign, "{error}");
+        for text in [error.to_string(), format!("{error:?}")] {
+            assert!(!text.contains("ann") && !text.contains("example"), "{text}");
+        }
+    }
+    assert_eq!(database.ask(mark).await, before);
+    let found = store.find_token_by_id(bob_id).await.unwrap();
+    assert_eq!(found, Some(with_id(bob_id, bob)));
 }
 
 #[tokio::test]

@@ -109,3 +109,98 @@ async fn two_that_widen_at_the_same_time_do_no_harm() {
     assert_eq!(store.get_tokens().await.unwrap().len(), 51);
     assert!(store.widen().await.unwrap().is_empty());
 }
+
+/// Columns with all that a definition may have beside its type.
+const ADORNED_TABLE: &str = "CREATE TABLE oauthtoken (
+    id varchar(10) NOT NULL,
+    user_name varchar(255) NOT NULL DEFAULT 'it''s \\\\ me'
+        COMMENT 'x'', DROP COLUMN api_domain -- ' CHECK (user_name <> 'nobody'),
+    client_id varchar(255) NOT NULL DEFAULT '',
+    client_secret varchar(255) COLLATE latin1_bin DEFAULT 'DEFAULT ''x''',
+    refresh_token varchar(255),
+    access_token varchar(255),
+    grant_token text,
+    expiry_time varchar(20),
+    redirect_url varchar(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci NOT NULL,
+    api_domain varchar(255) DEFAULT 'https://a.example',
+    primary key (id)
+) DEFAULT CHARACTER SET latin1";
+
+#[tokio::test]
+async fn what_a_column_has_beside_its_type_stays_in_any_mode_of_the_server() {
+    for mode in ["NO_BACKSLASH_ESCAPES", "ANSI_QUOTES", "", "TRADITIONAL"] {
+        let database = TestDatabase::new().await;
+        database.run(ADORNED_TABLE).await;
+        let told = vec![format!(
+            "SET SESSION sql_mode = '{mode}', SESSION sql_quote_show_create = 0"
+        )];
+        let pool = Pool::new(database.options().setup(told));
+        let store = MySqlStore::from_pool(pool, "oauthtoken").await.unwrap();
+        let widened = store.widen().await.unwrap();
+        assert_eq!(widened.columns.len(), 8, "{mode}");
+        let count = "SELECT COUNT(*) FROM information_schema.columns \
+            WHERE table_schema = DATABASE() AND table_name = 'oauthtoken' \
+            AND (data_type = 'mediumtext' OR column_name IN ('id', 'expiry_time'))";
+        assert_eq!(database.ask(count).await, ["10"], "{mode}");
+
+        database
+            .run("INSERT INTO oauthtoken (id, redirect_url) VALUES ('7', '')")
+            .await;
+        let stored = "SELECT CONCAT_WS('|', user_name, client_id, client_secret, \
+            IFNULL(refresh_token, '-'), api_domain) FROM oauthtoken";
+        let defaults = "it's \\ me||DEFAULT 'x'|-|https://a.example";
+        assert_eq!(database.ask(stored).await, [defaults], "{mode}");
+        let comment = "SELECT column_comment FROM information_schema.columns \
+            WHERE table_schema = DATABASE() AND column_name = 'user_name'";
+        let expected = "x', DROP COLUMN api_domain -- ";
+        assert_eq!(database.ask(comment).await, [expected], "{mode}");
+        let mut conn = database.connection().await;
+        for refused in [
+            "INSERT INTO oauthtoken (id) VALUES ('8')",
+            "INSERT INTO oauthtoken (id, redirect_url, user_name) VALUES ('8', '', 'nobody')",
+        ] {
+            assert!(conn.query_drop(refused).await.is_err(), "{mode}: {refused}");
+        }
+        assert!(store.widen().await.unwrap().is_empty(), "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_has_no_room_for_more_keeps_its_columns_and_serves_as_before() {
+    for (key, kept) in [
+        ("KEY ours (user_name, client_id)", true),
+        ("UNIQUE KEY ours (user_name, client_id)", true),
+        ("UNIQUE KEY ours (user_name)", false),
+    ] {
+        for format in ["COMPACT", "DYNAMIC"] {
+            let database = TestDatabase::new().await;
+            let table = OLD_TABLE.replace("unique key ours (user_name)", key);
+            let table = format!("{} ROW_FORMAT={format}", table.replace("(255)", "(150)"));
+            database.run(&table).await;
+            let store = database.open().await;
+            let why = format!("{key} {format}");
+            let widened = store.widen().await.expect(&why);
+            let (left, wide) = if kept {
+                (vec!["user_name", "client_id"], 6)
+            } else {
+                (vec![], 8)
+            };
+            assert_eq!(widened.left, left, "{why}");
+            assert_eq!(widened.columns.len(), wide, "{why}");
+            let kind = "SELECT column_type FROM information_schema.columns \
+                WHERE table_schema = DATABASE() AND table_name = 'oauthtoken' \
+                AND column_name = 'user_name'";
+            let expected = if kept { "varchar(150)" } else { "varchar(768)" };
+            assert_eq!(database.ask(kind).await, [expected], "{why}");
+            let ours = "SELECT CONCAT(index_type, COUNT(*)) FROM information_schema.statistics \
+                WHERE index_name = 'ours' AND table_schema = DATABASE() GROUP BY index_type";
+            let parts = if kept { "BTREE2" } else { "BTREE1" };
+            assert_eq!(database.ask(ours).await, [parts], "{why}");
+            let again = store.widen().await.unwrap();
+            assert!(again.is_empty() && again.left == left, "{why}");
+            let mut long = user("ann");
+            long.access_token = access(&"1000.a".repeat(1000));
+            store.save_token(&long).await.unwrap();
+        }
+    }
+}

@@ -8,7 +8,7 @@ use zoho_oauth::{
     TokenQuery, TokenStore,
 };
 
-use super::support::{Schema, by_user, id, refreshed, server, token, user};
+use super::support::{Own, Schema, by_user, id, refreshed, server, token, user};
 
 fn pool(config: Config) -> Pool {
     let fast = ManagerConfig {
@@ -264,6 +264,14 @@ async fn damage_is_named_and_no_value_with_it() {
         "{error}"
     );
     assert!(!format!("{error:?}").contains("s3cret"));
+    // A time that could be read, and would not be written as it is.
+    for wrong in ["01795372876984", "+1795372876984", "-0"] {
+        let sql = format!("UPDATE oauthtoken SET expiry_time = '{wrong}'");
+        schema.run(&sql).await;
+        let error = store.save_token(&token("u")).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreDamaged, "{wrong}: {error}");
+        assert!(error.message().contains("`expiry_time`"), "{error}");
+    }
     schema
         .run("UPDATE oauthtoken SET id = '1000.s3cret', expiry_time = NULL")
         .await;
@@ -282,6 +290,20 @@ async fn damage_is_named_and_no_value_with_it() {
         .await;
     let error = store.get_tokens_page(None, 1).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::StoreDamaged);
+
+    // Two rows with one id, where no key keeps them apart.
+    let columns = OAuthToken::FIELDS.map(|name| format!("{name} text"));
+    let twins = format!(
+        "CREATE TABLE twins ({}); INSERT INTO twins (id, user_name) VALUES ('7', 'u'), ('7', 'v')",
+        columns.join(", ")
+    );
+    schema.run(&twins).await;
+    let store = schema.builder().table("twins").connect().await.unwrap();
+    let mut renewed = refreshed("u", 1);
+    renewed.id = Some(id(7));
+    let error = store.save_token(&renewed).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreDamaged, "{error}");
+    assert!(error.message().contains("the id 7"), "{error}");
     schema.drop().await;
 }
 
@@ -415,10 +437,22 @@ const LEFT_OPEN: [&str; 3] = [
 async fn nothing_of_ours_gets_into_a_transaction_that_an_application_left_open() {
     let schema = Schema::new().await;
     schema.run("CREATE TABLE theirs (n int)").await;
-    let options = format!("-c search_path={}", schema.name);
+    let proxy = Own::proxy(&server());
+    let mut through = Config::new();
+    through.host("127.0.0.1").port(proxy.port);
+    through
+        .user(server().get_user().unwrap())
+        .dbname(server().get_dbname().unwrap());
+    let ways = [
+        (server(), true),
+        (server(), false),
+        // What is sent together stays together where each transaction gets another connection.
+        (through, false),
+    ];
     for (turn, left) in LEFT_OPEN.into_iter().enumerate() {
-        for is_prepared in [true, false] {
-            let pool = pool_with(&options);
+        let left = &left.replace("theirs", &format!("{}.theirs", schema.name));
+        for (way, (config, is_prepared)) in ways.iter().enumerate() {
+            let pool = pool(config.clone());
             let leave = async || {
                 let clients = [pool.get().await.unwrap(), pool.get().await.unwrap()];
                 for client in &clients {
@@ -426,10 +460,10 @@ async fn nothing_of_ours_gets_into_a_transaction_that_an_application_left_open()
                     drop(client.batch_execute(left).await);
                 }
             };
-            let table = format!("t{turn}{is_prepared}");
+            let table = format!("t{turn}_{way}");
             let builder = || schema.builder().table(&table);
             leave().await;
-            let builder_of_theirs = builder().prepared_statements(is_prepared);
+            let builder_of_theirs = builder().prepared_statements(*is_prepared);
             let store = builder_of_theirs.connect_with(pool.clone()).await.unwrap();
             let other = builder().connect().await.unwrap();
             let stored = format!("SELECT coalesce(access_token, '') FROM {table}");

@@ -1,12 +1,12 @@
 //! Somebody between a client and a server, who understands enough of the protocol to do harm.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// Commands that the server does not answer: goodbye, long data, and a statement to forget.
 const WITHOUT_ANSWER: [u8; 3] = [0x01, 0x18, 0x19];
@@ -23,7 +23,14 @@ struct State {
     /// How many more commands are answered before a connection is cut; none to cut at 0.
     countdown: AtomicU64,
     has_cut: AtomicBool,
+    hold: Mutex<Option<Hold>>,
     stopped: watch::Sender<bool>,
+}
+
+/// Which commands are held, and whom it is told.
+struct Hold {
+    has: &'static [u8],
+    told: mpsc::UnboundedSender<oneshot::Sender<()>>,
 }
 
 impl Middleman {
@@ -60,6 +67,14 @@ impl Middleman {
     pub(super) fn has_cut(&self) -> bool {
         self.state.countdown.store(0, Ordering::SeqCst);
         self.state.has_cut.load(Ordering::SeqCst)
+    }
+
+    /// From now on holds each command that has these bytes in it, as it comes, and answers how to
+    /// let it go on its way; it does so even if whoever sent it has gone away.
+    pub(super) fn hold(&self, has: &'static [u8]) -> mpsc::UnboundedReceiver<oneshot::Sender<()>> {
+        let (told, held) = mpsc::unbounded_channel();
+        *self.state.hold.lock().unwrap() = Some(Hold { has, told });
+        held
     }
 
     /// Cuts all connections, and takes no others.
@@ -121,7 +136,25 @@ async fn ask(
                 keeps.store(true, Ordering::SeqCst);
             }
         }
+        if is_command && let Some(released) = state.held(&packet) {
+            drop(released.await);
+        }
         server.write_all(&packet).await?;
+    }
+}
+
+impl State {
+    /// What to wait for before this command is passed on.
+    fn held(&self, packet: &[u8]) -> Option<oneshot::Receiver<()>> {
+        let hold = self.hold.lock().unwrap();
+        let hold = hold.as_ref()?;
+        let mut parts = packet.windows(hold.has.len());
+        if !parts.any(|part| part == hold.has) {
+            return None;
+        }
+        let (release, released) = oneshot::channel();
+        hold.told.send(release).ok()?;
+        Some(released)
     }
 }
 
