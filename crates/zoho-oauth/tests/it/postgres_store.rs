@@ -3,6 +3,8 @@
 mod faults;
 mod lost;
 mod notify;
+mod privileges;
+pub(crate) mod said;
 mod secrecy;
 mod support;
 mod tables;

@@ -7,8 +7,10 @@ mod changes;
 mod cluster;
 mod faults;
 mod leases;
+mod privileges;
 mod proxy;
 mod rules;
+pub(crate) mod said;
 mod server;
 mod settings;
 
