@@ -150,7 +150,7 @@ codes! {
         "See the cause; try again when the store is back.";
     /// Another process holds the store's lock for too long.
     StoreLocked = "store_locked", StoreUnavailable, true,
-        "Try again; if it lasts, look for a process that holds the lock.";
+        "Try again; if it lasts, look for a process or a transaction that holds the lock.";
     /// The right to refresh a token ended before the work was done: this process stood still for too
     /// long, or could not reach the store. Another one may be at it.
     LeaseLost = "lease_lost", StoreUnavailable, true,
@@ -160,20 +160,20 @@ codes! {
         "Wait and try again; if it lasts, look for who saves or looks up the same tokens all the time.";
     /// There is no room left.
     StoreFull = "store_full", StoreUnavailable, true,
-        "Make room on the disk; the stored tokens are as they were.";
+        "Make room where the store is, on its disk or in its memory; the stored tokens are as they were.";
     /// This process may not read or write the store.
     StorePermission = "store_permission", StoreUnavailable, false,
-        "Give this process read and write access to what the text names, for a file also to its folder, and nobody else.";
+        "Give this process, and nobody else, the rights that it needs: on the file and its folder, or on the server those that SECURITY.md lists.";
     /// A token was issued by Zoho and could not be saved; see [`Error::unsaved_token`].
     TokenNotSaved = "token_not_saved", StoreUnavailable, false,
         "Take the token out of this error with `unsaved_token`, and save it when the store is back: its grant token is spent.";
 
     /// The stored data is damaged.
     StoreDamaged = "store_damaged", StoreDamaged, false,
-        "Restore the file from a backup, or correct the named line by hand; nothing was overwritten.";
+        "Correct what the text names by hand, or restore it from a backup; nothing was overwritten.";
     /// The file or table was made by something else.
     StoreForeign = "store_foreign", StoreDamaged, false,
-        "Check the path: this is not a token store, and it was left untouched.";
+        "Check the path, table or prefix: what is there is not a token store, and was left untouched.";
 
     /// The connection failed.
     Network = "network", Network, true,
@@ -390,7 +390,7 @@ mod tests {
             .caused_by(std::io::Error::from(std::io::ErrorKind::StorageFull));
         assert_eq!(
             error.to_string(),
-            "cannot write `/tmp/tokens.txt` [store_full]. Make room on the disk; the stored tokens are as they were."
+            "cannot write `/tmp/tokens.txt` [store_full]. Make room where the store is, on its disk or in its memory; the stored tokens are as they were."
         );
         assert!(std::error::Error::source(&error).is_some());
         assert!(error.is_transient());

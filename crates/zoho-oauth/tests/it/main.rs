@@ -18,6 +18,7 @@ mod mysql_store;
 mod official_python;
 mod outages;
 mod postgres_store;
+mod privileges;
 mod processes;
 mod redaction;
 mod redis_store;

@@ -9,6 +9,8 @@ mod concurrent;
 mod connections;
 mod leases;
 mod pages;
+mod privileges;
+pub(crate) mod said;
 mod table;
 mod widen;
 
@@ -81,7 +83,7 @@ mod lent {
 }
 
 /// What is said of a value that does not fit into an official column. Quoted in the handbook.
-pub(crate) const TOO_NARROW: &str = "a value is longer than the 255 characters of the column \
+const TOO_NARROW: &str = "a value is longer than the 255 characters of the column \
     `access_token` of table `oauthtoken`";
 
 /// The table of the official SDKs' documentation, in the character set of a server of the time.

@@ -3,6 +3,8 @@
 mod faults;
 mod lost;
 mod notify;
+mod privileges;
+pub(crate) mod said;
 mod secrecy;
 pub(crate) mod support;
 mod tables;

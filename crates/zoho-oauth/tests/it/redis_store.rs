@@ -8,8 +8,10 @@ mod cluster;
 mod faults;
 mod leases;
 mod losses;
+mod privileges;
 mod proxy;
 mod rules;
+pub(crate) mod said;
 mod server;
 mod settings;
 

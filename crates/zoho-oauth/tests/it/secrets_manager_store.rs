@@ -6,6 +6,7 @@ mod ids;
 mod in_turn;
 mod limits;
 mod lookups;
+mod privileges;
 mod stub;
 
 use std::time::Duration;

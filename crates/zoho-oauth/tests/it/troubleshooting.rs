@@ -23,12 +23,13 @@ use zoho_sandbox::{Fault, Sandbox};
 
 use crate::accounts::{RawServer, block_on, refresh};
 use crate::fleet::FleetStore;
-use crate::mysql_store::TOO_NARROW;
 use crate::secrets_manager_store::Stub;
 use crate::support::{
     FlakyStore, SCOPES, authenticator, builder, center, client, expire, expired, logged_in,
     no_memory, sandbox, user,
 };
+
+use crate::{mysql_store, postgres_store, redis_store};
 
 /// What was said, with the places of this test replaced by those that the document uses.
 struct Said {
@@ -80,7 +81,7 @@ fn the_document_says_what_people_read() {
         records(&said).await;
         files(&said).await;
         databases(&said).await;
-        narrow_columns(&said);
+        servers(&said);
         fleets(&said).await;
         secrets(&said).await;
         networks(&said).await;
@@ -303,10 +304,16 @@ async fn databases(said: &Said) {
     said.note(ErrorCode::StoreForeign, SqliteStore::open(&path));
 }
 
-/// What `MySqlStore` says; its own tests hold it to that on a server.
-fn narrow_columns(said: &Said) {
-    let error = Error::new(ErrorCode::ColumnTooNarrow, TOO_NARROW);
-    said.note::<()>(ErrorCode::ColumnTooNarrow, Err(error));
+/// What the stores on servers say; their own tests hold them to that.
+fn servers(said: &Said) {
+    let (mysql, postgres, redis) = (
+        mysql_store::said::SAID,
+        postgres_store::said::SAID,
+        redis_store::said::SAID,
+    );
+    for (code, text) in mysql.into_iter().chain(postgres).chain(redis) {
+        said.note::<()>(code, Err(Error::new(code, text)));
+    }
 }
 
 async fn fleets(said: &Said) {
@@ -348,6 +355,7 @@ async fn secrets(said: &Said) {
         "AccessDeniedException",
         "ExpiredTokenException",
         "DecryptionFailure",
+        "UnrecognizedClientException",
     ] {
         stub.refuse("GetSecretValue", code, 1);
         said.note(ErrorCode::StorePermission, store.find_token_by_id(id).await);
@@ -364,6 +372,8 @@ async fn secrets(said: &Said) {
             said.note(ErrorCode::StoreThrottled, saved);
         }
     }
+    stub.write("zoho-oauth/token/1", "by-hand", "{");
+    said.note(ErrorCode::StoreDamaged, store.find_token_by_id(id).await);
 }
 
 async fn networks(said: &Said) {

@@ -10,8 +10,8 @@
 //! What else is needed lies in two tables beside it, which all token tables of a database share:
 //! `zoho_oauth_mark` (the highest id that was ever given, so that none is given twice, and a
 //! counter of writes) and `zoho_oauth_lease` (what the machines tell each other about refreshes).
-//! The account needs SELECT, INSERT, UPDATE and DELETE on the three; CREATE only while one is
-//! missing, ALTER for [`widen`](MySqlStore::widen) only.
+//! The account needs to read and write the three, by the GRANT lines in `SECURITY.md`; CREATE only
+//! while one is missing, ALTER for [`widen`](MySqlStore::widen) only.
 //!
 //! # Atomicity
 //! A save that changes one record and not its login, as each refresh does, is one `UPDATE` that

@@ -13,8 +13,7 @@
 //!
 //! What is missing is made when a store is opened: the schema too, if it was named. Two that open
 //! at the same time wait for each other (an advisory lock that ends with the transaction). A user
-//! who may not make tables can open a store that has everything, with `SELECT`, `INSERT`, `UPDATE`
-//! and `DELETE` on the three tables.
+//! who may not make tables can open a store that has everything, by the GRANT lines in `SECURITY.md`.
 //!
 //! # Atomicity
 //! Every operation is one statement, and so one transaction: nothing is left open when a connection
