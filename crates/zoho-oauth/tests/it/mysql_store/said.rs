@@ -25,10 +25,6 @@ pub(crate) const SAID: [(ErrorCode, &str); 7] = [
     ),
     (
         ErrorCode::StoreForeign,
-        "a unique index of the token table, which is none of ours, refuses a record",
-    ),
-    (
-        ErrorCode::StoreForeign,
         "the database at `db.example.com:3306` has a table whose rules refuse a record of ours",
     ),
     (ErrorCode::ColumnTooNarrow, TOO_NARROW),
