@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Client;
+use redis::{Client, Value};
 use redis::aio::ConnectionManager;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
