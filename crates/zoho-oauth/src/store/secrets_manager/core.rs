@@ -141,7 +141,7 @@ impl Core {
     fn take_in(&self, listed: Vec<Listed>) {
         let mut index = self.index();
         for entry in listed {
-            if entry.is_listed {
+            if entry.is_old {
                 index.set_listed_to(entry.id);
             }
             index.listed(entry.id, entry.digests);

@@ -37,7 +37,7 @@ impl Index {
 
     /// Takes in what was found under an id.
     pub(super) fn taken(&mut self, taken: &Taken) {
-        if taken.is_listed {
+        if taken.is_old {
             self.set_listed_to(taken.id);
         }
         match &taken.found {

@@ -44,7 +44,7 @@ pub(super) struct Held {
 pub(super) struct Taken {
     pub(super) id: TokenId,
     /// Whether it is so old that every listing shows it.
-    pub(super) is_listed: bool,
+    pub(super) is_old: bool,
     pub(super) found: Found,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Listed {
     pub(super) id: TokenId,
     pub(super) digests: Vec<Fingerprint>,
     /// Whether it is so old that every listing shows it.
-    pub(super) is_listed: bool,
+    pub(super) is_old: bool,
 }
 
 #[derive(Clone)]
@@ -141,7 +141,7 @@ impl Service {
                     taken.push(Taken {
                         id,
                         // Of the secret or of its version, which is no older.
-                        is_listed: lag::is_listed(entry.created_date()),
+                        is_old: lag::is_listed(entry.created_date()),
                         found: row.map_or_else(Found::Damaged, |row| Found::Record(Box::new(row))),
                     });
                 }
@@ -155,7 +155,7 @@ impl Service {
                     Refusal::Doomed => {
                         taken.extend(self.names.id_of(name).map(|id| Taken {
                             id,
-                            is_listed: false,
+                            is_old: false,
                             found: Found::Doomed,
                         }));
                     }
@@ -392,7 +392,7 @@ impl Service {
         Some(Listed {
             id,
             digests: digests.collect(),
-            is_listed: lag::is_listed(entry.created_date()),
+            is_old: lag::is_listed(entry.created_date()),
         })
     }
 
