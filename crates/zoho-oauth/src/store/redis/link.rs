@@ -177,9 +177,12 @@ impl Link {
             };
             match fault::judge(&error) {
                 Verdict::NoScript => {
+                    // Nothing is wrong, so this needs no patience. Twice cannot be.
+                    if sending.in_full {
+                        again.check(&place, Known::NotDone, || Cause::Server("NOSCRIPT".into()))?;
+                    }
                     // In one step, so that nobody can make the server forget it in between.
                     sending.in_full = true;
-                    again.check(&place, Known::NotDone, || Cause::Server("NOSCRIPT".into()))?;
                 }
                 Verdict::Later(cause) => {
                     let is_useless = match &cause {
