@@ -107,6 +107,19 @@ fn what_is_not_copied_is_listed_and_the_status_says_so() {
 }
 
 #[test]
+fn a_copy_starts_after_an_id() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("old.txt"), FILE).unwrap();
+    let after = &["--start-after", "2", "--bring-back-deleted"];
+    let output = copy(folder, "file:old.txt", "file:new.txt", after);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let copied = fs::read_to_string(folder.join("new.txt")).unwrap();
+    assert_eq!(copied.lines().count(), 2, "the header and record 10");
+    assert!(copied.contains("\n10,kim@example.com:1,"));
+}
+
+#[test]
 fn a_store_that_is_mistyped_is_not_made_and_its_text_is_not_repeated() {
     let folder = tempdir().unwrap();
     let folder = folder.path();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Tier, Verdict};
+use super::{Offer, OptionalVerdict, Tier};
 use crate::error::Error;
 
 /// How a store breaks a rule. The values in its text are made up by the kit.
@@ -47,8 +47,8 @@ impl std::error::Error for Violation {}
 pub struct Outcome {
     /// The rule.
     pub rule: &'static str,
-    /// Whether it is kept, and if not, how it is broken.
-    pub verdict: Verdict,
+    /// Whether it is kept, or about something that the store does not offer; if it is broken, how.
+    pub verdict: OptionalVerdict,
 }
 
 /// What [`check`](super::check) found out about a store. `Display` writes a line per rule.
@@ -69,11 +69,11 @@ impl Report {
         }
     }
 
-    pub(super) fn add(&mut self, rule: &'static str, verdict: Verdict) {
+    pub(super) fn add(&mut self, rule: &'static str, verdict: OptionalVerdict) {
         self.outcomes.push(Outcome { rule, verdict });
     }
 
-    /// Returns whether the store keeps all rules of the tier.
+    /// Returns whether the store keeps all rules of the tier about what it offers.
     pub fn is_conformant(&self) -> bool {
         self.broken().next().is_none()
     }
@@ -93,26 +93,66 @@ impl Report {
         let broken = self.outcomes.iter().filter(|rule| rule.verdict.is_err());
         broken.map(|outcome| outcome.rule)
     }
+
+    /// Returns the names of the rules about what the store does not offer.
+    pub fn not_offered(&self) -> impl Iterator<Item = &'static str> {
+        let outcomes = self.outcomes.iter();
+        let tried_nothing = outcomes.filter(|rule| rule.verdict == Ok(Offer::None));
+        tried_nothing.map(|outcome| outcome.rule)
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Outcome { rule, verdict } in &self.outcomes {
             match verdict {
-                Ok(()) => writeln!(f, "passed  {rule}")?,
+                Ok(Offer::Kept) => writeln!(f, "passed  {rule}")?,
+                Ok(Offer::None) => writeln!(f, "absent  {rule}: the store does not offer it")?,
                 Err(violation) => writeln!(f, "FAILED  {rule}: {violation}")?,
             }
         }
+        if self.tier == Tier::Coordinated {
+            writeln!(
+                f,
+                "not run cells_are_compared_and_swapped: call it yourself if the store has \
+                 `LeaseCells` of its own"
+            )?;
+        }
         let (all, broken) = (self.outcomes.len(), self.broken().count());
-        write!(
-            f,
-            "{}: {} of {all} rules kept",
-            self.tier.name(),
-            all - broken
-        )?;
+        let absent = self.not_offered().count();
+        let (name, kept) = (self.tier.name(), all - broken - absent);
+        write!(f, "{name}: {kept} of {all} rules kept")?;
+        if absent > 0 {
+            write!(f, ", {absent} not offered")?;
+        }
         if self.tier == Tier::Durable {
             write!(f, ", {} kills", self.kills)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_tried_is_said() {
+        let mut report = Report::new(Tier::Coordinated, 1000);
+        report.add("kept", Ok(Offer::Kept));
+        report.add("silent", Ok(Offer::None));
+        assert!(report.is_conformant());
+        assert_eq!(report.not_offered().collect::<Vec<_>>(), ["silent"]);
+        report.add("broken", Err(Violation::new("why")));
+        assert!(!report.is_conformant());
+        assert_eq!(
+            report.to_string(),
+            "passed  kept\n\
+             absent  silent: the store does not offer it\n\
+             FAILED  broken: why\n\
+             not run cells_are_compared_and_swapped: call it yourself if the store has \
+             `LeaseCells` of its own\n\
+             coordinated: 1 of 3 rules kept, 1 not offered"
+        );
     }
 }

@@ -353,15 +353,80 @@ async fn what_was_deleted_in_the_target_stays_deleted() {
 }
 
 #[tokio::test]
-async fn an_empty_target_that_was_used_before_gives_new_ids() {
+async fn what_was_copied_last_and_deleted_in_the_target_stays_deleted() {
+    for (deleted, new_logins) in [
+        (&[3_u64][..], &[][..]),
+        (&[3], &["user=new client=c refresh=r9"]),
+        (&[2, 3], &["id=12 user=new client=c refresh=r9"]),
+        (&[1, 2, 3], &[]),
+    ] {
+        let from = list(&[
+            "user=ann client=c refresh=r1",
+            "user=bob client=c refresh=r2",
+            "user=kim client=c refresh=r3",
+        ])
+        .await;
+        let to = list(&[]).await;
+        assert!(copy(&from, &to).await.unwrap().is_complete());
+        for number in deleted {
+            assert!(to.delete_token(id(*number)).await.unwrap());
+        }
+        save(&to, new_logins).await;
+        let there = texts(&to).await;
+
+        let second = copy(&from, &to).await.unwrap();
+        assert_eq!(Vec::from_iter(second.left_out.clone()), ids(deleted));
+        assert!(!second.is_complete());
+        assert_eq!((second.inserted, second.renumbered.len()), (0, 0));
+        assert_eq!(texts(&to).await, there);
+
+        let third = CopyTokens::new(&from, &to).bring_back_deleted().run().await;
+        let third = third.unwrap();
+        assert!(third.is_complete(), "{third}");
+        assert_eq!(third.inserted, deleted.len());
+        assert_eq!(texts(&to).await.len(), 3 + new_logins.len());
+    }
+}
+
+/// The ids of an earlier copy and those that were merely given to others look the same, as long as
+/// nothing shows that no copy has been there.
+#[tokio::test]
+async fn behind_an_id_that_is_taken_nothing_counts_as_deleted() {
+    let from = list(&["id=1 access=a", "id=2 access=b"]).await;
+    let to = Probe::new(ListStore::new());
+    assert!(copy(&from, &*to).await.unwrap().is_complete());
+    // A login in the source, one in the target, then others in the source.
+    save(&from, &["access=c", "access=d", "access=e", "access=f"]).await;
+    save(&to.inner, &["access=x"]).await;
+    // As a store does that leaves numbers to official SDKs.
+    to.leave_out_ids(9);
+    let report = copy(&from, &*to).await.unwrap();
+    assert!(report.is_complete(), "{report}");
+    assert_eq!(report.new_id(id(3)), Some(id(13)));
+    assert_eq!(report.new_id(id(4)), Some(id(23)));
+    assert_eq!((report.inserted, report.verified), (4, 6));
+}
+
+#[tokio::test]
+async fn an_empty_target_that_was_used_before_brings_nothing_back_unless_it_is_told_to() {
     let from = list(&["id=2 access=a", "id=5 access=b", "id=500 access=c"]).await;
     let to = list(&["id=100 access=x"]).await;
     assert_eq!(to.delete_tokens().await.unwrap(), 1);
     let report = copy(&from, &to).await.unwrap();
-    assert!(report.is_complete(), "{report}");
-    let records = ["id=101 access=a", "id=102 access=b", "id=103 access=c"];
+    assert_eq!(Vec::from_iter(report.left_out), ids(&[2, 5]));
+    assert_eq!(texts(&to).await, ["id=500 access=c"]);
+    let copies = CopyTokens::new(&from, &to).bring_back_deleted();
+    assert!(copies.run().await.unwrap().is_complete());
+    let records = ["id=500 access=c", "id=501 access=a", "id=502 access=b"];
     assert_eq!(texts(&to).await, records);
     assert_writes_nothing(&from, &to).await;
+
+    let to = list(&["id=100 access=x"]).await;
+    assert_eq!(to.delete_tokens().await.unwrap(), 1);
+    let copies = CopyTokens::new(&from, &to).bring_back_deleted();
+    assert!(copies.run().await.unwrap().is_complete());
+    let records = ["id=101 access=a", "id=102 access=b", "id=500 access=c"];
+    assert_eq!(texts(&to).await, records);
 }
 
 #[tokio::test]

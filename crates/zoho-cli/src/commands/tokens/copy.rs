@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Write no token, and say what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Leave out the records of the source up to this id
+    #[arg(long, value_name = "ID")]
+    start_after: Option<TokenId>,
     /// Copy also records that the target seems to have deleted, under new ids
     #[arg(long)]
     bring_back_deleted: bool,
@@ -111,6 +114,9 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let mut copy = CopyTokens::new(from.store(), to.store());
     if args.dry_run {
         copy = copy.dry_run();
+    }
+    if let Some(id) = args.start_after {
+        copy = copy.start_after(id);
     }
     if args.bring_back_deleted {
         copy = copy.bring_back_deleted();

@@ -52,7 +52,8 @@ impl Pair<'_> {
 /// shows no more than it may. Whoever reads it, reads what was written last, and a clock that goes.
 ///
 /// For authors of [`LeaseCells`]: what the stores' rules cannot see, since leases look at the clock
-/// twice. `cells` must be empty, or used by nobody else.
+/// twice. No tier runs it, since it takes cells and no store: call it in a test of your own. `cells`
+/// must be empty, or used by nobody else.
 pub async fn cells_are_compared_and_swapped(cells: &dyn LeaseCells) -> Verdict {
     let keys = [key(9_999_999_998)?, key(9_999_999_999)?];
     let pair = Pair { cells, keys };

@@ -3,26 +3,43 @@
 //!
 //! [`holders`] says who holds a key and for how long, [`turns`] lets eight processes compete for one,
 //! [`memos`] says what holders leave to each other, [`stopped`] what counts of a holder that stood
-//! still for too long, and [`crowd`] what becomes of the news that eight processes bring at once.
-//! [`cells`] asks what leases are made of, for authors of [`LeaseCells`](crate::store::LeaseCells).
-//! What becomes of a single fact is a matter of every store: see [`basic::facts`](super::basic::facts).
+//! still for too long, [`neighbours`] what the work on other records must not touch, and [`crowd`]
+//! what becomes of the news that eight processes bring at once. [`changes`] says what a process hears
+//! of the others, if the store can tell. What becomes of a single fact is a matter of every store:
+//! see [`basic::facts`](super::basic::facts).
+//!
+//! # What these rules do not see
+//! - **Your own cells.** A store that brings [`LeaseCells`](crate::store::LeaseCells) and leaves the
+//!   rest to [`Leases`](crate::store::Leases) is held to these rules as a whole, and `Leases` looks
+//!   at the clock twice: that a swap is refused after its last moment, and compares to the byte,
+//!   only [`cells_are_compared_and_swapped`] sees. It takes cells and not a store, so no tier runs
+//!   it and the macro makes no test of it. Call it in a test of your own.
+//! - **Whose clock it is.** All processes of a run are on one machine and read one clock, so cells
+//!   that answer the clock of whoever asks keep every rule, and two machines whose clocks differ by
+//!   more than a lease would then both hold it. The moment must come from the server, in the same
+//!   statement that reads or swaps the text: nothing but a look at that statement tells.
+//! - **Nodes.** Where the store is a cluster, all processes may have reached the same node.
 #![expect(
     clippy::missing_errors_doc,
     reason = "the error of a rule is that the store breaks it, and the rule is its doc"
 )]
 
 pub mod cells;
+pub mod changes;
 pub mod crowd;
 pub mod holders;
 pub mod memos;
+pub mod neighbours;
 pub(super) mod puppet;
 pub mod stopped;
 pub mod turns;
 
 pub use cells::cells_are_compared_and_swapped;
+pub use changes::*;
 pub use crowd::*;
 pub use holders::*;
 pub use memos::*;
+pub use neighbours::*;
 pub use stopped::*;
 pub use turns::*;
 
@@ -51,11 +68,13 @@ macro_rules! __conformance_coordinated_rules {
             memos_pass_from_holder_to_holder
             memos_are_of_one_key
             a_new_record_has_no_memo
+            keys_survive_the_work_on_others
             a_stopped_holder_is_replaced_and_refused
             an_opinion_after_the_lease_is_refused
             an_issue_counts_without_a_hold
             a_delete_does_not_wait_for_the_holder
             facts_and_saves_at_once_lose_nothing
+            changes_are_heard_in_other_processes
         }
     };
 }

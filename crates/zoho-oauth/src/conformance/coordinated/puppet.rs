@@ -40,6 +40,9 @@ pub(super) enum Order {
         before: Box<Fields>,
         news: Box<Fields>,
     },
+    SaveToken(Box<Fields>),
+    Delete(u64),
+    DeleteAll,
 }
 
 /// What came of it.
@@ -58,14 +61,20 @@ pub(super) enum Outcome {
 
 impl Order {
     pub(super) fn save(id: TokenId, before: &OAuthToken, news: &OAuthToken) -> Self {
-        let fields =
-            |token: &OAuthToken| Box::new(token.expose_fields().map(|text| text.map(Into::into)));
         Self::SaveFact {
             id: id.get(),
             before: fields(before),
             news: fields(news),
         }
     }
+
+    pub(super) fn save_token(token: &OAuthToken) -> Self {
+        Self::SaveToken(fields(token))
+    }
+}
+
+fn fields(token: &OAuthToken) -> Box<Fields> {
+    Box::new(token.expose_fields().map(|text| text.map(Into::into)))
 }
 
 /// The puppet, from its parent's side. Killed when this is dropped.
@@ -240,6 +249,12 @@ async fn carry_out(
             };
             return Ok(Outcome::Kept(kept.into()));
         }
+        Order::SaveToken(fields) => {
+            let token = OAuthToken::from_fields(&fields)?;
+            subject.store.save_token(&token).await?;
+        }
+        Order::Delete(id) => drop(subject.store.delete_token(TokenId::new(id)?).await?),
+        Order::DeleteAll => drop(subject.store.delete_tokens().await?),
     }
     Ok(Outcome::Done)
 }

@@ -35,8 +35,8 @@
 //! [`save_token`](TokenStore::save_token) would find it.
 //!
 //! - **The login is not there**: it is inserted. It keeps its id if the target was empty when the
-//!   copy began, or holds records of this very source, and never gave an id as high. Otherwise the
-//!   target gives a new one, and the report tells which.
+//!   copy began, or holds records of this very source, and no other login took the id. Otherwise
+//!   the target gives a new one, and the report tells which.
 //! - **It is there**: the record whose access token ends later is the newer one, since every login
 //!   and every refresh brings an access token. A newer record of the source goes over the
 //!   target's; a newer record of the target stays, and is reported as
@@ -46,8 +46,15 @@
 //!   are filled in, and none is ever blanked.
 //! - **It was there once**: if the target has a later record of this source under its id, an
 //!   earlier copy has been past this one. It was deleted in the target since, or could not be
-//!   copied then. It is [left out](CopyReport::left_out), for what was deleted stays deleted,
-//!   unless [`bring_back_deleted`](CopyTokens::bring_back_deleted).
+//!   copied then. If the target gave its id before, and nobody has it now, it was deleted there as
+//!   well, as far as anybody can tell. It is [left out](CopyReport::left_out), for what was deleted
+//!   stays deleted, unless [`bring_back_deleted`](CopyTokens::bring_back_deleted).
+//!
+//! That much the ids tell, and no more. A record that got a new id when it was copied, and was
+//! deleted in the target since, comes back with the next copy; so do all, when the target holds
+//! other logins and not one record of an earlier copy under its id. And a login that the source got
+//! after the first copy is left out if the target gave its id to somebody who is gone by now, or
+//! passed it over, as a table does that is shared with an official SDK.
 //!
 //! Nothing is deleted in either store, and the source is only read. What is written is read back
 //! by id and compared in all fields. Then both stores are read once more: what changed in the
@@ -177,7 +184,8 @@ impl<'a> CopyTokens<'a> {
         self
     }
 
-    /// Copies also what would be [left out](CopyReport::left_out), under new ids.
+    /// Copies also what would be [left out](CopyReport::left_out), under new ids. With
+    /// [`start_after`](Self::start_after) the last id of an earlier copy, only what came behind it.
     pub const fn bring_back_deleted(mut self) -> Self {
         self.settings.bring_back = true;
         self

@@ -85,8 +85,10 @@ pub struct CopyReport {
     /// Records that disappeared from the source while it was being copied. The target has them
     /// still.
     pub gone: BTreeSet<TokenId>,
-    /// Records that an earlier copy passed, and that the target does not have: they were deleted
-    /// there, or could not be copied then. They were left out.
+    /// Records that the target does not have, although an earlier copy passed them or it gave their
+    /// ids before: they were deleted there, as far as can be told, or could not be copied then. They
+    /// were left out. A dry run knows only of those below the highest id that is there: whether a
+    /// higher one was given before, the target says when it is to save it.
     pub left_out: BTreeSet<TokenId>,
     /// Records that were in the target after they were copied and no longer when it was verified:
     /// they were deleted there meanwhile, or the target lost them.
@@ -140,7 +142,10 @@ impl fmt::Display for CopyReport {
             (&self.kept_newer, "newer in the target, kept"),
             (&self.copied_again, "changed meanwhile, copied again"),
             (&self.gone, "deleted in the source meanwhile"),
-            (&self.left_out, "left out, since the target had them once"),
+            (
+                &self.left_out,
+                "left out, since the target seems to have deleted them",
+            ),
             (&self.missing, "missing in the target at the end"),
         ] {
             line(f, what, ids)?;

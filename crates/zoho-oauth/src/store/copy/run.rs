@@ -27,11 +27,25 @@ pub(super) struct Run<'a> {
     ground: Ground,
     /// Whether records that are inserted keep their ids.
     keeps_ids: bool,
+    /// Whether the copy has come to where no earlier one has been: what the target does not have
+    /// from here on was never there.
+    is_ahead: bool,
     progress: Progress,
     report: CopyReport,
     seen: Seen,
     /// The records of a stretch that were written, or would be.
     touched: Vec<TokenId>,
+}
+
+/// Where a record belongs whose login the target does not have.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Under the id that it has in the source.
+    ItsOwn,
+    /// Under an id that the target gives.
+    Another,
+    /// The target had it once.
+    Nowhere,
 }
 
 /// A record that was written, to be read back.
@@ -64,6 +78,7 @@ impl<'a> Run<'a> {
             listener,
             ground,
             keeps_ids: ground.is_empty || ground.passed.is_some(),
+            is_ahead: false,
             progress,
             report: CopyReport {
                 dry_run: settings.dry_run,
@@ -220,18 +235,26 @@ impl<'a> Run<'a> {
             self.report.missing.insert(id);
             return Ok(None);
         }
-        let was_passed = !id_is_taken && Some(id) <= self.ground.passed;
-        if was_passed && !self.settings.bring_back {
-            self.report.left_out.insert(id);
-            return Ok(None);
-        }
-        let keeps_id = self.keeps_ids && !id_is_taken && Some(id) > self.ground.highest;
+        let bring_back = self.settings.bring_back;
+        let keeps_id = match self.place(id, id_is_taken).await? {
+            Place::ItsOwn => true,
+            Place::Another => false,
+            Place::Nowhere if bring_back => false,
+            Place::Nowhere => {
+                self.report.left_out.insert(id);
+                return Ok(None);
+            }
+        };
         if self.settings.dry_run {
             self.foretell(pair, keeps_id).await?;
             return Ok(None);
         }
         let target = match self.insert(pair, keeps_id).await? {
-            Ok(target) => target,
+            Ok(Some(target)) => target,
+            Ok(None) => {
+                self.report.left_out.insert(id);
+                return Ok(None);
+            }
             Err(error) => {
                 self.refused(id, error)?;
                 return Ok(None);
@@ -251,25 +274,56 @@ impl<'a> Run<'a> {
         }))
     }
 
-    async fn insert(&mut self, pair: &Pair, keeps_id: bool) -> Result<Result<TokenId>> {
-        let (id, token) = (pair.source.id, &pair.source.token);
+    /// Says where a record belongs whose login the target does not have.
+    async fn place(&mut self, id: TokenId, id_is_taken: bool) -> Result<Place> {
+        if !self.keeps_ids {
+            return Ok(Place::Another);
+        }
+        let was_passed = Some(id) <= self.ground.passed;
+        if was_passed && !id_is_taken {
+            return Ok(Place::Nowhere);
+        }
         // A save under an id that was taken meanwhile would make one login of two.
-        if keeps_id && self.stores.is_free(id).await? {
+        if id_is_taken || !self.stores.is_free(id).await? {
+            // Records are copied in the order of their ids: a copy that had come so far would have
+            // brought this one before the id was given to another login.
+            self.is_ahead |= !was_passed;
+            return Ok(Place::Another);
+        }
+        Ok(if Some(id) > self.ground.highest {
+            Place::ItsOwn
+        } else if self.is_ahead {
+            Place::Another
+        } else {
+            Place::Nowhere
+        })
+    }
+
+    /// Inserts a record; `None` if the target gave its id before, and so deleted it.
+    async fn insert(&mut self, pair: &Pair, keeps_id: bool) -> Result<Result<Option<TokenId>>> {
+        let (id, token) = (pair.source.id, &pair.source.token);
+        if keeps_id {
             match self.stores.save(id, token).await? {
-                // The target gave such ids before, though it is empty now.
                 Err(error) if error.code() == ErrorCode::RecordDeleted => {
-                    self.keeps_ids &= !self.ground.is_empty;
+                    // Else the id was given, or passed over, after this copy began.
+                    if !self.is_ahead && !self.settings.bring_back {
+                        return Ok(Ok(None));
+                    }
                 }
                 // Taken in this very moment.
-                Err(error) if error.code() == ErrorCode::IdConflict => {}
-                answer => return Ok(answer),
+                Err(error) if error.code() == ErrorCode::IdConflict => self.is_ahead = true,
+                answer => {
+                    self.is_ahead |= answer.is_ok();
+                    return Ok(answer.map(Some));
+                }
             }
         }
         let without_id = OAuthToken {
             id: None,
             ..token.clone()
         };
-        self.stores.save(id, &without_id).await
+        let answer = self.stores.save(id, &without_id).await?;
+        Ok(answer.map(Some))
     }
 
     /// Notes what inserting a record would do, as far as reading tells.

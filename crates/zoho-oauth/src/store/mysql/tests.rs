@@ -455,3 +455,11 @@ async fn nobody_waits_for_ever_for_a_server_that_is_not_there() {
     assert!(error.to_string().contains("127.0.0.1:"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(20));
 }
+
+#[tokio::test]
+async fn the_cells_are_compared_and_swapped() {
+    let (database, _store, cells) = store_with_cells().await;
+    let kept = crate::conformance::coordinated::cells_are_compared_and_swapped(&cells).await;
+    kept.unwrap();
+    database.drop().await;
+}

@@ -39,7 +39,7 @@ impl Coordination for FleetCoordination {
 }
 
 #[derive(Debug)]
-struct Cells(Arc<Server>);
+pub(super) struct Cells(pub(super) Arc<Server>);
 
 #[async_trait]
 impl LeaseCells for Cells {

@@ -236,3 +236,13 @@ async fn leases_of_logins_that_never_came_are_swept_away() {
     );
     close(&schema, &base).await;
 }
+
+#[tokio::test]
+async fn the_cells_are_compared_and_swapped() {
+    let schema = format!("cells_{:016x}", fastrand::u64(..));
+    let (store, base) = open(&schema).await;
+    let cells = super::coordination::Cells(Arc::clone(&store.core.server));
+    let kept = crate::conformance::coordinated::cells_are_compared_and_swapped(&cells).await;
+    kept.unwrap();
+    close(&schema, &base).await;
+}

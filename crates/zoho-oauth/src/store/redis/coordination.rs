@@ -40,7 +40,7 @@ impl Coordination for FleetCoordination {
 }
 
 #[derive(Debug)]
-struct Cells(Arc<Core>);
+pub(super) struct Cells(pub(super) Arc<Core>);
 
 #[async_trait]
 impl LeaseCells for Cells {
@@ -67,6 +67,10 @@ impl LeaseCells for Cells {
         after: Option<&str>,
         not_after: Option<Timestamp>,
     ) -> Result<bool> {
+        // The script's word for no cell, so no cell holds it.
+        if before == Some("") {
+            return Ok(false);
+        }
         let not_after = not_after.map(|at| at.to_string()).unwrap_or_default();
         let call = Call::write(&SWAP_CELL)
             .arg(key.as_str())
@@ -78,5 +82,26 @@ impl LeaseCells for Cells {
             Value::Int(done) => Ok(done == 1),
             _ => Err(self.0.nonsense()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RedisStore;
+    use crate::conformance::coordinated::cells_are_compared_and_swapped;
+
+    #[tokio::test]
+    async fn the_cells_are_compared_and_swapped() {
+        let url = zoho_test_servers::shared::redis_url();
+        let address = url.strip_prefix("redis://").unwrap();
+        let (host, port) = address.rsplit_once(':').unwrap();
+        let builder = RedisStore::builder()
+            .host(host)
+            .port(port.parse().unwrap())
+            .prefix(format!("unit_cells_{:016x}", fastrand::u64(..)));
+        let store = builder.connect().await.unwrap();
+        let kept = cells_are_compared_and_swapped(&Cells(store.core)).await;
+        kept.unwrap();
     }
 }

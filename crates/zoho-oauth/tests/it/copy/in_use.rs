@@ -95,6 +95,21 @@ async fn a_login_that_the_target_gets_meanwhile_is_not_harmed() {
 }
 
 #[tokio::test]
+async fn ids_that_the_target_leaves_out_meanwhile_are_not_taken_for_deleted() {
+    let from = source().await;
+    let inner = Arc::new(ListStore::new());
+    let to = HookStore::new(Arc::clone(&inner));
+    to.once_at(Step::Saved, move || async move {
+        save(&inner, &["id=50 user=eve client=c refresh=r9"]).await;
+        Ok(())
+    });
+    let report = copy(&from, &*to).await.unwrap();
+    assert!(report.is_complete(), "{report}");
+    assert_eq!(report.new_id(id(2)), Some(id(51)));
+    assert_eq!(report.new_id(id(3)), Some(id(52)));
+}
+
+#[tokio::test]
 async fn a_nameless_login_that_takes_an_id_meanwhile_stays_its_own() {
     let from = source().await;
     let inner = Arc::new(ListStore::new());

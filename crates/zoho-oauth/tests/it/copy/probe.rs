@@ -81,6 +81,7 @@ pub(super) struct Probe<S> {
     longest: AtomicUsize,
     cut: AtomicUsize,
     forgotten_save: AtomicUsize,
+    gap: AtomicUsize,
     ignores_after: AtomicBool,
 }
 
@@ -95,6 +96,7 @@ impl<S: Send + Sync> Probe<S> {
             longest: AtomicUsize::new(usize::MAX),
             cut: AtomicUsize::new(usize::MAX),
             forgotten_save: AtomicUsize::new(0),
+            gap: AtomicUsize::new(0),
             ignores_after: AtomicBool::new(false),
         })
     }
@@ -132,6 +134,11 @@ impl<S: Send + Sync> Probe<S> {
     /// Loses what the save with this number, counted from 1, brought.
     pub(super) fn forget_save(&self, number: usize) {
         self.forgotten_save.store(number, Ordering::SeqCst);
+    }
+
+    /// Leaves out so many ids before each that is given.
+    pub(super) fn leave_out_ids(&self, count: usize) {
+        self.gap.store(count, Ordering::SeqCst);
     }
 
     /// Answers each page with the first records.
@@ -190,6 +197,12 @@ impl<S: TokenStore> TokenStore for Probe<S> {
                 .take(self.cut.load(Ordering::SeqCst))
                 .collect();
             token.access_token = AccessToken::new(kept).ok();
+        }
+        let gap = self.gap.load(Ordering::SeqCst) as u64;
+        if gap > 0 && token.id.is_none() {
+            let all = self.inner.get_tokens().await?;
+            let last = all.last().and_then(|last| last.id).map_or(0, TokenId::get);
+            token.id = Some(TokenId::new(last + gap + 1)?);
         }
         let id = self.step(self.inner.save_token(&token)).await?;
         let number = self.saves.fetch_add(1, Ordering::SeqCst) + 1;

@@ -3,13 +3,16 @@
 //! They are the store of `examples/own_fleet_store.rs`, which is right, with one part exchanged.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use zoho_oauth::conformance::{Place, StoreFactory, Violation, coordinated};
+use tokio::sync::broadcast;
+use zoho_oauth::conformance::{Offer, Place, StoreFactory, Violation, coordinated};
 use zoho_oauth::store::{
-    Cell, Coordination, CoordinationKey, Fact, Kept, LeaseCells, Leases, Memo, Permit,
+    Cell, Change, Coordination, CoordinationKey, Fact, Kept, LeaseCells, Leases, Memo, Permit,
 };
 use zoho_oauth::{
     Guarantee, OAuthToken, Result, Timestamp, TokenId, TokenQuery, TokenStore,
@@ -17,6 +20,7 @@ use zoho_oauth::{
 };
 
 use crate::stores::own_fleet_store::{Cells, FleetStore, LIFE, open as open_right};
+use crate::stores::own_store::JsonStore;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
@@ -44,6 +48,16 @@ enum Flaw {
     BelievesEveryFact,
     /// Reads, decides, and then saves.
     DecidesTooEarly,
+    /// Forgets with a record also those whose numbers begin with its own.
+    DeletesByPrefix,
+    /// Tells what is changed in its own process.
+    HearsItselfOnly,
+    /// Tells of deletes, and not of new refresh tokens.
+    HearsNoLogins,
+    /// Tells of deletes, but not when all records go at once.
+    HearsNoClearing,
+    /// Gives one receiver that hears everything, and then deaf ones.
+    HearsOnce,
 }
 
 #[derive(Debug)]
@@ -51,10 +65,64 @@ struct Flawed {
     flaw: Flaw,
     right: FleetStore,
     leases: Leases,
+    changes: broadcast::Sender<Change>,
+    receivers: AtomicUsize,
+}
+
+impl Flawed {
+    fn tells_itself(&self, change: Change) {
+        if self.flaw == Flaw::HearsItselfOnly {
+            let _ = self.changes.send(change);
+        }
+    }
+
+    async fn forget(&self, id: TokenId) -> Result<()> {
+        let (cells, key) = (&self.right.cells, CoordinationKey::record(id));
+        loop {
+            let text = cells.read_cell(&key).await?.text;
+            if cells.swap_cell(&key, text.as_deref(), None, None).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks at the tokens again and again, and tells what it finds changed.
+    async fn listen(flaw: Flaw, file: PathBuf, changes: broadcast::Sender<Change>) {
+        let store = JsonStore(file);
+        let mut known = Vec::new();
+        loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let Ok(rows) = store.get_tokens().await else {
+                continue;
+            };
+            let is_cleared = rows.is_empty() && flaw == Flaw::HearsNoClearing;
+            for before in known.iter().filter(|_| !is_cleared) {
+                let OAuthToken {
+                    id, refresh_token, ..
+                } = before;
+                let found = rows.iter().find(|row| row.id == *id);
+                let is_changed = found.is_none_or(|row| {
+                    row.refresh_token != *refresh_token && flaw != Flaw::HearsNoLogins
+                });
+                if is_changed {
+                    let _ = changes.send(Change::Record(id.unwrap()));
+                }
+            }
+            known = rows;
+        }
+    }
 }
 
 async fn open(flaw: Flaw, place: Place) -> Result<Flawed> {
     let right = open_right(place).await?;
+    let (changes, _) = broadcast::channel(100);
+    if matches!(
+        flaw,
+        Flaw::HearsNoLogins | Flaw::HearsNoClearing | Flaw::HearsOnce
+    ) {
+        let file = right.tokens.0.clone();
+        tokio::spawn(Flawed::listen(flaw, file, changes.clone()));
+    }
     let cells = FlawedCells {
         flaw,
         right: right.cells.clone(),
@@ -67,6 +135,8 @@ async fn open(flaw: Flaw, place: Place) -> Result<Flawed> {
         flaw,
         right,
         leases: Leases::new(cells).with_life(life),
+        changes,
+        receivers: AtomicUsize::new(0),
     })
 }
 
@@ -132,13 +202,36 @@ impl TokenStore for Flawed {
         self.right.get_tokens().await
     }
     async fn save_token(&self, token: &OAuthToken) -> Result<TokenId> {
-        self.right.save_token(token).await
+        let id = self.right.save_token(token).await?;
+        self.tells_itself(Change::Record(id));
+        Ok(id)
     }
     async fn delete_token(&self, id: TokenId) -> Result<bool> {
-        self.right.delete_token(id).await
+        let was_there = self.right.delete_token(id).await?;
+        self.tells_itself(Change::Record(id));
+        if self.flaw == Flaw::DeletesByPrefix {
+            for digit in 0..10 {
+                self.forget(TokenId::new(id.get() * 10 + digit)?).await?;
+            }
+        }
+        Ok(was_there)
     }
     async fn delete_tokens(&self) -> Result<usize> {
-        self.right.delete_tokens().await
+        let count = self.right.delete_tokens().await?;
+        self.tells_itself(Change::Everything);
+        Ok(count)
+    }
+    fn changes(&self) -> Option<broadcast::Receiver<Change>> {
+        match self.flaw {
+            Flaw::HearsItselfOnly | Flaw::HearsNoLogins | Flaw::HearsNoClearing => {
+                Some(self.changes.subscribe())
+            }
+            Flaw::HearsOnce => Some(match self.receivers.fetch_add(1, Ordering::SeqCst) {
+                0 => self.changes.subscribe(),
+                _ => broadcast::channel(1).1,
+            }),
+            _ => None,
+        }
     }
     async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
         match self.flaw {
@@ -249,9 +342,8 @@ macro_rules! flaws {
                     let factory = StoreFactory::new(open)
                         .with_lease(LIFE)
                         .with_child_test(concat!(module_path!(), "::conformance_child"));
-                    let verdict: std::result::Result<(), Violation> =
-                        zoho_oauth::conformance::$tier::$rule(&factory).await;
-                    let violation = verdict.expect_err("the flaw should be found");
+                    let verdict = zoho_oauth::conformance::$tier::$rule(&factory).await;
+                    let violation: Violation = verdict.expect_err("the flaw should be found");
                     println!("{violation}");
                     assert!(violation.to_string().contains($text), "{violation}");
                 }
@@ -273,6 +365,19 @@ flaws! {
     no_memo: ForgetsMemos breaks coordinated::memos_pass_from_holder_to_holder, "reads";
     every_fact: BelievesEveryFact breaks basic::a_fact_is_superseded_by_what_is_newer, "Superseded";
     too_early: DecidesTooEarly breaks coordinated::facts_and_saves_at_once_lose_nothing, "";
+    prefixes: DeletesByPrefix breaks coordinated::keys_survive_the_work_on_others, "work";
+    itself: HearsItselfOnly breaks coordinated::changes_are_heard_in_other_processes, "another process saved a new refresh token";
+    no_logins: HearsNoLogins breaks coordinated::changes_are_heard_in_other_processes, "saved a new refresh token";
+    no_clearing: HearsNoClearing breaks coordinated::changes_are_heard_in_other_processes, "deleted all records";
+    one_receiver: HearsOnce breaks coordinated::changes_are_heard_in_other_processes, "closed";
+}
+
+/// The rule about what a store need not offer tries nothing, and says so.
+#[tokio::test]
+async fn changes_that_are_not_offered_are_not_asked_for() {
+    let factory = StoreFactory::new(open_right);
+    let verdict = coordinated::changes_are_heard_in_other_processes(&factory).await;
+    assert_eq!(verdict, Ok(Offer::None));
 }
 
 #[tokio::test]
