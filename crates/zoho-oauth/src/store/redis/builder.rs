@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Client, Value};
 use redis::aio::ConnectionManager;
+use redis::{Client, Value};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 

@@ -5,7 +5,7 @@ use zoho_oauth::{Error, ErrorCode, TokenStore};
 use super::*;
 
 /// Each code and what is said, of a server at `db.example.com:3306`. Quoted in the handbook.
-pub(crate) const SAID: [(ErrorCode, &str); 7] = [
+pub(crate) const SAID: [(ErrorCode, &str); 6] = [
     (
         ErrorCode::StorePermission,
         "the database at `db.example.com:3306` does not let this account in, or not do what is needed",

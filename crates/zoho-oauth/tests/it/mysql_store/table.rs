@@ -486,41 +486,6 @@ async fn side_tables_that_somebody_dropped_are_made_anew() {
 }
 
 #[tokio::test]
-async fn an_index_of_the_application_that_refuses_a_record_is_said() {
-    let database = TestDatabase::official().await;
-    let rules = "ALTER TABLE oauthtoken ADD UNIQUE KEY one_name (user_name), \
-        ADD UNIQUE KEY one_url (redirect_url)";
-    database.run(rules).await;
-    let store = database.open().await;
-    store.save_token(&user("ann")).await.unwrap();
-    let mut bob = user("bob");
-    bob.redirect_url = None;
-    let bob_id = store.save_token(&bob).await.unwrap();
-    let mark = "SELECT CONCAT(highest_id, ' ', writes) FROM zoho_oauth_mark";
-    let before = database.ask(mark).await;
-
-    // The same user of another client, as a new record and as one that is there.
-    let mut namesake = user("cid");
-    namesake.user_name = user("ann").user_name;
-    namesake.client_id = ClientId::new("1000.OTHER").ok();
-    namesake.redirect_url = None;
-    let renamed = with_id(bob_id, namesake.clone());
-    // What no other save depends on.
-    let mut moved = bob.clone();
-    moved.redirect_url = user("ann").redirect_url;
-    for refused in [&namesake, &renamed, &moved] {
-        let error = store.save_token(refused).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::StoreForeign, "{error}");
-        for text in [error.to_string(), format!("{error:?}")] {
-            assert!(!text.contains("ann") && !text.contains("example"), "{text}");
-        }
-    }
-    assert_eq!(database.ask(mark).await, before);
-    let found = store.find_token_by_id(bob_id).await.unwrap();
-    assert_eq!(found, Some(with_id(bob_id, bob)));
-}
-
-#[tokio::test]
 async fn an_account_that_may_not_make_tables_uses_those_that_are_there() {
     let database = TestDatabase::new().await;
     let admin = database.open().await;
