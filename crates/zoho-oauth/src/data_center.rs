@@ -83,6 +83,12 @@ impl DataCenter {
         same_origin(self.accounts_url(), url)
     }
 
+    /// Whether it is known what its API is called.
+    pub(crate) fn names_its_api(&self) -> bool {
+        let known = [&self.0.production, &self.0.sandbox, &self.0.developer];
+        known.into_iter().any(Option::is_some)
+    }
+
     /// Returns the API domain of an environment, if it is known for this center.
     pub fn api_domain(&self, environment: Environment) -> Option<&str> {
         match environment {

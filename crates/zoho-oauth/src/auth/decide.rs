@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::RefreshPolicy;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode};
-use crate::secret::{AccessToken, GrantToken, RefreshToken};
+use crate::secret::{AccessToken, Fingerprint, GrantToken, RefreshToken};
 use crate::store::Memo;
 use crate::token::OAuthToken;
 
@@ -52,6 +52,7 @@ impl Stop {
             Self::Wait(until, code) => {
                 let message = match code {
                     ErrorCode::MintBudget => "the budget of new access tokens is spent",
+                    ErrorCode::ServerError => "Zoho's server is in trouble and left alone",
                     _ => "Zoho throttles new access tokens",
                 };
                 Error::new(code, format!("{message} for {what}")).retry_at(until)
@@ -130,10 +131,12 @@ pub(crate) fn known_life(record: &OAuthToken, memo: &Memo) -> Option<Duration> {
     (!life.is_zero() && life <= DEFAULT_LIFE).then_some(life)
 }
 
-/// Decides. `memo` speaks of the record's refresh token (see `Memo::about`).
+/// Decides. `memo` speaks of the record's refresh token (see `Memo::about`); `asked` names whom
+/// that would be shown to (see `asked_by`), if anybody can be asked.
 pub(crate) fn decide(
     record: &OAuthToken,
     memo: &Memo,
+    asked: Option<&Fingerprint>,
     now: Timestamp,
     policy: &RefreshPolicy,
     purpose: &Purpose,
@@ -156,7 +159,7 @@ pub(crate) fn decide(
 
     let Some(refresh_token) = &record.refresh_token else {
         return match (&record.access_token, &record.grant_token) {
-            (None, Some(grant)) => match standing(memo, None, now, policy) {
+            (None, Some(grant)) => match standing(memo, asked, None, now, policy) {
                 Some(stop) => Decision::Stop(stop),
                 None => Decision::Exchange(grant.clone()),
             },
@@ -166,7 +169,7 @@ pub(crate) fn decide(
     };
     let extra = if forced { policy.forced_extra } else { 0 };
     let budget = policy.mint_budget.map(|budget| budget + extra);
-    match standing(memo, budget, now, policy) {
+    match standing(memo, asked, budget, now, policy) {
         Some(stop) => or_use(stop),
         None => Decision::Refresh(refresh_token.clone()),
     }
@@ -175,19 +178,24 @@ pub(crate) fn decide(
 /// Returns what stands against asking Zoho, by what is remembered about the credential.
 pub(crate) fn standing(
     memo: &Memo,
+    asked: Option<&Fingerprint>,
     budget: Option<usize>,
     now: Timestamp,
     policy: &RefreshPolicy,
 ) -> Option<Stop> {
-    if let Some(verdict) = &memo.verdict {
+    if let Some(verdict) = memo.verdict_of(asked) {
         let code = Some(verdict.code.clone());
         return Some(Stop::Login(ErrorCode::InvalidCode, code));
     }
     if let Some(until) = memo.wait_until.filter(|&until| until > now) {
         return Some(Stop::Wait(until, ErrorCode::Throttled));
     }
-    let free_at = memo.budget_wait(budget?, now, policy.window)?;
-    Some(Stop::Wait(free_at, ErrorCode::MintBudget))
+    let free_at = budget.and_then(|most| memo.budget_wait(most, now, policy.counted_for()));
+    if let Some(free_at) = free_at {
+        return Some(Stop::Wait(free_at, ErrorCode::MintBudget));
+    }
+    let outage = memo.outage.as_ref().filter(|outage| outage.until > now)?;
+    Some(Stop::Wait(outage.until, ErrorCode::ServerError))
 }
 
 #[cfg(test)]
@@ -215,7 +223,9 @@ mod tests {
     }
 
     fn decide_with(record: &OAuthToken, memo: &Memo, purpose: &Purpose) -> Decision {
-        decide(record, memo, NOW, &RefreshPolicy::default(), purpose)
+        let asked = Fingerprint::of(&["us", "client"]);
+        let policy = RefreshPolicy::default();
+        decide(record, memo, Some(&asked), NOW, &policy, purpose)
     }
 
     fn need(record: &OAuthToken, memo: &Memo) -> Decision {
@@ -280,13 +290,16 @@ mod tests {
 
     #[test]
     fn a_verdict_stops_refreshes_but_not_a_good_token() {
-        let memo = Memo {
-            verdict: Some(Verdict {
-                code: "invalid_code".into(),
-                at: NOW,
-            }),
-            ..Memo::default()
-        };
+        let mut memo = Memo::default();
+        memo.judge(Verdict {
+            asked: Some(Fingerprint::of(&["eu", "client"])),
+            ..Verdict::new("invalid_code", NOW)
+        });
+        assert_eq!(need(&record(-1), &memo), refresh(), "others were told");
+        memo.judge(Verdict {
+            asked: Some(Fingerprint::of(&["us", "client"])),
+            ..Verdict::new("invalid_code", NOW)
+        });
         assert_eq!(need(&record(60), &memo), Decision::Use);
         let login = Decision::Stop(Stop::Login(
             ErrorCode::InvalidCode,
@@ -318,6 +331,36 @@ mod tests {
             memo.minted_at.push(NOW);
         }
         assert_eq!(need(&record(60), &memo), Decision::Use);
+    }
+
+    /// The clocks of the machines that noted the mints may be behind the one that counts them.
+    #[test]
+    fn a_mint_counts_until_its_window_is_over_by_every_clock() {
+        let window = RefreshPolicy::default().window;
+        let minted = |seconds| NOW.before(window + Duration::from_secs(seconds));
+        let mut memo = Memo {
+            minted_at: vec![minted(3); 8],
+            ..Memo::default()
+        };
+        let wait = Stop::Wait(NOW.after(Duration::from_secs(2)), ErrorCode::MintBudget);
+        assert_eq!(need(&record(-1), &memo), Decision::Stop(wait));
+        memo.minted_at = vec![minted(5); 8];
+        assert_eq!(need(&record(-1), &memo), refresh());
+    }
+
+    #[test]
+    fn a_server_in_trouble_is_left_alone_for_a_while() {
+        let mut memo = Memo::default();
+        memo.note_outage(NOW, Some(Duration::from_secs(60)));
+        assert_eq!(need(&record(60), &memo), Decision::Use);
+        let until = NOW.after(Duration::from_secs(60));
+        let wait = Stop::Wait(until, ErrorCode::ServerError);
+        assert_eq!(need(&record(-1), &memo), Decision::Stop(wait));
+        memo.note_outage(
+            NOW.before(Duration::from_secs(60)),
+            Some(Duration::from_secs(60)),
+        );
+        assert_eq!(need(&record(-1), &memo), refresh());
     }
 
     #[test]

@@ -49,12 +49,19 @@ pub(super) async fn keep(
         }
         Ok(Kept::Superseded(stored)) => {
             tracing::debug!("the store has something newer than what was refreshed");
+            let issued_token = fact.news().refresh_token.as_ref();
+            if issued_token.is_some() && stored.refresh_token.as_ref() != issued_token {
+                discard(shared, slot, record, &fact).await;
+                // The new access token has ended with that. What the record holds now is looked at.
+                let message = format!("record {} holds another login by now", slot.id);
+                return Err(Error::new(ErrorCode::LeaseLost, message));
+            }
             let newer = Issued::of(&stored, None, &shared.policy, now);
             let newer = newer.filter(|issued| issued.is_usable(now));
             Ok(slot.publish(newer.unwrap_or(issued)))
         }
-        Ok(Kept::Gone) => Err(shared.gone(slot)),
-        Err(error) if is_gone(&error) => Err(shared.gone(slot)),
+        Ok(Kept::Gone) => Err(gone(shared, slot, record, &fact, fresh).await),
+        Err(error) if is_gone(&error) => Err(gone(shared, slot, record, &fact, fresh).await),
         Err(error) if fact.news().refresh_token.is_some() => {
             // Nothing but this answer holds the new refresh token.
             Err(not_saved(&error, fresh))
@@ -72,6 +79,39 @@ pub(super) async fn keep(
             Ok(access)
         }
     }
+}
+
+/// Ends what was issued for a record that is gone, which nobody wants any more.
+async fn gone(
+    shared: &Shared,
+    slot: &Slot,
+    record: &OAuthToken,
+    fact: &Fact,
+    fresh: OAuthToken,
+) -> Error {
+    let is_ended = discard(shared, slot, record, fact).await;
+    let error = shared.gone(slot);
+    if is_ended {
+        error
+    } else {
+        error.with_unsaved_token(fresh)
+    }
+}
+
+/// Revokes a new refresh token that has no place in the store, so that nothing is alive at Zoho that
+/// nobody knows of. `false` if that failed.
+async fn discard(shared: &Shared, slot: &Slot, record: &OAuthToken, fact: &Fact) -> bool {
+    let Some(token) = &fact.news().refresh_token else {
+        return true;
+    };
+    let revoked = match shared.center_of(record, slot.hints().center.as_ref()) {
+        Ok(center) => shared.accounts.revoke(&center, token).await.map(drop),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &revoked {
+        tracing::warn!(%error, "cannot revoke a refresh token that has no place in the store");
+    }
+    revoked.is_ok()
 }
 
 /// Whether the record is not there any more, or another one is under its id.

@@ -145,7 +145,14 @@ async fn done_by_another(
     };
     let now = Timestamp::now();
     // What is remembered stands against asking Zoho, and can be seen with the lease alone.
-    match decide(&record, &Memo::default(), now, &shared.policy, purpose) {
+    match decide(
+        &record,
+        &Memo::default(),
+        None,
+        now,
+        &shared.policy,
+        purpose,
+    ) {
         Decision::Use => Ok(Issued::of(&record, None, &shared.policy, asked)
             .map(|issued| slot.publish(issued.kept(now)))),
         _ => Ok(None),

@@ -1,15 +1,17 @@
 //! From a credential that Zoho turns into tokens to a stored record.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Event;
 use super::access::Issued;
 use super::decide::standing;
 use super::keep::not_saved;
-use super::memory::{Memory, after_failure, recent};
+use super::memory::{after_failure, asked_by, count, recent};
 use super::shared::Shared;
 use super::slot::{Hints, Slot};
 use super::start::{fits, known};
@@ -22,10 +24,18 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::secret::Fingerprint;
 use crate::store::{CoordinationKey, Guarantee, Memo, Permit};
-use crate::token::{OAuthToken, UserName};
+use crate::token::{OAuthToken, TokenId, UserName};
+
+/// For how long at most a new login is tried to be saved while somebody may be waiting for it.
+const RESCUE: Duration = Duration::from_secs(10);
 
 /// A login under way; everybody who starts from the same credential waits for its outcome.
-pub(super) type Starting = watch::Receiver<Option<Result<Arc<Slot>>>>;
+#[derive(Clone, Debug)]
+pub(super) struct Starting {
+    outcome: watch::Receiver<Option<Result<Arc<Slot>>>>,
+    /// Somebody got it.
+    is_heard: Arc<AtomicBool>,
+}
 
 /// The two credentials that Zoho turns into tokens.
 #[derive(Clone, Debug)]
@@ -67,6 +77,14 @@ impl Login {
     fn attempt(&self, shared: &Shared) -> Fingerprint {
         let asked = self.center(shared).accounts_url();
         Fingerprint::of(&[self.fingerprint().as_str(), asked])
+    }
+
+    fn asked(&self, shared: &Shared) -> Fingerprint {
+        let client = match self {
+            Self::Grant(grant) => &grant.client,
+            Self::Refresh(refresh) => &refresh.client,
+        };
+        asked_by(self.center(shared), &client.id)
     }
 
     fn center<'a>(&'a self, shared: &'a Shared) -> &'a DataCenter {
@@ -141,10 +159,13 @@ pub(super) async fn login(shared: &Arc<Shared>, login: Login) -> Result<Arc<Slot
     if let Some(slot) = found(shared, &login).await? {
         return Ok(slot);
     }
-    let mut outcome = join_or_begin(shared, &login);
-    let answer = outcome.wait_for(Option::is_some).await;
+    let mut starting = join_or_begin(shared, &login);
+    let answer = starting.outcome.wait_for(Option::is_some).await;
     match answer.as_deref() {
-        Ok(Some(result)) => result.clone(),
+        Ok(Some(result)) => {
+            starting.is_heard.store(true, Ordering::SeqCst);
+            result.clone()
+        }
         _ => Err(Error::new(
             ErrorCode::Internal,
             "the login ended without an answer: its runtime was shut down",
@@ -171,23 +192,81 @@ fn join_or_begin(shared: &Arc<Shared>, login: &Login) -> Starting {
     let mut starts = shared.starts.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(under_way) = starts
         .get(&key)
-        .filter(|flight| flight.has_changed().is_ok())
+        .filter(|flight| flight.outcome.has_changed().is_ok())
     {
         return under_way.clone();
     }
-    let (sender, receiver) = watch::channel(None);
-    starts.insert(key.clone(), receiver.clone());
+    let (sender, outcome) = watch::channel(None);
+    let is_heard = Arc::new(AtomicBool::new(false));
+    let starting = Starting { outcome, is_heard };
+    starts.insert(key.clone(), starting.clone());
     drop(starts);
+    let is_heard = Arc::clone(&starting.is_heard);
     let (shared, login) = (Arc::clone(shared), login.clone());
     tokio::spawn(async move {
         let outcome = begin(&shared, &login, &key).await;
-        let mut starts = shared.starts.lock().unwrap_or_else(PoisonError::into_inner);
-        starts.remove(&key);
-        drop(starts);
+        shared
+            .starts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key);
+        let error = outcome.as_ref().err();
+        let unsaved = error.and_then(Error::unsaved_token).cloned();
         // Nobody may be waiting.
         let _ = sender.send(Some(outcome));
+        let Some(record) = unsaved.filter(|record| record.refresh_token.is_some()) else {
+            return;
+        };
+        // Whoever waits may go away before he looks.
+        sender.closed().await;
+        if !is_heard.load(Ordering::SeqCst) {
+            save_later(&shared, &login, &record).await;
+        }
     });
-    receiver
+    starting
+}
+
+/// Goes on trying to save a login that nobody waits for any more, and that nothing else holds.
+async fn save_later(shared: &Shared, login: &Login, record: &OAuthToken) {
+    let mut pause = Duration::from_millis(250);
+    loop {
+        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
+        let saved = match is_outdated(shared, record).await {
+            Ok(true) => break,
+            Ok(false) => shared.store.save_token(record).await,
+            Err(error) => Err(error),
+        };
+        match saved {
+            Ok(id) => {
+                tracing::info!(%id, "a login that nobody waits for any more is saved");
+                shared.tell(Event::LoggedIn { id });
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "still cannot save a login"),
+        }
+    }
+    tracing::info!("a login that could not be saved gives way to a newer one");
+    // A refresh token that came with the credential is the application's, and not ours to end.
+    if let (Login::Grant(_), Some(token)) = (login, &record.refresh_token)
+        && let Err(error) = shared.accounts.revoke(login.center(shared), token).await
+    {
+        tracing::warn!(%error, "cannot revoke the refresh token of a login that gave way");
+    }
+}
+
+/// Whether the store holds a newer login of the same user under the same client.
+async fn is_outdated(shared: &Shared, record: &OAuthToken) -> Result<bool> {
+    let (Some(name), Some(client)) = (&record.user_name, &record.client_id) else {
+        return Ok(false);
+    };
+    let query = TokenQuery::user_name(name.clone()).with_client(client.clone());
+    let stored = shared.store.find_token(&query).await?;
+    Ok(stored.is_some_and(|stored| {
+        stored.refresh_token.is_some()
+            && stored.refresh_token != record.refresh_token
+            && stored.expiry_time > record.expiry_time
+    }))
 }
 
 /// Turns the credential into a stored record. Runs in a task of its own: the grant token works
@@ -198,18 +277,22 @@ async fn begin(shared: &Shared, login: &Login, key: &Fingerprint) -> Result<Arc<
     let permit = acquire(shared, &key, shared.policy.patience).await?;
     // What follows may wait for a refresh of the record, and that for the lock of this permit.
     let begun = begin_in_turn(shared, login, permit.as_deref()).await;
-    // The record takes over from here.
-    let is_stored = matches!(begun, Ok(Begun::Stored | Begun::New(_)));
-    let forget = is_stored.then(Memo::default);
-    release(permit, forget.as_ref()).await;
+    let settled = match &begun {
+        Ok(Begun::New(_, memo)) if shared.guarantee() == Guarantee::Fleet => Some(memo.clone()),
+        // The record takes over from here. A store of one machine has nobody who tidies up what is
+        // of no use after an hour, and what its processes do they do one after the other.
+        Ok(Begun::Stored | Begun::New(..)) => Some(Memo::default()),
+        _ => None,
+    };
+    release(permit, settled.as_ref()).await;
     match begun? {
         Begun::Stored => found(shared, login).await?.ok_or_else(|| {
             let message = "the record was deleted at this very moment";
             Error::new(ErrorCode::RecordDeleted, message)
         }),
         Begun::Spent(error) => found(shared, login).await?.ok_or(error),
-        Begun::New(slot) => {
-            count(shared, login, &slot).await;
+        Begun::New(slot, memo) => {
+            count(shared, &slot, memo.minted_at, None).await;
             Ok(slot)
         }
     }
@@ -221,7 +304,9 @@ enum Begun {
     /// Zoho refuses the credential: it was used, by another machine perhaps, where the store offers
     /// no agreement.
     Spent(Error),
-    New(Arc<Slot>),
+    /// With what is known about the credential: its access tokens count, also when the record is
+    /// deleted and somebody logs in from it again.
+    New(Arc<Slot>, Memo),
 }
 
 async fn begin_in_turn(
@@ -235,45 +320,56 @@ async fn begin_in_turn(
     }
     match ask(shared, login, permit).await {
         Err(error) if error.code() == ErrorCode::InvalidCode => Ok(Begun::Spent(error)),
-        answer => save(shared, login, answer?).await.map(Begun::New),
+        Err(error) => Err(error),
+        Ok((answer, memo)) => {
+            let slot = save(shared, login, answer).await?;
+            Ok(Begun::New(slot, memo))
+        }
     }
 }
 
-/// Asks Zoho, unless it is known what it would say, or that it should not be asked.
-async fn ask(shared: &Shared, login: &Login, permit: Option<&dyn Permit>) -> Result<TokenAnswer> {
+/// Asks Zoho, unless it is known what it would say, or that it should not be asked. Returns also
+/// what is known about the credential from then on.
+async fn ask(
+    shared: &Shared,
+    login: &Login,
+    permit: Option<&dyn Permit>,
+) -> Result<(TokenAnswer, Memo)> {
     let policy = &shared.policy;
-    let now = Timestamp::now();
-    let attempt = login.attempt(shared);
-    let own = (shared.attempts).recall(&attempt, now, policy.window);
+    let (now, window) = (Timestamp::now(), policy.counted_for());
+    let (attempt, asked) = (login.attempt(shared), login.asked(shared));
+    let own = (shared.attempts).recall(&attempt, now, window);
     let others = match permit {
         Some(permit) => permit.memo().await.unwrap_or_default(),
         None => Memo::default(),
     };
-    let others = recent(
-        others.about(&attempt, now, policy.window),
-        now,
-        policy.window,
-    );
+    let others = recent(others.about(&attempt, now, window), now, window);
     let before = others.joined(own);
-    if let Some(stop) = standing(&before, policy.mint_budget, now, policy) {
+    if let Some(stop) = standing(&before, Some(&asked), policy.mint_budget, now, policy) {
         return Err(stop.into_error("this login"));
     }
     let mut noted = before.clone();
     noted.note_mint(now);
     remember(shared, permit, &noted).await?;
-    let answer = login.ask(shared).await;
-    if let Err(error) = &answer {
-        let memo = after_failure(&before, &noted, error, policy.window);
-        if let Err(error) = remember(shared, permit, &memo).await {
-            tracing::warn!(%error, "cannot tell other machines what became of a login");
+    let error = match login.ask(shared).await {
+        Ok(answer) => {
+            let answered = Timestamp::now();
+            noted.settle_mint(answered);
+            shared.attempts.remember(&noted, answered, window);
+            return Ok((answer, noted));
         }
+        Err(error) => error,
+    };
+    let memo = after_failure(&before, &noted, &error, &asked, policy);
+    if let Err(error) = remember(shared, permit, &memo).await {
+        tracing::warn!(%error, "cannot tell other machines what became of a login");
     }
-    answer
+    Err(error)
 }
 
 /// Remembers what became of a login, in this process and, as far as the store can, in all.
 async fn remember(shared: &Shared, permit: Option<&dyn Permit>, memo: &Memo) -> Result<()> {
-    let (now, window) = (Timestamp::now(), shared.policy.window);
+    let (now, window) = (Timestamp::now(), shared.policy.counted_for());
     shared.attempts.remember(memo, now, window);
     let written = match permit {
         Some(permit) => permit.set_memo(memo).await,
@@ -310,7 +406,7 @@ async fn save(shared: &Shared, login: &Login, answer: TokenAnswer) -> Result<Arc
             Err(error) => return Err(not_saved(&error, record)),
         }
     }
-    let id = match shared.store.save_token(&record).await {
+    let id = match save_patiently(shared, &record).await {
         Ok(id) => id,
         Err(error) => return Err(not_saved(&error, record)),
     };
@@ -332,6 +428,26 @@ async fn save(shared: &Shared, login: &Login, answer: TokenAnswer) -> Result<Arc
     Ok(slot)
 }
 
+/// Saves a new login. Its credential may be spent, so a store that is away for a moment must not cost
+/// the login.
+async fn save_patiently(shared: &Shared, record: &OAuthToken) -> Result<TokenId> {
+    let patience = RESCUE.min(shared.policy.patience / 3);
+    let began = Instant::now();
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let saved = shared.store.save_token(record).await;
+        let Err(error) = saved else {
+            return saved;
+        };
+        if !error.is_transient() || began.elapsed() + pause > patience {
+            return Err(error);
+        }
+        tracing::warn!(%error, "cannot save a new login, trying again");
+        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
 /// Whether the store has a refresh token for the login that `record` belongs to.
 ///
 /// One of another data center is of no use: the row would join a token of one center to the
@@ -344,28 +460,7 @@ async fn renewable(shared: &Shared, record: &OAuthToken, center: &DataCenter) ->
     let stored = shared.store.find_token(&query).await?;
     Ok(stored.is_some_and(|stored| {
         let at = shared.center_of(&stored, Some(center));
-        stored.refresh_token.is_some() && at.has_accounts_url(center.accounts_url())
+        let is_here = at.is_ok_and(|at| at.has_accounts_url(center.accounts_url()));
+        stored.refresh_token.is_some() && is_here
     }))
-}
-
-/// Lets the access token of the login count towards the budget of its refresh token, as far as
-/// that can be done without waiting for anybody.
-async fn count(shared: &Shared, login: &Login, slot: &Slot) {
-    let (now, window) = (Timestamp::now(), shared.policy.window);
-    let attempts = (shared.attempts).recall(&login.attempt(shared), now, window);
-    let Ok(_turn) = slot.work.try_lock() else {
-        return;
-    };
-    let Ok(Some(record)) = shared.store.find_token_by_id(slot.id).await else {
-        return;
-    };
-    let key = CoordinationKey::record(slot.id);
-    let permit = acquire(shared, &key, Duration::ZERO).await.ok().flatten();
-    let memory = Memory::new(shared, slot, permit.as_deref());
-    let mut memo = memory.recall(&record, now, window).await;
-    memo.minted_at.extend(attempts.minted_at);
-    memo.minted_at.sort_unstable();
-    // Without a turn it is remembered here alone.
-    let _ = memory.remember(&memo).await;
-    release(permit, None).await;
 }

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::RefreshPolicy;
 use super::shared::Shared;
 use super::slot::Slot;
+use super::turn::{acquire, release};
 use crate::clock::Timestamp;
+use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::{Fingerprint, GrantToken, RefreshToken};
-use crate::store::{Guarantee, Memo, Permit, Verdict};
-use crate::token::OAuthToken;
+use crate::store::{CoordinationKey, Guarantee, Memo, Permit, Verdict};
+use crate::token::{ClientId, OAuthToken};
 
 /// How long it may take to write down a mint before it is asked for. A process that stood still for
 /// longer counts anew: the mint would reach Zoho long after the moment it is counted for.
@@ -23,6 +26,8 @@ pub(super) struct Memory<'a> {
     slot: &'a Slot,
     permit: Option<&'a dyn Permit>,
     guarantee: Guarantee,
+    /// How long a mint counts.
+    window: Duration,
 }
 
 impl<'a> Memory<'a> {
@@ -31,6 +36,7 @@ impl<'a> Memory<'a> {
             slot,
             permit,
             guarantee: shared.guarantee(),
+            window: shared.policy.counted_for(),
         }
     }
 
@@ -40,12 +46,8 @@ impl<'a> Memory<'a> {
     /// of other processes, and this one of what the store could not be made to remember. What a
     /// fleet's store was told is there, by a clock that differs from this machine's: putting that
     /// together with the same would count each mint twice.
-    pub(super) async fn recall(
-        &self,
-        record: &OAuthToken,
-        now: Timestamp,
-        window: Duration,
-    ) -> Memo {
+    pub(super) async fn recall(&self, record: &OAuthToken, now: Timestamp) -> Memo {
+        let window = self.window;
         let stored = match self.permit {
             Some(permit) => permit.memo().await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot read what is remembered, going on without");
@@ -82,19 +84,22 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Remembers a mint that is about to be asked for.
+    /// Remembers a mint that is about to be asked for: `noted` is `before` and that mint.
     ///
     /// # Errors
     /// `lease_lost`; and among machines whatever keeps the store from counting: they would not know
     /// of it, and together ask for more than Zoho grants.
-    pub(super) async fn reserve(&self, memo: &Memo) -> Result<()> {
+    pub(super) async fn reserve(&self, before: &Memo, noted: &Memo) -> Result<()> {
         let began = Instant::now();
         if self.guarantee == Guarantee::Fleet {
-            self.write(memo).await?;
+            self.write(noted).await?;
         } else {
-            self.remember(memo).await?;
+            self.remember(noted).await?;
         }
         if began.elapsed() > STANDSTILL {
+            // Nobody has been asked, and perhaps only the store is slow: a store that stays so must
+            // not use up the budget.
+            self.remember(before).await?;
             let message = "this process stood still before it could ask Zoho";
             return Err(Error::new(ErrorCode::LeaseLost, message));
         }
@@ -107,7 +112,9 @@ impl<'a> Memory<'a> {
             None => Ok(()),
         };
         if !matches!(&written, Err(error) if error.code() == ErrorCode::LeaseLost) {
-            self.slot.set_memo(memo.clone(), written.is_ok());
+            // Without a permit nobody else was told.
+            let is_told = self.permit.is_some() && written.is_ok();
+            self.slot.set_memo(memo.clone(), is_told);
         }
         written
     }
@@ -119,30 +126,82 @@ fn credential_of(record: &OAuthToken) -> Option<Fingerprint> {
     refresh.or_else(|| record.grant_token.as_ref().map(GrantToken::fingerprint))
 }
 
-/// Returns what to remember of a failure: `before` the request, and `noted` as a mint.
-pub(super) fn after_failure(before: &Memo, noted: &Memo, error: &Error, window: Duration) -> Memo {
-    if error.may_have_issued() {
-        // If the answer was lost on its way, Zoho has counted all the same.
-        return noted.clone();
-    }
+/// Names whom a credential is shown to: which accounts server is asked, and by which client.
+pub(super) fn asked_by(center: &DataCenter, client: &ClientId) -> Fingerprint {
+    Fingerprint::of(&[center.accounts_url(), client.as_str()])
+}
+
+/// Returns what to remember of a failure: `before` the request, and `noted` as a mint. `asked` is
+/// [who was asked](asked_by).
+pub(super) fn after_failure(
+    before: &Memo,
+    noted: &Memo,
+    error: &Error,
+    asked: &Fingerprint,
+    policy: &RefreshPolicy,
+) -> Memo {
+    let (now, window) = (Timestamp::now(), policy.window);
     let mut memo = before.clone();
-    let now = Timestamp::now();
-    match error.code() {
-        ErrorCode::InvalidCode => {
-            memo.verdict = Some(Verdict {
-                code: error.server_code().unwrap_or("invalid_code").to_owned(),
-                at: now,
-            });
+    if error.may_have_issued() {
+        // If the answer was lost on its way, Zoho has counted all the same, at some moment until
+        // now.
+        memo.minted_at.clone_from(&noted.minted_at);
+        if noted.minted_at.len() > before.minted_at.len() {
+            memo.settle_mint(now);
         }
+    }
+    match error.code() {
+        ErrorCode::InvalidCode => memo.judge(Verdict {
+            asked: Some(asked.clone()),
+            ..Verdict::new(error.server_code().unwrap_or("invalid_code"), now)
+        }),
         ErrorCode::Throttled => {
             let wait = error.retry_after().unwrap_or(window);
             memo.wait_until = Some(now.after(wait.min(window)));
+        }
+        // It answered, so it is there for all and in trouble for all. Where the connection fails,
+        // it may be this machine's own; and what does not arrive is no burden.
+        ErrorCode::ServerError => {
+            memo.note_outage(now, error.retry_after().map(|wait| wait.min(window)));
         }
         // The client's configuration, or an answer that cannot be understood, says nothing
         // about this token.
         _ => {}
     }
     memo
+}
+
+/// Lets access tokens that were issued before the record of `slot` held its credential count towards
+/// the budget of that, as far as it can be done without waiting for anybody.
+///
+/// `credential` is the refresh token that they were issued for, if it is known; whatever else the
+/// record holds by now, they do not matter to it.
+pub(super) async fn count(
+    shared: &Shared,
+    slot: &Slot,
+    minted_at: Vec<Timestamp>,
+    credential: Option<&Fingerprint>,
+) {
+    let Ok(_turn) = slot.work.try_lock() else {
+        return;
+    };
+    let Ok(Some(record)) = shared.store.find_token_by_id(slot.id).await else {
+        return;
+    };
+    if credential.is_some() && credential_of(&record).as_ref() != credential {
+        return;
+    }
+    let key = CoordinationKey::record(slot.id);
+    let permit = acquire(shared, &key, Duration::ZERO).await.ok().flatten();
+    let memory = Memory::new(shared, slot, permit.as_deref());
+    let memo = memory.recall(&record, Timestamp::now()).await;
+    let issued = Memo {
+        minted_at,
+        ..Memo::default()
+    };
+    // Without a turn it is remembered here alone.
+    let _ = memory.remember(&memo.joined(issued)).await;
+    release(permit, None).await;
 }
 
 /// What is remembered about logins that no record exists for. Each entry was paid for with a
@@ -179,7 +238,7 @@ impl Attempts {
 /// The memo of a login that no record exists for. A verdict on it stands for one window: what was
 /// refused may have been a slip, and whoever tries again later gets Zoho's own answer.
 pub(super) fn recent(mut memo: Memo, now: Timestamp, window: Duration) -> Memo {
-    memo.verdict = (memo.verdict).filter(|verdict| is_recent(verdict.at, now, window));
+    (memo.verdicts).retain(|verdict| is_recent(verdict.at, now, window));
     memo
 }
 
@@ -189,24 +248,4 @@ fn is_recent(at: Timestamp, now: Timestamp, window: Duration) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WINDOW: Duration = Duration::from_mins(10);
-
-    #[test]
-    fn attempts_are_forgotten_when_their_window_is_over() {
-        let attempts = Attempts::default();
-        let begin = Timestamp::from_millis(1_000_000_000);
-        for number in 0..100 {
-            let now = begin.after(Duration::from_mins(number));
-            let credential = Fingerprint::of(&[&number.to_string()]);
-            let mut memo = attempts.recall(&credential, now, WINDOW);
-            assert!(memo.is_empty());
-            memo.note_mint(now);
-            attempts.remember(&memo, now, WINDOW);
-            assert_eq!(attempts.recall(&credential, now, WINDOW), memo);
-            assert!(attempts.0.lock().unwrap().len() <= 10);
-        }
-    }
-}
+mod tests;

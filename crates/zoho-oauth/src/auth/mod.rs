@@ -131,7 +131,8 @@ impl Authenticator {
     /// client, the network and the store.
     ///
     /// # Cancellation
-    /// A login that Zoho was asked for is finished and stored, also if the caller goes away.
+    /// A login that Zoho was asked for is finished and stored, also if the caller goes away, and
+    /// also if the store is away at that moment: as long as this process and its runtime live.
     pub async fn session(&self, credential: impl Into<Credential>) -> Result<Session> {
         Watch::begin(&self.shared);
         let slot = Box::pin(start::start(&self.shared, credential.into())).await?;

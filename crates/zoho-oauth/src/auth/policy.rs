@@ -26,6 +26,8 @@ pub struct RefreshPolicy {
     /// counts as 1.
     ///
     /// Requests whose answer was lost count, and those that Zoho certainly did not grant do not.
+    /// The count belongs to the stored record, and goes with it: who deletes a record and logs in
+    /// anew from the same refresh token, or stores that under two users, has a new count.
     pub mint_budget: Option<usize>,
     /// How many more are allowed after the API refused a token that should be good. Default: 2,
     /// which together with the budget is Zoho's limit of 10.
@@ -38,6 +40,9 @@ pub struct RefreshPolicy {
     /// How long to wait for another process that is refreshing the same token, and for a place among
     /// those [at work](Self::at_once). Default: 90 s, as long as the requests of another process can
     /// take with the default time-out of a minute.
+    ///
+    /// A new login that cannot be saved is tried again for a third of that, at most ten seconds,
+    /// before whoever waits for it gets `token_not_saved`.
     pub patience: Duration,
     /// How many tokens this authenticator refreshes at once. Default: 64. Others wait in line, so
     /// that neither Zoho nor the store is overrun when many tokens end together, as after an
@@ -62,7 +67,16 @@ impl Default for RefreshPolicy {
     }
 }
 
+/// For how much longer than Zoho's window a mint counts. When it happened is known as well as the
+/// clocks of the store and of the machines agree: to a second or so each, and some for the way.
+const CLOCKS: Duration = Duration::from_secs(5);
+
 impl RefreshPolicy {
+    /// Returns for how long a new access token counts towards the budget.
+    pub(super) const fn counted_for(&self) -> Duration {
+        self.window.saturating_add(CLOCKS)
+    }
+
     /// Returns the defaults.
     pub fn new() -> Self {
         Self::default()

@@ -10,7 +10,7 @@ use super::access::{Access, Issued};
 use super::decide::{Decision, Purpose, decide, known_life};
 use super::keep::keep;
 use super::line::{Turn, turn};
-use super::memory::{Memory, after_failure};
+use super::memory::{Memory, after_failure, asked_by};
 use super::shared::Shared;
 use super::slot::Slot;
 use super::turn::release;
@@ -18,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
 use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
-use crate::secret::{ClientSecret, GrantToken, RefreshToken};
+use crate::secret::{ClientSecret, Fingerprint, GrantToken, RefreshToken};
 use crate::store::Memo;
 use crate::token::{ClientId, OAuthToken};
 
@@ -124,8 +124,16 @@ async fn alone(
             return Err(Error::new(ErrorCode::InvalidCode, message));
         }
         let now = Timestamp::now();
-        let memo = memory.recall(&record, now, shared.policy.window).await;
-        let done = match decide(&record, &memo, now, &shared.policy, purpose) {
+        let memo = memory.recall(&record, now).await;
+        let asked_of = asked(shared, slot, &record);
+        let done = match decide(
+            &record,
+            &memo,
+            asked_of.as_ref(),
+            now,
+            &shared.policy,
+            purpose,
+        ) {
             Decision::Use => {
                 let life = known_life(&record, &memo);
                 let issued = Issued::of(&record, life, &shared.policy, asked).ok_or_else(|| {
@@ -153,7 +161,7 @@ pub(crate) fn parties(
     record: &OAuthToken,
 ) -> Result<((ClientId, ClientSecret), DataCenter)> {
     let hints = slot.hints();
-    let center = shared.center_of(record, hints.center.as_ref());
+    let center = shared.center_of(record, hints.center.as_ref())?;
     // A configured secret is newer than a stored one, if it is of the same client.
     let configured = [hints.client.as_ref(), shared.client.as_ref()]
         .into_iter()
@@ -169,6 +177,12 @@ pub(crate) fn parties(
             slot.id
         ))),
     }
+}
+
+/// Names whom the record's tokens would be shown to; `None` if nobody can be asked.
+pub(crate) fn asked(shared: &Shared, slot: &Slot, record: &OAuthToken) -> Option<Fingerprint> {
+    let ((id, _), center) = parties(shared, slot, record).ok()?;
+    Some(asked_by(&center, &id))
 }
 
 /// Remembers that Zoho did not grant what it was asked for, and returns the error.
@@ -213,6 +227,7 @@ async fn exchange(
     code: &GrantToken,
 ) -> Result<Option<Done>> {
     let ((id, secret), center) = parties(shared, slot, record)?;
+    let asked = asked_by(&center, &id);
     let client = OAuthClient {
         id,
         secret,
@@ -222,10 +237,21 @@ async fn exchange(
     match answer {
         Ok(answer) => {
             let access = keep(shared, slot, record, &answer).await?;
-            Ok(Some(access.into()))
+            // It is the first of the new refresh token, unless the record has another one by now.
+            let is_kept = *access.token() == answer.access_token;
+            let issued = answer.refresh_token.filter(|_| is_kept);
+            let settled = issued.map(|token| Memo {
+                credential: Some(token.fingerprint()),
+                minted_at: vec![Timestamp::now()],
+                ..Memo::default()
+            });
+            if let Some(memo) = &settled {
+                slot.set_memo(memo.clone(), true);
+            }
+            Ok(Some(Done { access, settled }))
         }
         Err(error) => {
-            let memo = after_failure(&before, &before, &error, shared.policy.window);
+            let memo = after_failure(&before, &before, &error, &asked, &shared.policy);
             not_granted(shared, slot, memory, record, &memo, error).await
         }
     }
@@ -242,6 +268,7 @@ async fn renew(
     token: &RefreshToken,
 ) -> Result<Option<Done>> {
     let ((id, secret), center) = parties(shared, slot, record)?;
+    let asked = asked_by(&center, &id);
     let policy = &shared.policy;
     let began = Instant::now();
     let mut attempt = 1;
@@ -249,18 +276,18 @@ async fn renew(
         // Noted before asking: should this process die now, Zoho has counted all the same.
         let before = memo.clone();
         memo.note_mint(Timestamp::now());
-        memory.reserve(&memo).await?;
+        memory.reserve(&before, &memo).await?;
         let result = shared.accounts.refresh(&center, &id, &secret, token).await;
         let error = match result {
             Ok(answer) => break answer,
             Err(error) => error,
         };
-        memo = after_failure(&before, &memo, &error, policy.window);
+        memo = after_failure(&before, &memo, &error, &asked, policy);
         let pause = Duration::from_millis(200) * 2_u32.saturating_pow(attempt - 1);
         let pause = pause.min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64());
         let now = Timestamp::now();
         let is_spent = (policy.mint_budget)
-            .is_some_and(|most| memo.budget_wait(most, now, policy.window).is_some());
+            .is_some_and(|most| memo.budget_wait(most, now, policy.counted_for()).is_some());
         // Others wait for this to end. A last request may take twice as long as all before it.
         let is_long = began.elapsed() + pause > policy.patience / 3;
         let again = error.kind() == ErrorKind::Network

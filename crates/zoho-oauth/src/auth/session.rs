@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::access::Access;
 use super::decide::Purpose;
 use super::memory::Memory;
+use super::refresh::asked;
 use super::shared::Shared;
 use super::slot::Slot;
 use super::turn::{acquire, release};
@@ -140,7 +141,7 @@ async fn revoke_in_turn(shared: &Shared, slot: &Slot, permit: Option<&dyn Permit
             format!("record {} holds no refresh token to revoke", slot.id),
         ));
     };
-    let center = shared.center_of(&record, slot.hints().center.as_ref());
+    let center = shared.center_of(&record, slot.hints().center.as_ref())?;
     match shared.accounts.revoke(&center, token).await? {
         Revocation::Revoked => tracing::info!("revoked"),
         Revocation::AlreadyInvalid => tracing::info!("the token was not valid any more"),
@@ -150,9 +151,11 @@ async fn revoke_in_turn(shared: &Shared, slot: &Slot, permit: Option<&dyn Permit
         // The record is still there, perhaps. At least nobody need ask Zoho what became of it.
         let memory = Memory::new(shared, slot, permit);
         let now = Timestamp::now();
-        let mut memo = memory.recall(&record, now, shared.policy.window).await;
-        let code = "invalid_code".to_owned();
-        memo.verdict = Some(Verdict { code, at: now });
+        let mut memo = memory.recall(&record, now).await;
+        memo.judge(Verdict {
+            asked: asked(shared, slot, &record),
+            ..Verdict::new("invalid_code", now)
+        });
         // Should the lease be lost as well, the next refresh finds out for itself.
         let _ = memory.remember(&memo).await;
         return Err(error);

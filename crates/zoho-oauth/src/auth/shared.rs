@@ -131,11 +131,25 @@ impl Shared {
 
     /// Returns the data center of a record: by its API domain, else as the login said, else the
     /// authenticator's own.
-    pub(crate) fn center_of(&self, record: &OAuthToken, hint: Option<&DataCenter>) -> DataCenter {
-        (record.api_domain.as_deref())
-            .and_then(|domain| self.centers.by_api_domain(domain))
-            .or(hint)
-            .unwrap_or(&self.center)
-            .clone()
+    ///
+    /// # Errors
+    /// `unknown_data_center` when the record says where it belongs and nobody knows where that is:
+    /// its secrets are then shown to nobody. An authenticator whose own center does not say what
+    /// its API is called is taken at its word.
+    pub(crate) fn center_of(
+        &self,
+        record: &OAuthToken,
+        hint: Option<&DataCenter>,
+    ) -> Result<DataCenter> {
+        let domain = record.api_domain.as_deref();
+        let by_domain = domain.and_then(|domain| self.centers.by_api_domain(domain));
+        match (by_domain.or(hint), domain) {
+            (Some(center), _) => Ok(center.clone()),
+            (None, Some(domain)) if self.center.names_its_api() => Err(Error::new(
+                ErrorCode::UnknownDataCenter,
+                format!("a stored record is of the API `{domain}`, which no known data center has"),
+            )),
+            (None, _) => Ok(self.center.clone()),
+        }
     }
 }

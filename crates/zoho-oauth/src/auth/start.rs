@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Event;
 use super::access::Issued;
 use super::login::{Login, login};
+use super::memory::count;
 use super::shared::Shared;
 use super::slot::{Hints, Slot};
 use crate::clock::Timestamp;
@@ -140,8 +141,14 @@ pub(super) async fn name(
         shared.forget(slot);
     }
     let asked = Timestamp::now();
-    match shared.store.find_token_by_id(id).await? {
-        Some(record) => shared.slot_of(&record, slot.hints(), asked),
-        None => Err(shared.gone(slot)),
+    let Some(record) = shared.store.find_token_by_id(id).await? else {
+        return Err(shared.gone(slot));
+    };
+    let now_in = shared.slot_of(&record, slot.hints(), asked)?;
+    if id != slot.id {
+        // Its refresh token is in another record now, and what was made from it counts there.
+        let (memo, _) = slot.memo();
+        count(shared, &now_in, memo.minted_at, memo.credential.as_ref()).await;
     }
+    Ok(now_in)
 }

@@ -47,8 +47,8 @@ use crate::token::{OAuthToken, TokenId};
 
 pub use change::Change;
 pub use coordination::{
-    Cell, Coordination, CoordinationKey, Fact, Guarantee, Kept, LeaseCells, Leases, Memo, Permit,
-    Ruling, Verdict,
+    Cell, Coordination, CoordinationKey, Fact, Guarantee, Kept, LeaseCells, Leases, Memo, Outage,
+    Permit, Ruling, Verdict,
 };
 pub use copy::{CopyTokens, copy};
 #[cfg(feature = "file")]

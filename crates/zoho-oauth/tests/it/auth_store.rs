@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use zoho_oauth::{
     Authenticator, Credential, DataCenter, ErrorCode, ErrorKind, Event, GrantToken, Guarantee,
-    ListStore, OAuthClient, RefreshToken, Session, TokenQuery, TokenStore,
+    ListStore, OAuthClient, RefreshPolicy, RefreshToken, Session, TokenQuery, TokenStore,
 };
 use zoho_sandbox::{Client, Endpoint, Fault, Organisation, Person, Sandbox};
 
@@ -63,7 +63,10 @@ async fn a_refresh_that_cannot_be_saved_is_handed_out_and_saved_later() {
 async fn a_login_that_cannot_be_saved_comes_with_the_error() {
     let sandbox = sandbox().await;
     let store = FlakyStore::new(ListStore::new());
-    let auth = authenticator(&sandbox, Arc::clone(&store));
+    // Else it would be saved a moment later.
+    let policy = RefreshPolicy::new().with_patience(Duration::ZERO);
+    let auth = builder(&sandbox, Arc::clone(&store)).policy(policy);
+    let auth = auth.build().unwrap();
     let code = sandbox.grant_code(&sandbox.people()[0], SCOPES);
     let credential = Credential::grant(client(&sandbox), GrantToken::new(code).unwrap());
     store.fail_saves(1);

@@ -66,11 +66,16 @@ impl FleetStore {
         self.changes.receiver_count()
     }
 
+    /// Takes the lease of a record that nobody holds.
+    pub(crate) async fn hold(&self, id: TokenId) -> Box<dyn Permit> {
+        let key = CoordinationKey::record(id);
+        self.agreement.0.try_acquire(&key).await.unwrap().unwrap()
+    }
+
     /// Takes the lease of a record whose holder has stood still for longer than it lives.
     pub(crate) async fn take_over(&self, id: TokenId) -> Box<dyn Permit> {
         self.cells.advance(Duration::from_mins(5));
-        let key = CoordinationKey::record(id);
-        self.agreement.0.try_acquire(&key).await.unwrap().unwrap()
+        self.hold(id).await
     }
 }
 
@@ -210,21 +215,20 @@ impl TokenStore for FleetStore {
     }
 }
 
-async fn memo(store: &FleetStore, id: TokenId) -> Memo {
-    let key = CoordinationKey::record(id);
-    let permit = store.agreement.0.try_acquire(&key).await.unwrap().unwrap();
+pub(crate) async fn memo(store: &FleetStore, id: TokenId) -> Memo {
+    let permit = store.hold(id).await;
     let memo = permit.memo().await.unwrap();
     permit.release(None).await.unwrap();
     memo
 }
 
-fn machines(sandbox: &Sandbox, store: &FleetStore, count: usize) -> Vec<Authenticator> {
+pub(crate) fn machines(sandbox: &Sandbox, store: &FleetStore, count: usize) -> Vec<Authenticator> {
     (0..count)
         .map(|_| authenticator(sandbox, store.clone()))
         .collect()
 }
 
-async fn until(what: impl Fn() -> bool) {
+pub(crate) async fn until(what: impl Fn() -> bool) {
     while !what() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -306,7 +310,7 @@ async fn a_late_verdict_is_refused() {
 
     let access = asked.await.unwrap().unwrap();
     assert_eq!(Some(access.token()), record.access_token.as_ref());
-    assert_eq!(memo(&store, id).await.verdict, None);
+    assert_eq!(memo(&store, id).await.verdicts, []);
     assert_eq!(refreshes(&sandbox), 1);
 }
 

@@ -165,7 +165,7 @@ async fn a_late_verdict_is_refused(place: &str) {
         "{answers:?}"
     );
     let permit = take_over(&*own, id).await;
-    assert_eq!(permit.memo().await.unwrap().verdict, None);
+    assert_eq!(permit.memo().await.unwrap().verdicts, []);
     assert_eq!(refreshes(&sandbox), 1);
 }
 

@@ -9,7 +9,7 @@ use crate::conformance::sample::token;
 use crate::conformance::subject::{Subject, ensure};
 use crate::conformance::{StoreFactory, Verdict};
 use crate::secret::Fingerprint;
-use crate::store::{CoordinationKey, Guarantee, Memo, Verdict as Judgement};
+use crate::store::{CoordinationKey, Guarantee, Memo, Outage, Verdict as Judgement};
 
 /// Moments come back as the clocks of two machines agree, which may be off by that much.
 const CLOCKS: Duration = Duration::from_secs(5);
@@ -24,12 +24,17 @@ pub(super) fn sample(name: &str) -> Memo {
     Memo {
         credential: Some(Fingerprint::of(&[name])),
         minted_at: vec![before(300), before(20), before(20), before(1)],
-        verdict: Some(Judgement {
+        verdicts: vec![Judgement {
             // Longer and stranger than anything that Zoho sends.
             code: format!("invalid_code '\"\\\n\u{e9}\u{1f511}%_{name}").repeat(4),
             at: before(2),
-        }),
+            asked: Some(Fingerprint::of(&["asked", name])),
+        }],
         wait_until: Some(now.after(Duration::from_mins(7))),
+        outage: Some(Outage {
+            until: now.after(Duration::from_mins(1)),
+            failures: 3,
+        }),
     }
 }
 
@@ -40,11 +45,18 @@ pub(super) fn is_same(expected: &Memo, found: &Memo) -> bool {
         (Some(one), Some(two)) => close(one, two),
         (one, two) => one == two,
     };
-    let (one, two) = (&expected.verdict, &found.verdict);
+    let judged = expected.verdicts.iter().zip(&found.verdicts);
+    let same = |(one, two): (&Judgement, &Judgement)| {
+        one.code == two.code && one.asked == two.asked && close(one.at, two.at)
+    };
+    let until = |memo: &Memo| memo.outage.as_ref().map(|outage| outage.until);
+    let failures = |memo: &Memo| memo.outage.as_ref().map(|outage| outage.failures);
     let minted = expected.minted_at.iter().zip(&found.minted_at);
     expected.credential == found.credential
-        && one.as_ref().map(|it| &it.code) == two.as_ref().map(|it| &it.code)
-        && both(one.as_ref().map(|it| it.at), two.as_ref().map(|it| it.at))
+        && expected.verdicts.len() == found.verdicts.len()
+        && judged.into_iter().all(same)
+        && both(until(expected), until(found))
+        && failures(expected) == failures(found)
         && both(expected.wait_until, found.wait_until)
         && expected.minted_at.len() == found.minted_at.len()
         && minted.into_iter().all(|(one, two)| close(*one, *two))
@@ -127,7 +139,8 @@ pub async fn memos_are_of_one_key(factory: &StoreFactory) -> Verdict {
         // It took a while.
         ensure!(
             expected.credential == found.credential
-                && expected.verdict.map(|it| it.code) == found.verdict.map(|it| it.code),
+                && expected.verdicts.first().map(|it| &it.code)
+                    == found.verdicts.first().map(|it| &it.code),
             "the memo of `{}` is another one's",
             key.as_str()
         );

@@ -54,7 +54,7 @@ pub(in crate::conformance) async fn take_turns(subject: &Subject, process: u64) 
         })?;
         let before = count(&folder.join("turns"))?;
         let memo = memo_of(&permit).await?;
-        let told = memo.verdict.as_ref().map_or("0", |it| it.code.as_str());
+        let told = memo.verdicts.first().map_or("0", |it| it.code.as_str());
         ensure!(
             told == before.to_string(),
             "the memo is that of turn {told}, and {before} turns were taken"
@@ -63,10 +63,7 @@ pub(in crate::conformance) async fn take_turns(subject: &Subject, process: u64) 
         fs::write(folder.join("turns"), (before + 1).to_string()).map_err(failed)?;
         let memo = Memo {
             credential: Some(Fingerprint::of(&["turns"])),
-            verdict: Some(Judgement {
-                code: (before + 1).to_string(),
-                at: Timestamp::now(),
-            }),
+            verdicts: vec![Judgement::new((before + 1).to_string(), Timestamp::now())],
             ..Memo::default()
         };
         let is_dropped = (turn + process).is_multiple_of(3);

@@ -18,6 +18,7 @@ pub struct Fact {
 
 /// What a [`Fact`] means for the record as it is now. See [`Fact::ruling`].
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Ruling {
     /// Put this in the place of the record, if it is still what the ruling was made on.
     Save(OAuthToken),
@@ -29,6 +30,7 @@ pub enum Ruling {
 
 /// What became of a [`Fact`].
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Kept {
     /// It is stored.
     Saved,
@@ -39,8 +41,13 @@ pub enum Kept {
 }
 
 impl Fact {
-    /// `before` is the record as it was when Zoho was asked, `news` what Zoho's answer fills.
-    pub(crate) fn new(id: TokenId, before: OAuthToken, news: OAuthToken) -> Self {
+    /// Returns the fact about the record `id` that was `before` when Zoho was asked, and whose
+    /// fields `news` Zoho's answer fills.
+    ///
+    /// For stores in front of other stores that keep values in another form there, such as
+    /// encrypted: they pass on [`before`](Self::before) and [`news`](Self::news) as the inner store
+    /// holds them.
+    pub fn new(id: TokenId, before: OAuthToken, news: OAuthToken) -> Self {
         Self { id, before, news }
     }
 
@@ -78,7 +85,10 @@ impl Fact {
         // replaced, it does not matter when that ends: the API may have refused it.
         let is_newer = stored.access_token != before.access_token
             && stored.access_token.is_some()
-            && stored.expiry_time > self.news.expiry_time;
+            && stored.expiry_time > self.news.expiry_time
+            // A new refresh token is in nobody's hands but ours, and the access token that lies
+            // beside it is to be the one that came with it.
+            && self.news.refresh_token.is_none();
         if stored.refresh_token != before.refresh_token || is_newer {
             return Ruling::Superseded;
         }
@@ -150,6 +160,20 @@ mod tests {
             fact().ruling(Some(&record("later", 3601))),
             Ruling::Superseded
         );
+    }
+
+    #[test]
+    fn a_refresh_token_that_only_the_fact_holds_is_saved() {
+        let mut fact = fact();
+        fact.before.refresh_token = None;
+        fact.news.refresh_token = RefreshToken::new("issued").ok();
+        let mut stored = record("later", 3601);
+        stored.refresh_token = None;
+        let Ruling::Save(saved) = fact.ruling(Some(&stored)) else {
+            panic!("it is dropped");
+        };
+        assert_eq!(saved.refresh_token, fact.news.refresh_token);
+        assert_eq!(saved.access_token, fact.news.access_token);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub(super) struct Lease {
     writes: u64,
 }
 
+/// Each field is needed: a holder of whom something is missing must not be taken for nobody.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Holder {
     /// Chosen at random for each try, so that a worker whose answer was lost knows itself again.
@@ -246,7 +247,11 @@ mod tests {
         let code = "invalid_code".to_owned();
         Memo {
             credential: Some(Fingerprint::of(&["r"])),
-            verdict: Some(Verdict { code, at: at(1) }),
+            verdicts: vec![Verdict {
+                code,
+                at: at(1),
+                asked: None,
+            }],
             ..Memo::default()
         }
     }

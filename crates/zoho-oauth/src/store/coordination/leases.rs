@@ -1,11 +1,13 @@
 //! Carrying out the lease protocol over a store that can compare and swap a text.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -18,6 +20,10 @@ use crate::secret::Fingerprint;
 /// How often a write is worked out anew because somebody else, who does not hold the lease, wrote
 /// in between.
 const TRIES: usize = 8;
+
+/// Of the text of a cell. It rises when a version before would misread the text; what such a version
+/// can do without is just added.
+const VERSION: u32 = 1;
 
 /// How far apart two clocks may be, in milliseconds, before it is minded.
 const SAME_TIME: i64 = 1000;
@@ -69,6 +75,10 @@ pub struct Cell {
 /// the store has several clocks (the nodes of a cluster), they must agree to within a small part
 /// of the life of a lease.
 ///
+/// A text that this version cannot read, written by a later one or damaged, counts as held until it
+/// has not changed for two lives of a lease: while two versions share a store, neither takes what
+/// the other holds.
+///
 /// `examples/own_fleet_store.rs` is a store with leases of its own. Make one `Leases` per store and
 /// keep it.
 #[derive(Clone, Debug)]
@@ -76,6 +86,7 @@ pub struct Leases {
     cells: Arc<dyn LeaseCells>,
     life: Duration,
     lead: Arc<Lead>,
+    strangers: Arc<Strangers>,
 }
 
 impl Leases {
@@ -89,6 +100,7 @@ impl Leases {
             cells: Arc::new(cells),
             life: Self::DEFAULT_LIFE,
             lead: Arc::default(),
+            strangers: Arc::default(),
         }
     }
 
@@ -113,7 +125,9 @@ impl Leases {
         let asked = Timestamp::now();
         let cell = self.cells.read_cell(key).await?;
         let ahead = self.lead.measure(asked, cell.now, Timestamp::now());
-        let lease = lease_of(cell.text.as_deref());
+        let Some(lease) = self.read(key, &cell) else {
+            return Ok(None);
+        };
         let Ok((write, hold)) = lease.take(name, cell.now, self.life) else {
             return Ok(None);
         };
@@ -126,6 +140,18 @@ impl Leases {
         };
         let taken = in_background(inner.take(cell.text, write)).await?;
         Ok(taken.map(|permit| Box::new(permit) as Box<dyn Permit>))
+    }
+
+    /// Returns the lease that the cell holds; `None` if it cannot be read and may be held.
+    fn read(&self, key: &CoordinationKey, cell: &Cell) -> Option<Lease> {
+        let lease = lease_of(cell.text.as_deref());
+        let text = cell.text.as_deref().filter(|_| lease.is_none());
+        let is_silent = self.strangers.is_silent(key, text, cell.now, self.life * 2);
+        if lease.is_none() && is_silent {
+            tracing::warn!(key = key.as_str(), "a lease cannot be read: forgotten");
+        }
+        // A memo is advice, and what it advises is found out again. Damage must not end logins.
+        lease.or_else(|| is_silent.then(Lease::default))
     }
 
     /// Swaps a cell, and finds out what happened if the answer was lost.
@@ -179,6 +205,40 @@ impl Lead {
         }
         self.0.store(measured, Ordering::Relaxed);
         measured
+    }
+}
+
+/// The texts that this version cannot read, and since when each is as it is.
+#[derive(Debug, Default)]
+struct Strangers(StdMutex<HashMap<CoordinationKey, (Fingerprint, Timestamp)>>);
+
+impl Strangers {
+    /// Whether the cell of `key`, which shows such a `text` or none at `now`, was as it is for at
+    /// least `quiet`. All by the store's clock.
+    fn is_silent(
+        &self,
+        key: &CoordinationKey,
+        text: Option<&str>,
+        now: Timestamp,
+        quiet: Duration,
+    ) -> bool {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(text) = text else {
+            seen.remove(key);
+            return false;
+        };
+        let text = Fingerprint::of(&[text]);
+        match seen.get(key) {
+            Some((before, since)) if *before == text && *since <= now => {
+                return now.since(*since) >= quiet;
+            }
+            _ => {}
+        }
+        seen.insert(key.clone(), (text, now));
+        // Nobody asks again about a record that was deleted.
+        let over = now.before(quiet.saturating_mul(100));
+        seen.retain(|_, (_, since)| *since > over && *since <= now);
+        false
     }
 }
 
@@ -289,7 +349,8 @@ impl Inner {
     /// Reads the cell again. Returns the store's clock.
     async fn look(&self, known: &mut Known) -> Result<Timestamp> {
         let cell = self.leases.cells.read_cell(&self.key).await?;
-        let lease = lease_of(cell.text.as_deref());
+        // Whoever wrote what cannot be read has taken the lease.
+        let lease = lease_of(cell.text.as_deref()).unwrap_or_default();
         known.is_lost = !lease.is_held_by(self.hold, cell.now);
         known.lease = lease;
         known.text = cell.text.unwrap_or_default();
@@ -311,6 +372,12 @@ impl Inner {
         Error::new(ErrorCode::StoreLocked, message)
     }
 
+    fn unread(&self) -> Error {
+        let key = self.key.as_str();
+        let message = format!("the lease of `{key}` is written in a form of another version");
+        Error::new(ErrorCode::StoreLocked, message)
+    }
+
     async fn renew_once(&self) -> Result<()> {
         let mut known = self.known.lock().await;
         let now = self.look(&mut known).await?;
@@ -319,17 +386,20 @@ impl Inner {
         self.write(|lease| lease.renew(self.hold, now, life)).await
     }
 
-    /// Counts an issue although the lease is another holder's by now.
+    /// Counts an issue although the lease is another holder's by now. Without a cell the record is
+    /// gone, or nothing that is remembered of it counts any more.
     async fn tell_issue(&self, credential: &Fingerprint, at: Timestamp) -> Result<()> {
         let cells = &self.leases.cells;
         for _ in 0..TRIES {
-            let cell = cells.read_cell(&self.key).await?;
-            let lease = lease_of(cell.text.as_deref());
+            let Some(text) = cells.read_cell(&self.key).await?.text else {
+                return Ok(());
+            };
+            let lease = lease_of(Some(&text)).ok_or_else(|| self.unread())?;
             let Some(write) = lease.with_issue(credential, at) else {
                 return Ok(());
             };
             let after = text_of(&write)?;
-            let before = cell.text.as_deref();
+            let before = Some(text.as_str());
             let swapped = self.leases.swap(&self.key, before, after.as_deref(), None);
             if swapped.await? {
                 return Ok(());
@@ -406,20 +476,28 @@ impl Drop for LeasePermit {
     }
 }
 
-fn lease_of(text: Option<&str>) -> Lease {
+/// What a cell holds.
+#[derive(Serialize, Deserialize)]
+struct Text<L> {
+    version: u32,
+    lease: L,
+}
+
+/// Returns the lease of a cell; `None` if this version cannot read it.
+fn lease_of(text: Option<&str>) -> Option<Lease> {
     let Some(text) = text else {
-        return Lease::default();
+        return Some(Lease::default());
     };
-    // A memo is advice, and what it advises is found out again. Damage must not end logins.
-    serde_json::from_str(text).unwrap_or_else(|_| {
-        tracing::warn!("a lease cannot be read: forgotten");
-        Lease::default()
-    })
+    let text: Text<Lease> = serde_json::from_str(text).ok()?;
+    (text.version == VERSION).then_some(text.lease)
 }
 
 fn text_of(write: &Write) -> Result<Option<String>> {
-    let text = write.lease.as_ref().map(serde_json::to_string).transpose();
-    text.map_err(|error| {
+    let text = write.lease.as_ref().map(|lease| {
+        let version = VERSION;
+        serde_json::to_string(&Text { version, lease })
+    });
+    text.transpose().map_err(|error| {
         Error::new(ErrorCode::Internal, "a lease cannot be written").caused_by(error)
     })
 }

@@ -7,6 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::secret::Fingerprint;
 
+/// The most refusals that are remembered of one credential: whom it is shown to is a matter of
+/// configuration, and there are not many of those.
+const MOST_VERDICTS: usize = 8;
+
+/// The first pause after a failure of Zoho's server; doubled with each that follows.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// What the holders of a key know about its credential.
 ///
 /// It speaks of one refresh token, named by its fingerprint: when a new one is saved, by whomever,
@@ -19,19 +27,69 @@ pub struct Memo {
     pub credential: Option<Fingerprint>,
     /// When Zoho issued access tokens for it, oldest first, as far as that still counts.
     pub minted_at: Vec<Timestamp>,
-    /// Why it is of no use any more.
-    pub verdict: Option<Verdict>,
+    /// Why it is of no use any more: one for each of those whom it was shown to, oldest first.
+    pub verdicts: Vec<Verdict>,
     /// Until when nobody should ask.
     pub wait_until: Option<Timestamp>,
+    /// That Zoho's server is in trouble.
+    pub outage: Option<Outage>,
 }
 
-/// That Zoho refused a refresh token for good.
+/// That a refresh token was refused for good.
+///
+/// It speaks of whom the token was shown to, and of nobody else: a machine that asks the wrong data
+/// center, or as the wrong client, learns nothing about the token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
 pub struct Verdict {
     /// Zoho's error code, such as `invalid_code`.
     pub code: String,
     /// When it said so.
     pub at: Timestamp,
+    /// Names the accounts server that was asked and the client that asked; `None`: whoever asks.
+    pub asked: Option<Fingerprint>,
+}
+
+impl Verdict {
+    /// Returns the verdict `code` of the moment `at`, for whoever asks.
+    pub fn new(code: impl Into<String>, at: Timestamp) -> Self {
+        Self {
+            code: code.into(),
+            at,
+            asked: None,
+        }
+    }
+}
+
+impl Default for Verdict {
+    fn default() -> Self {
+        Self {
+            code: String::new(),
+            at: Timestamp::from_millis(0),
+            asked: None,
+        }
+    }
+}
+
+/// That Zoho's server answered, and could not do its work.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Outage {
+    /// Until when it is left alone.
+    pub until: Timestamp,
+    /// How many times in a row it was asked in vain, each after the pause before.
+    pub failures: u32,
+}
+
+impl Default for Outage {
+    fn default() -> Self {
+        Self {
+            until: Timestamp::from_millis(0),
+            failures: 0,
+        }
+    }
 }
 
 impl Memo {
@@ -43,8 +101,10 @@ impl Memo {
     /// Returns the latest moment of which anything is remembered; `None` if nothing is.
     pub fn latest(&self) -> Option<Timestamp> {
         let minted = self.minted_at.iter().copied();
-        let judged = self.verdict.iter().map(|verdict| verdict.at);
-        minted.chain(judged).chain(self.wait_until).max()
+        let judged = self.verdicts.iter().map(|verdict| verdict.at);
+        let paused = self.outage.iter().map(|outage| outage.until);
+        let moments = minted.chain(judged).chain(paused);
+        moments.chain(self.wait_until).max()
     }
 
     /// The same memo by a clock that shows `millis` more.
@@ -53,8 +113,11 @@ impl Memo {
         for at in &mut self.minted_at {
             *at = at.shifted(millis);
         }
-        if let Some(verdict) = &mut self.verdict {
+        for verdict in &mut self.verdicts {
             verdict.at = verdict.at.shifted(millis);
+        }
+        if let Some(outage) = &mut self.outage {
+            outage.until = outage.until.shifted(millis);
         }
         self.wait_until = self.wait_until.map(|until| until.shifted(millis));
         self
@@ -72,14 +135,56 @@ impl Memo {
             }
         }
         self.minted_at.sort_unstable();
-        self.verdict = self.verdict.or(other.verdict);
+        for verdict in other.verdicts {
+            if self.verdict_of(verdict.asked.as_ref()).is_none() {
+                self.judge(verdict);
+            }
+        }
         self.wait_until = self.wait_until.max(other.wait_until);
+        let until = |outage: &Option<Outage>| outage.as_ref().map(|outage| outage.until);
+        if until(&other.outage) > until(&self.outage) {
+            self.outage = other.outage;
+        }
         self
+    }
+
+    /// Returns what speaks against showing the credential to `asked`.
+    pub(crate) fn verdict_of(&self, asked: Option<&Fingerprint>) -> Option<&Verdict> {
+        let concerns =
+            |verdict: &&Verdict| verdict.asked.is_none() || verdict.asked.as_ref() == asked;
+        self.verdicts.iter().rfind(concerns)
+    }
+
+    /// Adds a verdict, in the place of an older one of the same server and client.
+    pub(crate) fn judge(&mut self, verdict: Verdict) {
+        self.verdicts.retain(|older| older.asked != verdict.asked);
+        self.verdicts.push(verdict);
+        self.verdicts.sort_by_key(|verdict| verdict.at);
+        let excess = self.verdicts.len().saturating_sub(MOST_VERDICTS);
+        self.verdicts.drain(..excess);
+    }
+
+    /// Notes that Zoho's server failed at `now`, and asks to be left alone for `wait`, if it said
+    /// so. A failure within the pause after another one is the same trouble.
+    pub(crate) fn note_outage(&mut self, now: Timestamp, wait: Option<Duration>) {
+        let before = self.outage.as_ref();
+        let failures = match before {
+            Some(before) if before.until > now => before.failures,
+            Some(before) => before.failures.saturating_add(1),
+            None => 1,
+        };
+        let doubled = FIRST_PAUSE * 2_u32.saturating_pow(failures.saturating_sub(1).min(16));
+        let pause = wait.unwrap_or(doubled.min(LONGEST_PAUSE));
+        self.outage = Some(Outage {
+            until: now.after(pause),
+            failures,
+        });
     }
 
     /// Returns the memo as far as it speaks of `credential`, without what is over by `now`.
     ///
-    /// Mints count for `window`, a wait ends by itself, a verdict stands.
+    /// Mints count for `window`, a wait ends by itself, verdicts stand. An outage that is over is
+    /// known for a while, since the next failure may be the same.
     #[must_use]
     pub(crate) fn about(self, credential: &Fingerprint, now: Timestamp, window: Duration) -> Self {
         if self.credential.as_ref() != Some(credential) {
@@ -95,14 +200,18 @@ impl Memo {
         memo.wait_until = memo
             .wait_until
             .filter(|&until| until > now && until <= now.after(window * 2));
+        memo.outage = memo.outage.filter(|outage| {
+            outage.until > now.before(window) && outage.until <= now.after(window * 2)
+        });
         memo
     }
 
-    /// Notes that Zoho issued an access token.
+    /// Notes that Zoho issued an access token. Whom the credential was shown to has no verdict on
+    /// it, and what others were told says nothing else by that.
     pub(crate) fn note_mint(&mut self, at: Timestamp) {
         self.minted_at.push(at);
-        self.verdict = None;
         self.wait_until = None;
+        self.outage = None;
     }
 
     /// Notes that the mint that was noted last happened no later than `at`.
@@ -145,17 +254,94 @@ mod tests {
         }
     }
 
+    fn refused(seconds: i64, by: &str) -> Verdict {
+        Verdict {
+            code: "invalid_code".into(),
+            at: at(seconds),
+            asked: Some(Fingerprint::of(&[by])),
+        }
+    }
+
+    #[test]
+    fn a_verdict_speaks_of_whom_the_credential_was_shown_to() {
+        let (us, eu) = (Fingerprint::of(&["us"]), Fingerprint::of(&["eu"]));
+        let mut memo = memo(&[]);
+        memo.judge(refused(1, "us"));
+        assert_eq!(memo.verdict_of(Some(&us)), Some(&refused(1, "us")));
+        assert_eq!(memo.verdict_of(Some(&eu)), None);
+        assert_eq!(memo.verdict_of(None), None);
+        memo.judge(refused(3, "eu"));
+        memo.judge(refused(2, "us"));
+        assert_eq!(memo.verdicts, [refused(2, "us"), refused(3, "eu")]);
+        let everybody = Verdict {
+            asked: None,
+            ..refused(4, "")
+        };
+        memo.judge(everybody.clone());
+        for asked in [None, Some(&us), Some(&Fingerprint::of(&["in"]))] {
+            assert_eq!(memo.verdict_of(asked), Some(&everybody));
+        }
+        for number in 0..20 {
+            memo.judge(refused(10 + number, &number.to_string()));
+        }
+        assert_eq!(memo.verdicts.len(), MOST_VERDICTS);
+        assert_eq!(memo.verdicts.last(), Some(&refused(29, "19")));
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_left_out_and_what_it_drops_is_made_up() {
+        let text = r#"{"minted_at":[5],"verdicts":[{"code":"c","mood":"bad"}],"weather":[1]}"#;
+        let read: Memo = serde_json::from_str(text).unwrap();
+        let expected = Verdict {
+            code: "c".into(),
+            ..Verdict::default()
+        };
+        assert_eq!(read.verdicts, [expected]);
+        assert_eq!(read.minted_at, [Timestamp::from_millis(5)]);
+    }
+
+    #[test]
+    fn pauses_double_while_the_trouble_lasts() {
+        let mut memo = memo(&[]);
+        let mut now = at(0);
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            // Several tries of one refresh are one failure.
+            memo.note_outage(now, None);
+            memo.note_outage(now, None);
+            let until = memo.outage.as_ref().unwrap().until;
+            pauses.push(until.since(now).as_millis());
+            now = until;
+        }
+        assert_eq!(
+            pauses,
+            [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]
+        );
+        memo.note_outage(now, Some(Duration::from_mins(5)));
+        let until = memo.outage.as_ref().unwrap().until;
+        assert_eq!(until.since(now), Duration::from_mins(5));
+        let credential = Fingerprint::of(&["r"]);
+        let later = memo
+            .clone()
+            .about(&credential, until.after(WINDOW / 2), WINDOW);
+        assert_eq!(
+            later.outage, memo.outage,
+            "the next failure may be the same"
+        );
+        let later = memo.clone().about(&credential, until.after(WINDOW), WINDOW);
+        assert_eq!(later.outage, None);
+        memo.note_mint(until);
+        assert_eq!(memo.outage, None);
+    }
+
     #[test]
     fn a_new_credential_voids_everything() {
         let mut old = memo(&[1]);
-        old.verdict = Some(Verdict {
-            code: "invalid_code".into(),
-            at: at(1),
-        });
+        old.judge(refused(1, "us"));
         let about = old
             .clone()
             .about(&Fingerprint::of(&["other"]), at(2), WINDOW);
-        assert!(about.verdict.is_none() && about.minted_at.is_empty());
+        assert!(about.verdicts.is_empty() && about.minted_at.is_empty());
         let about = old.clone().about(&Fingerprint::of(&["r"]), at(2), WINDOW);
         assert_eq!(about, old);
     }

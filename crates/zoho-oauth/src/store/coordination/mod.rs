@@ -23,7 +23,7 @@ use crate::token::TokenId;
 
 pub use fact::{Fact, Kept, Ruling};
 pub use leases::{Cell, LeaseCells, Leases};
-pub use memo::{Memo, Verdict};
+pub use memo::{Memo, Outage, Verdict};
 
 /// How far "exactly one refresh per token" reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -125,9 +125,10 @@ impl Memos {
             // time it is judged: a store does not read the clock.
             if let Some(latest) = memo.latest() {
                 memos.retain(|_, memo| {
-                    let over = match memo.verdict {
-                        Some(_) => OVER_WITH_VERDICT,
-                        None => OVER,
+                    let over = if memo.verdicts.is_empty() {
+                        OVER
+                    } else {
+                        OVER_WITH_VERDICT
                     };
                     memo.latest().is_some_and(|at| at >= latest.before(over))
                 });
@@ -228,10 +229,11 @@ mod tests {
         for (verdict, kept_until, gone_at) in [(false, 1, 2), (true, 30, 31)] {
             let mut minted = memo("old");
             minted.minted_at = vec![day(0)];
-            minted.verdict = verdict.then(|| Verdict {
-                code: "invalid_code".into(),
+            let refused = verdict.then(|| Verdict {
                 at: day(0),
+                ..Verdict::default()
             });
+            minted.verdicts.extend(refused);
             permit(&coordination, &old)
                 .await
                 .set_memo(&minted)

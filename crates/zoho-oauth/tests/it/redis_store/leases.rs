@@ -12,10 +12,8 @@ use super::{builder, keys, login, run, shared, shared_server, unique};
 fn memo() -> Memo {
     let mut memo = Memo::default();
     memo.credential = Some(RefreshToken::new("1000.refresh").unwrap().fingerprint());
-    memo.verdict = Some(Verdict {
-        code: "invalid_code".to_owned(),
-        at: Timestamp::from_millis(1_800_000_000_000),
-    });
+    let at = Timestamp::from_millis(1_800_000_000_000);
+    memo.verdicts = vec![Verdict::new("invalid_code", at)];
     memo
 }
 
@@ -52,7 +50,7 @@ async fn one_of_many_holds_a_key_and_leaves_a_memo() {
         .unwrap()
         .unwrap();
     assert_eq!(
-        permit.memo().await.unwrap().verdict.unwrap().code,
+        permit.memo().await.unwrap().verdicts[0].code,
         "invalid_code"
     );
 }
@@ -92,8 +90,8 @@ async fn whichever_answers_are_lost_a_lease_comes_out_right() {
                 .unwrap()
                 .expect("it was given back");
             assert_eq!(
-                next.memo().await.unwrap().verdict.is_some(),
-                remembered.verdict.is_some()
+                next.memo().await.unwrap().verdicts.len(),
+                remembered.verdicts.len()
             );
             // What is not needed any more goes, also when that is not heard.
             next.release(Some(&Memo::default())).await.unwrap();
@@ -135,7 +133,7 @@ fn who_stood_still_for_too_long_has_lost_the_lease_and_cannot_pass_a_verdict() {
     let error = first.block_on(stopped.release(Some(&memo()))).unwrap_err();
     assert_eq!(error.code(), ErrorCode::LeaseLost);
     second.block_on(async {
-        assert!(holder.memo().await.unwrap().verdict.is_none());
+        assert!(holder.memo().await.unwrap().verdicts.is_empty());
         // It was renewed meanwhile, as long as its machine ran.
         holder.set_memo(&memo()).await.unwrap();
         holder.release(None).await.unwrap();

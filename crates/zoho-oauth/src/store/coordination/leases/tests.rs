@@ -1,8 +1,7 @@
 //! Leases over cells in memory that lose answers, stand still, and keep a time of their own.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex as StdMutex;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -147,7 +146,7 @@ impl LeaseCells for Arc<Cells> {
                 Ok(self.swap(before, after, not_after))
             }
             Some(Fate::Raced) => {
-                let lease = lease_of(self.text().as_deref());
+                let lease = lease_of(self.text().as_deref()).unwrap();
                 let at = Timestamp::from_millis(fastrand::i64(1..1_000_000_000));
                 if let Some(write) = lease.with_issue(&credential(), at) {
                     let text = text_of(&write)?;
@@ -177,10 +176,11 @@ fn memo(minted_at: &[Timestamp]) -> Memo {
 
 fn dead() -> Memo {
     Memo {
-        verdict: Some(Verdict {
+        verdicts: vec![Verdict {
             code: "invalid_code".into(),
             at: Timestamp::now(),
-        }),
+            asked: None,
+        }],
         ..memo(&[])
     }
 }
@@ -192,7 +192,7 @@ async fn take(cells: &Arc<Cells>) -> Box<dyn Permit> {
 
 async fn is_free(cells: &Arc<Cells>) -> bool {
     let cell = cells.read_cell(&key()).await.unwrap();
-    let lease = lease_of(cell.text.as_deref());
+    let lease = lease_of(cell.text.as_deref()).unwrap();
     lease.take(1, cell.now, LIFE).is_ok()
 }
 
@@ -276,11 +276,11 @@ async fn lost_answers_are_found_out() {
         let permit = take(&cells).await;
         cells.doom(&[fate]);
         permit.set_memo(&dead()).await.unwrap();
-        assert_eq!(take_memo(&cells).verdict, Some(dead_code()));
+        assert_eq!(take_memo(&cells).verdicts, [dead_code()]);
         cells.doom(&[fate]);
         permit.release(Some(&memo(&[]))).await.unwrap();
         assert!(is_free(&cells).await, "{fate:?}");
-        assert_eq!(take_memo(&cells).verdict, None);
+        assert_eq!(take_memo(&cells).verdicts, []);
         let permit = take(&cells).await;
         cells.doom(&[fate]);
         drop(permit);
@@ -290,15 +290,15 @@ async fn lost_answers_are_found_out() {
 }
 
 fn take_memo(cells: &Arc<Cells>) -> Memo {
-    let mut memo = lease_of(cells.text().as_deref()).memo();
-    if let Some(verdict) = &mut memo.verdict {
+    let mut memo = lease_of(cells.text().as_deref()).unwrap().memo();
+    for verdict in &mut memo.verdicts {
         verdict.at = Timestamp::from_millis(0);
     }
     memo
 }
 
 fn dead_code() -> Verdict {
-    let mut verdict = dead().verdict.unwrap();
+    let mut verdict = dead().verdicts.remove(0);
     verdict.at = Timestamp::from_millis(0);
     verdict
 }
@@ -331,7 +331,7 @@ async fn a_release_that_is_given_up_is_done() {
     cells.go_on();
     settle().await;
     assert!(is_free(&cells).await);
-    assert_eq!(take_memo(&cells).verdict, Some(dead_code()));
+    assert_eq!(take_memo(&cells).verdicts, [dead_code()]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -411,7 +411,8 @@ async fn moments_are_kept_by_the_stores_clock() {
     let cells = Cells::with_clock(now.as_millis() + hour, 0);
     let permit = take(&cells).await;
     permit.release(Some(&memo(&[now]))).await.unwrap();
-    let stored = lease_of(cells.text().as_deref()).memo().minted_at[0];
+    let stored = lease_of(cells.text().as_deref()).unwrap();
+    let stored = stored.memo().minted_at[0];
     let off = stored.as_millis() - now.as_millis() - hour;
     assert!(off.abs() < 5_000, "{off}");
     // A machine whose clock is right reads the same moment as one whose clock is an hour slow.
@@ -420,16 +421,87 @@ async fn moments_are_kept_by_the_stores_clock() {
     assert!(off.abs() < 5_000, "{off}");
 }
 
+impl Cells {
+    fn put(&self, text: &str) {
+        let mut texts = self.texts.lock().unwrap();
+        texts.insert(key().as_str().to_owned(), text.to_owned());
+    }
+}
+
+/// A text of a version that knows more than this one, or in a form of its own.
+fn of_a_later_version(writes: u64) -> String {
+    let lease = format!(r#"{{"holders":["a","b"],"writes":{writes}}}"#);
+    format!(r#"{{"version":{},"lease":{lease}}}"#, VERSION + 1)
+}
+
 #[tokio::test(start_paused = true)]
-async fn damage_is_nobodys_lease() {
+async fn what_cannot_be_read_is_held_until_it_stands_still_for_two_lives() {
     let cells = Cells::new();
-    let damaged = "{\"fence\":".to_owned();
-    cells
-        .texts
-        .lock()
-        .unwrap()
-        .insert(key().as_str().into(), damaged);
+    let leases = Leases::new(Arc::clone(&cells));
+    let take = async || leases.try_acquire(&key()).await.unwrap();
+    // A later version is at it, and renews.
+    for writes in 0..20 {
+        cells.put(&of_a_later_version(writes));
+        assert!(take().await.is_none());
+        tokio::time::sleep(LIFE / 4).await;
+        assert!(take().await.is_none());
+    }
+    // Its machine died, or the text is damage of which nothing is known.
+    for text in [of_a_later_version(20), "{\"fence\":".into(), "{}".into()] {
+        cells.put(&text);
+        assert!(take().await.is_none());
+        tokio::time::sleep(LIFE * 2 - Duration::from_millis(1)).await;
+        assert!(take().await.is_none(), "{text}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let permit = take().await.unwrap();
+        assert!(permit.memo().await.unwrap().is_empty());
+        permit.set_memo(&dead()).await.unwrap();
+        permit.release(None).await.unwrap();
+        assert!(lease_of(cells.text().as_deref()).is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_yields_to_a_version_that_it_cannot_read() {
+    let cells = Cells::new();
     let permit = take(&cells).await;
-    assert!(permit.memo().await.unwrap().is_empty());
     permit.set_memo(&dead()).await.unwrap();
+    let text = of_a_later_version(7);
+    cells.put(&text);
+    let lost = Some(ErrorCode::LeaseLost);
+    assert_eq!(code(permit.set_memo(&dead()).await), lost);
+    let told = permit.tell_issue(&credential(), Timestamp::now()).await;
+    assert_eq!(code(told), Some(ErrorCode::StoreLocked));
+    assert_eq!(code(permit.release(None).await), lost);
+    assert_eq!(cells.text(), Some(text));
+}
+
+#[test]
+fn fields_that_a_later_version_adds_change_nothing() {
+    let write = Lease::default().take(1, Timestamp::from_millis(5), LIFE);
+    let (write, _) = write.unwrap();
+    let text = text_of(&write).unwrap().unwrap();
+    assert!(
+        text.starts_with(r#"{"version":1,"lease":{"fence":1,"holder":{"name":1,"#),
+        "{text}"
+    );
+    let more = text.replace(r#""name""#, r#""mood":"good","name""#);
+    let more = more.replace(r#""fence""#, r#""fences":[],"fence""#);
+    assert_eq!(lease_of(Some(&more)), write.lease);
+    // A holder of whom something is missing is not nobody.
+    assert_eq!(
+        lease_of(Some(&text.replace(r#""until""#, r#""end""#))),
+        None
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn telling_does_not_bring_back_the_cell_of_a_deleted_record() {
+    let cells = Cells::new();
+    let permit = take(&cells).await;
+    permit.set_memo(&memo(&[])).await.unwrap();
+    cells.texts.lock().unwrap().clear();
+    let told = permit.tell_issue(&credential(), Timestamp::now()).await;
+    assert_eq!(code(told), None);
+    assert_eq!(cells.text(), None);
 }

@@ -97,7 +97,11 @@ impl Model for Setup {
             Action::IssueUnheard(index) => {
                 state.left.lost_answers -= 1;
                 state.issue(index);
-                state.workers[index].step = Step::Release(true);
+                // Whenever that was, it was not later.
+                let now = at(state.now);
+                let worker = &mut state.workers[index];
+                worker.memo.settle_mint(now);
+                worker.step = Step::Release(true);
             }
             Action::Crash(index) => {
                 state.left.crashes -= 1;

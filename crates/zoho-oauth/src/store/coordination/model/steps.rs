@@ -162,10 +162,9 @@ impl State {
             }
             Step::Keep => self.keep(index),
             Step::Tell => {
-                if let Some(issue) = self.workers[index].issued {
-                    let told = self
-                        .lease()
-                        .with_issue(&credential(issue.refresh), at(issue.at));
+                // Without a cell the record is gone, or nothing of it counts any more.
+                if let (Some(issue), Some(lease)) = (self.workers[index].issued, &self.cell) {
+                    let told = lease.with_issue(&credential(issue.refresh), at(issue.at));
                     if let Some(write) = told {
                         self.cell = write.lease;
                     }
@@ -188,7 +187,7 @@ impl State {
                 let memo = worker.known.memo();
                 worker.memo = memo.about(&credential(record.refresh), at(now), ticks(WINDOW));
                 let wait = worker.memo.budget_wait(BUDGET, at(now), ticks(WINDOW));
-                let is_dead = worker.memo.verdict.is_some();
+                let is_dead = worker.memo.verdict_of(None).is_some();
                 wait.map(|_| End::Wait)
                     .or(is_dead.then_some(End::LoginAgain))
             }
@@ -257,9 +256,10 @@ impl State {
     pub(super) fn refuse(&mut self, index: usize) {
         let worker = &mut self.workers[index];
         worker.memo.minted_at.pop();
-        worker.memo.verdict = Some(Verdict {
+        worker.memo.judge(Verdict {
             code: "invalid_code".to_owned(),
             at: at(self.now),
+            asked: None,
         });
         worker.kept = Some(End::LoginAgain);
         worker.step = Step::Release(true);

@@ -1,0 +1,274 @@
+//! What a fleet remembers about a credential: for whom it counts, and how many tokens it made.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use zoho_oauth::{
+    Authenticator, Credential, DataCenter, ErrorCode, ErrorKind, GrantToken, OAuthClient,
+    OAuthToken, RefreshPolicy, RefreshToken, Session, TokenId, TokenStore,
+};
+use zoho_sandbox::Sandbox;
+
+use crate::fleet::{FleetStore, machines, memo};
+use crate::support::{
+    SCOPES, authenticator, builder, client, expire, expired, logged_in, no_memory, refreshes,
+    sandbox, user,
+};
+
+async fn refusal(machine: &Authenticator, id: TokenId) -> ErrorCode {
+    let session = machine.session(id).await.unwrap();
+    session.access_token().await.unwrap_err().code()
+}
+
+/// Zoho's data centers know the same clients and not the same tokens. An old file does not say
+/// which one a token belongs to, so a machine with another default asks the wrong one.
+#[tokio::test]
+async fn a_refusal_counts_for_those_who_would_ask_the_same_server() {
+    let (right, wrong) = (sandbox().await, sandbox().await);
+    let store = FleetStore::new();
+    let mut record = logged_in(&right, "ann", -60);
+    record.api_domain = None;
+    let id = store.save_token(&record).await.unwrap();
+    for machine in machines(&wrong, &store, 3) {
+        assert_eq!(refusal(&machine, id).await, ErrorCode::InvalidCode);
+    }
+    assert_eq!(refreshes(&wrong), 1, "the others of its kind know");
+    let machine = authenticator(&right, store.clone());
+    let session = machine.session(id).await.unwrap();
+    session.access_token().await.unwrap();
+    assert_eq!(refreshes(&right), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_counts_for_those_who_would_ask_as_the_same_client() {
+    let other = zoho_sandbox::Client::self_client("1000.OTHER", "another secret");
+    let sandbox = Sandbox::builder().no_limits().client(other).start();
+    let sandbox = sandbox.await.unwrap();
+    let store = FleetStore::new();
+    let mut record = logged_in(&sandbox, "ann", -60);
+    (record.client_id, record.client_secret) = (None, None);
+    let id = store.save_token(&record).await.unwrap();
+    let other = OAuthClient::new("1000.OTHER", "another secret").unwrap();
+    for _ in 0..2 {
+        let machine = builder(&sandbox, store.clone()).client(other.clone());
+        let machine = machine.build().unwrap();
+        assert_eq!(refusal(&machine, id).await, ErrorCode::InvalidCode);
+    }
+    assert_eq!(refreshes(&sandbox), 1);
+    let machine = authenticator(&sandbox, store.clone());
+    let session = machine.session(id).await.unwrap();
+    session.access_token().await.unwrap();
+}
+
+/// Else two machines would ask in turn for ever, each making the other forget.
+#[tokio::test]
+async fn refusals_of_two_servers_stand_side_by_side() {
+    let (one, other) = (sandbox().await, sandbox().await);
+    let store = FleetStore::new();
+    let mut record = logged_in(&one, "ann", -60);
+    record.api_domain = None;
+    record.refresh_token = RefreshToken::new("1000.unknown.token").ok();
+    let id = store.save_token(&record).await.unwrap();
+    for _ in 0..3 {
+        for asked in [&one, &other] {
+            let machine = authenticator(asked, store.clone());
+            assert_eq!(refusal(&machine, id).await, ErrorCode::InvalidCode);
+        }
+    }
+    assert_eq!((refreshes(&one), refreshes(&other)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_token_of_an_unknown_data_center_is_shown_to_nobody() {
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let mut record = logged_in(&sandbox, "ann", -60);
+    record.api_domain = Some("https://www.zohoapis.example".to_owned());
+    let id = store.save_token(&record).await.unwrap();
+    let machine = authenticator(&sandbox, store.clone());
+    let session = machine.session(id).await.unwrap();
+    for error in [
+        session.access_token().await.unwrap_err(),
+        session.revoke().await.unwrap_err(),
+    ] {
+        assert_eq!(error.code(), ErrorCode::UnknownDataCenter);
+        assert!(error.to_string().contains("https://www.zohoapis.example"));
+    }
+    assert_eq!(refreshes(&sandbox) + sandbox.counts().revocations, 0);
+    assert!(store.find_token_by_id(id).await.unwrap().is_some());
+
+    // An authenticator whose own center does not say what its API is called is taken at its word.
+    let own = DataCenter::builder("us", sandbox.accounts_url()).build();
+    let machine = builder(&sandbox, store.clone()).data_center(own.unwrap());
+    let session = machine.build().unwrap().session(id).await.unwrap();
+    session.access_token().await.unwrap();
+}
+
+/// Lets the API refuse every token, until the budget is spent and beyond.
+async fn refuse_all(auth: &Authenticator, session: &Session) {
+    let mut last = session.access_token().await.unwrap();
+    for _ in 0..14 {
+        match session.refused(last.token()).await {
+            Ok(access) => last = access,
+            Err(error) => assert_eq!(error.code(), ErrorCode::MintBudget),
+        }
+        expire(auth.store(), session.id()).await;
+    }
+}
+
+/// A fleet's machine behind Zoho's real limit of ten in ten minutes.
+fn strict(sandbox: &Sandbox, store: &FleetStore) -> Authenticator {
+    let machine = builder(sandbox, store.clone()).policy(no_memory());
+    machine.build().unwrap()
+}
+
+#[tokio::test]
+async fn a_login_counts_also_while_another_machine_holds_the_record() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let store = FleetStore::new();
+    let machine = strict(&sandbox, &store);
+    let held = store.hold(TokenId::new(1).unwrap()).await;
+    let refresh = logged_in(&sandbox, "ann", 0).refresh_token.unwrap();
+    let login = Credential::refresh(client(&sandbox), refresh);
+    let session = machine.session(login).await.unwrap();
+    held.release(None).await.unwrap();
+    refuse_all(&machine, &session).await;
+    assert_eq!(sandbox.counts().refreshes_throttled, 0);
+    assert_eq!(refreshes(&sandbox), 10);
+}
+
+#[tokio::test]
+async fn logging_in_and_out_all_the_time_stays_within_zohos_limit() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let store = FleetStore::new();
+    let refresh = logged_in(&sandbox, "ann", 0).refresh_token.unwrap();
+    let mut logins = 0;
+    for machine in machines(&sandbox, &store, 14) {
+        let login = Credential::refresh(client(&sandbox), refresh.clone());
+        match machine.session(login).await {
+            Ok(session) => {
+                logins += 1;
+                assert!(store.delete_token(session.id()).await.unwrap());
+            }
+            Err(error) => assert_eq!(error.code(), ErrorCode::MintBudget),
+        }
+    }
+    assert_eq!(sandbox.counts().refreshes_throttled, 0);
+    assert_eq!(logins, 8);
+}
+
+#[tokio::test]
+async fn mints_go_with_their_token_to_the_record_of_its_user() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let store = FleetStore::new();
+    let first = logged_in(&sandbox, "ann", 3600);
+    let first = store.save_token(&first).await.unwrap();
+    let machine = strict(&sandbox, &store);
+    let refresh = logged_in(&sandbox, "ann", 0).refresh_token.unwrap();
+    let login = Credential::refresh(client(&sandbox), refresh);
+    let session = machine.session(login).await.unwrap();
+    let mut last = session.access_token().await.unwrap();
+    for _ in 0..4 {
+        last = session.refused(last.token()).await.unwrap();
+    }
+    let session = session.set_user_name(user("ann")).await.unwrap();
+    assert_eq!(session.id(), first);
+    assert_eq!(memo(&store, first).await.minted_at.len(), 5);
+    refuse_all(&machine, &session).await;
+    assert_eq!(sandbox.counts().refreshes_throttled, 0);
+    assert_eq!(refreshes(&sandbox), 10);
+}
+
+#[tokio::test]
+async fn the_exchange_of_a_stored_grant_token_counts() {
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let mut record = OAuthToken::new();
+    record.client_id = Some(client(&sandbox).id);
+    record.grant_token = GrantToken::new(sandbox.grant_code(&sandbox.people()[0], SCOPES)).ok();
+    let id = store.save_token(&record).await.unwrap();
+    let machine = authenticator(&sandbox, store.clone());
+    let session = machine.session(id).await.unwrap();
+    session.access_token().await.unwrap();
+    let stored = store.find_token_by_id(id).await.unwrap().unwrap();
+    let memo = memo(&store, id).await;
+    assert_eq!(memo.minted_at.len(), 1);
+    let refresh = stored.refresh_token.unwrap().fingerprint();
+    assert_eq!(memo.credential, Some(refresh));
+}
+
+/// An accounts server in trouble, that says for how long.
+async fn out_of_service() -> (DataCenter, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let answer = "HTTP/1.1 503 x\r\nRetry-After: 60\r\nConnection: close\r\n\
+                Content-Length: 0\r\n\r\n";
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (DataCenter::builder("us", url).build().unwrap(), asked)
+}
+
+#[tokio::test]
+async fn a_fleet_leaves_a_server_in_trouble_alone() {
+    let sandbox = sandbox().await;
+    let (center, asked) = out_of_service().await;
+    let store = FleetStore::new();
+    let (id, _) = expired(&sandbox, &store, "ann").await;
+    // Whatever a machine remembers by itself is gone with it.
+    let ask = || async {
+        let machine = builder(&sandbox, store.clone()).data_center(center.clone());
+        let session = machine.build().unwrap().session(id).await.unwrap();
+        let error = session.access_token().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::ServerError, "{error}");
+        error
+    };
+    ask().await;
+    for error in join_all((0..5).map(|_| ask())).await {
+        assert!(error.retry_after().is_some());
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+/// After half a second, as long as the trouble lasts no longer.
+#[tokio::test]
+async fn a_server_that_is_back_is_asked_again_soon() {
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let (id, _) = expired(&sandbox, &store, "ann").await;
+    let fault = zoho_sandbox::Fault::status(500).on(zoho_sandbox::Endpoint::Refresh);
+    sandbox.inject(fault.times(1));
+    let once = RefreshPolicy::new().with_attempts(1);
+    let machine = builder(&sandbox, store.clone())
+        .policy(once)
+        .build()
+        .unwrap();
+    let session = machine.session(id).await.unwrap();
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network);
+    let error = loop {
+        let other = authenticator(&sandbox, store.clone());
+        match other.session(id).await.unwrap().access_token().await {
+            Ok(_) => break error,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Network);
+                let wait = error.retry_after().unwrap();
+                assert!(wait <= Duration::from_secs(1), "{wait:?}");
+                tokio::time::sleep(wait).await;
+            }
+        }
+    };
+    assert!(error.is_transient());
+    assert_eq!(memo(&store, id).await.minted_at.len(), 1);
+}
