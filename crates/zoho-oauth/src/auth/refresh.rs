@@ -117,7 +117,7 @@ async fn alone(
     memory: &Memory<'_>,
 ) -> Result<Done> {
     loop {
-        let asked = Timestamp::now();
+        let began = Timestamp::now();
         let record = shared.record_of(slot).await?;
         if slot.is_revoked(&record) {
             let message = format!("the refresh token of record {} was revoked", slot.id);
@@ -125,18 +125,11 @@ async fn alone(
         }
         let now = Timestamp::now();
         let memo = memory.recall(&record, now).await;
-        let asked_of = asked(shared, slot, &record);
-        let done = match decide(
-            &record,
-            &memo,
-            asked_of.as_ref(),
-            now,
-            &shared.policy,
-            purpose,
-        ) {
+        let party = asked(shared, slot, &record);
+        let done = match decide(&record, &memo, party.as_ref(), now, &shared.policy, purpose) {
             Decision::Use => {
                 let life = known_life(&record, &memo);
-                let issued = Issued::of(&record, life, &shared.policy, asked).ok_or_else(|| {
+                let issued = Issued::of(&record, life, &shared.policy, began).ok_or_else(|| {
                     Error::new(ErrorCode::Internal, "decided to use no access token")
                 })?;
                 return Ok(slot.publish(issued.kept(now)).into());
