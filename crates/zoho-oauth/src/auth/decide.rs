@@ -351,14 +351,14 @@ mod tests {
     #[test]
     fn a_server_in_trouble_is_left_alone_for_a_while() {
         let mut memo = Memo::default();
-        memo.note_outage(NOW, Some(Duration::from_secs(60)));
+        memo.note_outage(NOW, Some(Duration::from_mins(1)));
         assert_eq!(need(&record(60), &memo), Decision::Use);
-        let until = NOW.after(Duration::from_secs(60));
+        let until = NOW.after(Duration::from_mins(1));
         let wait = Stop::Wait(until, ErrorCode::ServerError);
         assert_eq!(need(&record(-1), &memo), Decision::Stop(wait));
         memo.note_outage(
-            NOW.before(Duration::from_secs(60)),
-            Some(Duration::from_secs(60)),
+            NOW.before(Duration::from_mins(1)),
+            Some(Duration::from_mins(1)),
         );
         assert_eq!(need(&record(-1), &memo), refresh());
     }

@@ -11,6 +11,7 @@ use zoho_oauth::{
 };
 use zoho_sandbox::{Endpoint, Fault, Sandbox};
 
+use crate::fleet::until;
 use crate::hooks::{HookStore, Step, out_of_order};
 use crate::support::{
     SCOPES, authenticator, builder, client, in_seconds, logged_in, sandbox, user,
@@ -68,24 +69,12 @@ impl Saves {
     }
 }
 
-/// Waits for `what`, for longer than it can take.
-async fn until(what: impl AsyncFn() -> bool) {
-    let waiting = async {
-        while !what().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), waiting)
-        .await
-        .unwrap();
-}
-
 /// Begins a login whose save is going to fail, and goes away.
 async fn abandon(auth: &Authenticator, sandbox: &Sandbox, saves: &Saves) {
     let login = Credential::grant(client(sandbox), code(sandbox)).user_name(user("ann"));
     let auth = auth.clone();
     let handler = tokio::spawn(async move { auth.session(login).await.map(drop) });
-    until(async || saves.seen() > 0).await;
+    until(|| saves.seen() > 0).await;
     handler.abort();
     let _ = handler.await;
     saves.open();
@@ -114,7 +103,9 @@ async fn a_login_that_nobody_waits_for_any_more_is_stored_when_the_store_is_back
         let auth = auth.build().unwrap();
         let saves = Saves::fail(&store, 3);
         abandon(&auth, &sandbox, &saves).await;
-        until(async || !store.get_tokens().await.unwrap().is_empty()).await;
+        while store.get_tokens().await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let stored = store.get_tokens().await.unwrap().remove(0);
         assert!(stored.refresh_token.is_some());
         assert_eq!(stored.user_name, Some(user("ann")));
@@ -153,7 +144,7 @@ async fn an_abandoned_login_gives_way_to_a_newer_one() {
     abandon(&auth, &sandbox, &saves).await;
     let newer = logged_in(&sandbox, "ann", 7200);
     let id = store.inner.save_token(&newer).await.unwrap();
-    until(async || sandbox.counts().revocations > 0).await;
+    until(|| sandbox.counts().revocations > 0).await;
     let stored = store.find_token_by_id(id).await.unwrap().unwrap();
     assert_eq!(stored.refresh_token, newer.refresh_token);
     assert_eq!(store.get_tokens().await.unwrap().len(), 1);
@@ -178,7 +169,7 @@ where
     let slow = Duration::from_millis(300);
     sandbox.inject(Fault::delay(slow).on(Endpoint::CodeExchange));
     let asked = tokio::spawn(async move { session.access_token().await });
-    until(async || sandbox.counts().code_exchanges_ok == 1).await;
+    until(|| sandbox.counts().code_exchanges_ok == 1).await;
     meanwhile(Arc::clone(&store), id, Arc::clone(&sandbox)).await;
     let failed = asked.await.unwrap().err().map(|error| error.code());
     (sandbox, store, failed)
