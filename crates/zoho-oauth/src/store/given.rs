@@ -1,7 +1,7 @@
 //! Names of hosts and databases as somebody gave them. Whoever gives a URL instead gives a password
 //! with it, which must not get into `Debug` or an error.
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// Whether a text can name a host: nothing in it belongs to a URL or a list of settings.
 pub(crate) fn is_host(text: &str) -> bool {
@@ -23,7 +23,7 @@ pub(crate) fn shown(name: &str) -> &str {
 /// # Errors
 /// `invalid_input`, which does not quote it.
 #[cfg(any(test, feature = "mysql", feature = "postgres"))]
-pub(crate) fn check_database(name: &str) -> Result<()> {
+pub(crate) fn check_database(name: &str) -> crate::error::Result<()> {
     if name.contains("://") {
         return Err(Error::invalid_input(
             "the name of the database is a URL: give host, database, user and password one by one",

@@ -15,7 +15,6 @@ use tokio::time::{Instant, timeout};
 
 use super::table::TokenTable;
 use super::{Fact, Kept, Ruling};
-use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::{AccessToken, GrantToken, RefreshToken};
 use crate::token::{OAuthToken, TokenId, UserName};
@@ -37,9 +36,10 @@ pub(crate) enum Wanted {
 
 /// Reads a time in milliseconds. `None` for what we would write in another way, like `+7`: a write
 /// compares texts, and would never find such a row to be what it was.
-pub(crate) fn time(text: &str) -> Option<Timestamp> {
+#[cfg(any(test, feature = "mysql", feature = "postgres"))]
+pub(crate) fn time(text: &str) -> Option<crate::clock::Timestamp> {
     let millis: i64 = text.parse().ok()?;
-    (millis.to_string() == text).then(|| Timestamp::from_millis(millis))
+    (millis.to_string() == text).then(|| crate::clock::Timestamp::from_millis(millis))
 }
 
 /// What holds apart the writes that insert, delete or join rows: each of them moves it.
@@ -180,6 +180,7 @@ pub(crate) async fn save_fact(server: &impl RowServer, fact: &Fact) -> Result<Ke
 
 /// Whether the rows are now what `plan` makes of them: what a server asks that was told to carry it
 /// out and whose answer was lost. Begun anew, the plan would find its own work in its way.
+#[cfg(any(test, feature = "mysql", feature = "postgres"))]
 pub(crate) async fn is_done(server: &impl RowServer, plan: &Plan) -> Result<bool> {
     let written = plan.update.iter().map(|(_, new)| new).chain(&plan.insert);
     let written: Vec<_> = written.collect();
