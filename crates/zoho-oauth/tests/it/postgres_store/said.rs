@@ -42,7 +42,7 @@ pub(crate) const SAID: [(ErrorCode, &str); 7] = [
     (
         ErrorCode::StoreDamaged,
         "table `tokens.oauthtoken` of database `portal` at `db.example.com:5432`, or a \
-        `zoho_oauth_` table beside it, is gone since it was opened",
+        `zoho_oauth_` table beside it, is missing",
     ),
 ];
 
