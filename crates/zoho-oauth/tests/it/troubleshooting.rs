@@ -156,8 +156,12 @@ async fn logins(said: &Said) {
     said.note(ErrorCode::RefreshTokenMissing, outcome);
 
     let store = FlakyStore::new(ListStore::new());
-    let auth = authenticator(&sandbox, Arc::clone(&store));
-    store.fail_saves(1);
+    let patience = Duration::from_millis(300);
+    let auth = builder(&sandbox, Arc::clone(&store))
+        .policy(no_memory().with_patience(patience))
+        .build()
+        .unwrap();
+    store.fail_saves(usize::MAX);
     let outcome = auth.session(grant(&sandbox)).await;
     said.note(ErrorCode::TokenNotSaved, outcome);
 }

@@ -89,26 +89,27 @@ impl Flawed {
     /// Looks at the tokens again and again, and tells what it finds changed.
     async fn listen(flaw: Flaw, file: PathBuf, changes: broadcast::Sender<Change>) {
         let store = JsonStore(file);
-        let mut known = Vec::new();
+        let mut known: Vec<(Option<TokenId>, _)> = Vec::new();
         loop {
             tokio::time::sleep(Duration::from_millis(5)).await;
             let Ok(rows) = store.get_tokens().await else {
                 continue;
             };
             let is_cleared = rows.is_empty() && flaw == Flaw::HearsNoClearing;
-            for before in known.iter().filter(|_| !is_cleared) {
-                let OAuthToken {
-                    id, refresh_token, ..
-                } = before;
-                let found = rows.iter().find(|row| row.id == *id);
-                let is_changed = found.is_none_or(|row| {
-                    row.refresh_token != *refresh_token && flaw != Flaw::HearsNoLogins
-                });
-                if is_changed {
-                    let _ = changes.send(Change::Record(id.unwrap()));
-                }
+            let now: Vec<_> = rows
+                .into_iter()
+                .map(|row| (row.id, row.refresh_token))
+                .collect();
+            // Also what was not there before: a login may be replaced between two looks.
+            let logins = now.iter().filter(|_| flaw != Flaw::HearsNoLogins);
+            let logins = logins.filter(|row| !known.contains(*row));
+            let ids: HashSet<_> = now.iter().map(|(id, _)| *id).collect();
+            let deleted = known.iter().filter(|_| !is_cleared);
+            let deleted = deleted.filter(|(id, _)| !ids.contains(id));
+            for (id, _) in logins.chain(deleted) {
+                let _ = changes.send(Change::Record(id.unwrap()));
             }
-            known = rows;
+            known = now;
         }
     }
 }
@@ -175,12 +176,12 @@ impl LeaseCells for FlawedCells {
             Flaw::ForgetsTheTime => (before, None),
             _ => (before, not_after),
         };
-        let fence = |text: Option<&str>| {
-            text.and_then(|text| text.split(',').next())
-                .map(str::to_owned)
+        let holder = |text: Option<&str>| {
+            let text: serde_json::Value = serde_json::from_str(text?).ok()?;
+            text.pointer("/lease/holder/name").cloned()
         };
-        let is_held = after.is_some_and(|text| text.contains("\"until\""));
-        if self.flaw == Flaw::RefusesRenewals && is_held && fence(before) == fence(after) {
+        let is_renewal = holder(after).is_some() && holder(before) == holder(after);
+        if self.flaw == Flaw::RefusesRenewals && is_renewal {
             return Ok(true);
         }
         self.right.swap_cell(&key, before, after, not_after).await
