@@ -273,6 +273,8 @@ fn features(run: &mut Run) -> Result<bool> {
         ("zohocrm", true),
         ("zoho-sandbox", false),
     ] {
+        let none = ["--package", package, "--lib", "--no-default-features"];
+        passed &= clippy(run, &none)?;
         let features: Vec<_> = run
             .workspace
             .package(package)?
@@ -280,8 +282,6 @@ fn features(run: &mut Run) -> Result<bool> {
             .filter(|_| each)
             .map(str::to_owned)
             .collect();
-        let none = ["--package", package, "--lib", "--no-default-features"];
-        passed &= clippy(run, &none)?;
         for feature in &features {
             passed &= clippy(run, &[&none[..], &["--features", feature]].concat())?;
         }
@@ -337,12 +337,17 @@ fn doc_tests(run: &mut Run) -> Result<bool> {
 fn tests(run: &mut Run) -> Result<bool> {
     let left_out = run.words_left_out();
     if environment::find_program("cargo-nextest").is_some() {
+        // One more than there are cores: many tests wait for a server or for a moment to pass.
+        let threads = std::thread::available_parallelism().map_or(1, usize::from) + 1;
+        let threads = threads.to_string();
         let mut arguments = vec![
             "nextest",
             "run",
             "--workspace",
             "--all-features",
             "--no-fail-fast",
+            "--test-threads",
+            &threads,
         ];
         let filter = format!("not test(/{}/)", left_out.join("|"));
         if !left_out.is_empty() {

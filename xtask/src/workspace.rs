@@ -61,12 +61,18 @@ impl Workspace {
 }
 
 impl Package {
-    /// The features to be tried alone: all but `default`, in the order of their names.
+    /// The features to be tried alone, in the order of their names: all but `default` and those
+    /// that do no more than ask for one of the same name of another package, where it is tried.
     pub(crate) fn single_features(&self) -> impl Iterator<Item = &str> {
+        let is_of_its_own = |name: &str, brings: &[String]| {
+            let forwards =
+                |brought: &String| brought.split_once('/').is_some_and(|it| it.1 == name);
+            name != "default" && !matches!(brings, [one] if forwards(one))
+        };
         self.features
-            .keys()
-            .map(String::as_str)
-            .filter(|name| *name != "default")
+            .iter()
+            .filter(move |(name, brings)| is_of_its_own(name, brings))
+            .map(|(name, _)| name.as_str())
     }
 
     /// The names of the benchmark programs.
@@ -86,14 +92,15 @@ mod tests {
     fn metadata_gives_features_and_benches() {
         let workspace: Workspace = serde_json::from_str(
             r#"{"workspace_root": "/w", "target_directory": "/w/target", "version": 1, "packages": [{
-                "name": "a", "features": {"sqlite": ["dep:rusqlite"], "default": ["file"], "file": []},
+                "name": "a", "features": {"sqlite": ["dep:rusqlite"], "default": ["file"], "file": [],
+                "redis": ["b/redis"], "mysql": ["b/mysql", "b/tls"]},
                 "targets": [{"name": "a", "kind": ["lib"]}, {"name": "stores", "kind": ["bench"]}]}]}"#,
         )
         .unwrap();
         let package = workspace.package("a").unwrap();
         assert_eq!(
             package.single_features().collect::<Vec<_>>(),
-            ["file", "sqlite"]
+            ["file", "mysql", "sqlite"]
         );
         assert_eq!(package.benches().collect::<Vec<_>>(), ["stores"]);
         assert!(workspace.package("b").is_err());

@@ -95,7 +95,11 @@ impl Permit for HostPermit {
                 Error::new(ErrorCode::Internal, "a memo cannot be written").caused_by(error)
             })?;
         let key = self.key.clone();
-        let write = move |db: &Db| db.set_memo(key.as_str(), text.as_deref());
+        let newest = memo.latest().filter(|_| key.record_id().is_none());
+        let write = move |db: &Db| {
+            db.set_memo(key.as_str(), text.as_deref())?;
+            newest.map_or(Ok(()), |newest| db.forget_old_starts(key.as_str(), newest))
+        };
         self.core.writer.run(write).await
     }
 }

@@ -1,6 +1,7 @@
 //! One connection and what is asked of it. Everything here blocks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, Params, Rows, params};
@@ -8,11 +9,16 @@ use rusqlite::{CachedStatement, Connection, Params, Rows, params};
 use super::fault::Place;
 use super::row;
 use super::sql::{Lookup, Statements};
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::secret::{AccessToken, GrantToken, RefreshToken};
+use crate::store::Memo;
 use crate::store::table::Identity;
 use crate::token::{OAuthToken, TokenId};
+
+/// How long what is remembered of a login that is not stored is of use.
+const LIFE_OF_A_START: Duration = Duration::from_hours(1);
 
 /// A connection with the store's statements.
 #[derive(Debug)]
@@ -223,6 +229,29 @@ impl Db {
             Some(memo) => self.execute(self.statements.set_memo, [table, key, memo])?,
             None => self.execute(self.statements.forget_memo, [table, key])?,
         };
+        Ok(())
+    }
+
+    /// Forgets what was remembered of logins that never became a record, if it is old beside what
+    /// was just written of `key`. The next few in the order of the keys, which is chance: each new
+    /// one takes some away, and none takes long.
+    pub(super) fn forget_old_starts(&self, key: &str, newest: Timestamp) -> Result<()> {
+        let fault = |error| self.place.fault(&error);
+        let table = self.place.table();
+        let mut statement = self.statement(self.statements.next_starts)?;
+        let starts = statement
+            .query_map([table, key], |row| Ok((row.get(0)?, row.get(1)?)))
+            .and_then(Iterator::collect::<rusqlite::Result<Vec<(String, String)>>>)
+            .map_err(fault)?;
+        for (start, memo) in starts {
+            let latest = serde_json::from_str(&memo)
+                .ok()
+                .as_ref()
+                .and_then(Memo::latest);
+            if latest.is_none_or(|at| at < newest.before(LIFE_OF_A_START)) {
+                self.execute(self.statements.forget_memo, [table, &start])?;
+            }
+        }
         Ok(())
     }
 }

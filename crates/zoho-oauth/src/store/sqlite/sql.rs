@@ -209,6 +209,7 @@ pub(super) struct Statements {
     pub(super) memo: &'static str,
     pub(super) set_memo: &'static str,
     pub(super) forget_memo: &'static str,
+    pub(super) next_starts: &'static str,
 }
 
 impl Statements {
@@ -271,6 +272,8 @@ impl Statements {
             set_memo: "INSERT INTO zoho_oauth_memo (token_table, key, memo) VALUES (?1, ?2, ?3) \
                 ON CONFLICT (token_table, key) DO UPDATE SET memo = excluded.memo",
             forget_memo: "DELETE FROM zoho_oauth_memo WHERE token_table = ?1 AND key = ?2",
+            next_starts: "SELECT key, memo FROM zoho_oauth_memo \
+                WHERE token_table = ?1 AND key > ?2 AND key < 'start;' ORDER BY key LIMIT 20",
         }
     }
 
@@ -292,6 +295,7 @@ impl Statements {
             self.memo,
             self.set_memo,
             self.forget_memo,
+            self.next_starts,
         ];
         let lookups = self.lookups.iter().map(String::as_str);
         lookups.chain(others).collect()

@@ -1,7 +1,9 @@
 //! What can only be seen from inside: query plans, a full disk, busy connections.
 
 use super::*;
-use crate::secret::{AccessToken, RefreshToken};
+use crate::clock::Timestamp;
+use crate::secret::{AccessToken, Fingerprint, RefreshToken};
+use crate::store::{CoordinationKey, Memo};
 use crate::token::UserName;
 
 fn token(user: &str) -> OAuthToken {
@@ -171,4 +173,49 @@ fn no_statement_is_prepared_twice() {
             assert_eq!(again, 0, "{sql}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_logins_that_never_became_a_record_goes_after_an_hour() {
+    let (store, _folder) = store();
+    let remember = async |key: &CoordinationKey, millis: i64| {
+        let permit = store.coordination().unwrap().try_acquire(key).await;
+        let memo = Memo {
+            wait_until: Some(Timestamp::from_millis(millis)),
+            ..Memo::default()
+        };
+        permit.unwrap().unwrap().set_memo(&memo).await.unwrap();
+    };
+    let remembered = async || {
+        let read = |db: &Db| {
+            let mut statement = db
+                .connection
+                .prepare("SELECT key FROM zoho_oauth_memo")
+                .unwrap();
+            let keys = statement.query_map([], |row| row.get(0)).unwrap();
+            Ok(keys.collect::<rusqlite::Result<Vec<String>>>().unwrap())
+        };
+        store.core.reader.run(read).await.unwrap()
+    };
+    let (hour, now) = (3_600_000, 1_000_000_000);
+    let mut starts: Vec<_> = (0..30)
+        .map(|number| CoordinationKey::start(&Fingerprint::of(&[&number.to_string()])))
+        .collect();
+    starts.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+    let record = CoordinationKey::record(TokenId::new(7).unwrap());
+    remember(&record, now - 2 * hour).await;
+    for key in &starts[1..] {
+        remember(key, now - hour - 1).await;
+    }
+    remember(&starts[2], now - hour).await;
+    assert_eq!(remembered().await.len(), 30);
+
+    // An old one that is written takes nothing along, nor does a record.
+    remember(&starts[0], now - hour - 1).await;
+    remember(&record, now).await;
+    assert_eq!(remembered().await.len(), 31);
+    remember(&starts[0], now).await;
+    let mut left = vec![record.as_str(), starts[0].as_str(), starts[2].as_str()];
+    left.extend(starts[21..].iter().map(CoordinationKey::as_str));
+    assert_eq!(remembered().await, left);
 }

@@ -68,7 +68,6 @@ async fn the_handbook_quotes_what_people_read() {
     long.access_token = access(&"x".repeat(256));
     note(store.save_token(&long).await.unwrap_err());
     // A unique index and a check are refused in the same words.
-    let mut said = said;
     said.dedup();
     let expected = SAID.map(|(code, text)| (code, text.to_owned()));
     assert_eq!(said, expected);

@@ -148,7 +148,8 @@ async fn broken(net: &Net, server: &Postgres, store: &PostgresStore) {
 async fn damaged(net: &Net, server: &Postgres, store: &PostgresStore) {
     const SECRET: &str = "1000.s3cretinthewrongplace";
     net.secret(SECRET);
-    let key = CoordinationKey::record("7".parse().unwrap());
+    // Of a record that never comes: whose lease nobody can read is waited for.
+    let key = CoordinationKey::record("7000".parse().unwrap());
     let cell = format!(
         "INSERT INTO portal.zoho_oauth_lease (token_table, key, cell) \
         VALUES ('oauthtoken', '{}', '{{\"fence\": \"{SECRET}\"}}') ON CONFLICT DO NOTHING",
