@@ -171,7 +171,9 @@ impl Place {
             String::new(),
         ];
         let mut call = self.write.key(format!("{}store", self.base));
-        call.arg(&self.base).arg(0).arg(&["", "", "", "", "none"]);
+        call.arg(&self.base)
+            .arg(0)
+            .arg(&["", "", "", "", "none", ""]);
         call.arg(id).arg(&old).arg(&new).arg(&old_indexes);
         old_indexes[2] = by_access;
         call.arg(&old_indexes);
@@ -181,7 +183,7 @@ impl Place {
 }
 
 fn benches(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
