@@ -227,10 +227,16 @@ impl Slot {
     /// Asks the store about the token in hand before it is handed out again. One that is not saved
     /// yet is better known here.
     pub(super) fn doubt(&self) {
+        self.doubt_from(Timestamp::now());
+    }
+
+    /// The same from `moment` on, unless the store is asked before.
+    pub(super) fn doubt_from(&self, moment: Timestamp) {
         let now = Timestamp::now();
         self.issued.rcu(|in_hand| match in_hand {
             Some(issued) if !issued.unsaved => {
-                Some(Arc::new(issued.postponed(now, now, issued.refresh_at)))
+                let recheck_at = issued.recheck_at.min(moment);
+                Some(Arc::new(issued.postponed(now, recheck_at, issued.refresh_at)))
             }
             other => other.clone(),
         });

@@ -1,13 +1,18 @@
 //! Listening to a store that tells of changes.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinHandle;
 
 use super::shared::Shared;
 use super::slot::Slot;
+use crate::clock::Timestamp;
 use crate::store::{Change, TokenStore};
+
+/// Over how long the look-ups are spread, at most, that changes which went unheard make necessary.
+const SPREAD: Duration = Duration::from_secs(5);
 
 /// The task that listens. It ends with the authenticator, or with the runtime that it runs on.
 #[derive(Debug, Default)]
@@ -51,7 +56,7 @@ async fn listen(shared: Weak<Shared>, mut changes: Receiver<Change>) {
     loop {
         let change = match changes.recv().await {
             Ok(change) => change,
-            Err(RecvError::Lagged(_)) => Change::Everything,
+            Err(RecvError::Lagged(_)) => Change::Missed,
             // The store has nothing more to tell. To end would mean to be begun again.
             Err(RecvError::Closed) => std::future::pending().await,
         };
@@ -66,6 +71,11 @@ async fn listen(shared: Weak<Shared>, mut changes: Receiver<Change>) {
                 }
             }
             Change::Everything => shared.slots.each(Slot::doubt),
+            Change::Missed => {
+                let (now, spread) = (Timestamp::now(), shared.policy.recheck.min(SPREAD));
+                let moment = || now.after(spread.mul_f64(fastrand::f64()));
+                shared.slots.each(|slot| slot.doubt_from(moment()));
+            }
         }
     }
 }

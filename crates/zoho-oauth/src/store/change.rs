@@ -12,6 +12,11 @@ use crate::token::TokenId;
 pub enum Change {
     /// The record with this id changed, or is gone.
     Record(TokenId),
-    /// Anything may have changed: all records were deleted, or changes may have been missed.
+    /// Anything may have changed, as when all records were deleted. Every token in memory is looked
+    /// up before it is handed out again.
     Everything,
+    /// Nobody listened for a while, so some changes may have gone unheard. Told after each connection
+    /// that was made anew, when the store may just have come back: the look-ups are spread over the
+    /// time after which a token in memory is looked up in any case, up to five seconds.
+    Missed,
 }

@@ -436,6 +436,47 @@ async fn what_another_machine_deletes_is_not_handed_out_any_more() {
     assert!(matches!(heard.recv().await, Ok(Event::Deleted { id: gone }) if gone == id));
 }
 
+/// A store that is heard again may just have come back, and has enough to do.
+#[tokio::test]
+async fn changes_that_went_unheard_are_looked_for_bit_by_bit() {
+    const USERS: usize = 200;
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let policy = RefreshPolicy::new().with_recheck(Duration::from_hours(1));
+    let machine = builder(&sandbox, store.clone())
+        .policy(policy)
+        .build()
+        .unwrap();
+    let mut sessions = Vec::new();
+    for number in 0..USERS {
+        let token = logged_in(&sandbox, &format!("user {number}"), 3600);
+        let id = store.save_token(&token).await.unwrap();
+        let session = machine.session(id).await.unwrap();
+        session.access_token().await.unwrap();
+        sessions.push(session);
+    }
+    let questions = || store.cells.questions.load(Ordering::SeqCst);
+    let before = questions();
+    // Nobody is told of it.
+    store.records.delete_token(sessions[7].id()).await.unwrap();
+    store.changes.send(Change::Missed).unwrap();
+    until(|| store.changes.is_empty()).await;
+    tokio::task::yield_now().await;
+    join_all(sessions.iter().map(Session::access_token)).await;
+    assert!(questions() - before < USERS / 2, "{}", questions() - before);
+
+    let mut round = 0;
+    while questions() - before < USERS {
+        let outcomes = join_all(sessions.iter().map(Session::access_token)).await;
+        round += usize::from(outcomes.iter().any(Result::is_err));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(round > 0, "the record is gone");
+    let error = sessions[7].access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
+    assert_eq!(questions() - before, USERS, "each was looked up once");
+}
+
 #[tokio::test]
 async fn a_store_that_is_down_is_asked_by_one_and_everybody_is_served_from_memory() {
     const USERS: usize = 40;

@@ -99,7 +99,9 @@ impl Ear {
         while !silent.is_empty() {
             match timeout_at(end, self.changes.recv()).await {
                 Ok(Ok(Change::Record(told))) => silent.retain(|id| *id != told),
-                Ok(Ok(Change::Everything) | Err(RecvError::Lagged(_))) => return Ok(()),
+                Ok(Ok(Change::Everything | Change::Missed) | Err(RecvError::Lagged(_))) => {
+                    return Ok(());
+                }
                 Ok(Err(RecvError::Closed)) => return Err(closed()),
                 Err(_) => {
                     let who = self.who;

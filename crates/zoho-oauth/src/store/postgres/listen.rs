@@ -122,7 +122,7 @@ impl Ear {
                     };
                     is_listening = true;
                     // What changed before was not heard.
-                    self.tell(Change::Everything);
+                    self.tell(Change::Missed);
                 }
                 message = messages.next() => match message {
                     Some(Ok(AsyncMessage::Notification(heard))) => {

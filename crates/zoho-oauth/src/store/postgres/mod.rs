@@ -46,7 +46,7 @@
 //! [`changes`](TokenStore::changes) tells of deletes and of new refresh tokens, whoever of us makes
 //! them, at once: they are sent with `NOTIFY` by the transaction that makes them. From the first
 //! call on, one connection more listens, until the last clone of the store is dropped. When it
-//! begins, also after it was lost, it says [`Change::Everything`]. Transactions that notify wait
+//! begins, also after it was lost, it says [`Change::Missed`]. Transactions that notify wait
 //! for each other in PostgreSQL; those that save an access token do not notify.
 //!
 //! # Compatibility

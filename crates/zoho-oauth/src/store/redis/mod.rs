@@ -78,8 +78,8 @@
 //! # Changes
 //! [`changes`](crate::TokenStore::changes) tells deletes and new refresh tokens as they happen, over
 //! a second connection that is made when it is first asked for and ends with the last clone of the
-//! store. After each connecting it says [`Everything`](crate::store::Change::Everything), since
-//! nobody knows what was missed.
+//! store. After each connecting it says [`Missed`](crate::store::Change::Missed), since nobody
+//! knows what happened until then.
 //!
 //! # Compatibility
 //! Tested on Redis 7.0, alone and as the only node of a cluster. Meant for Redis 5 and later, where

@@ -4,7 +4,7 @@
 //! which a connection that listens can do nothing else.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -25,18 +25,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Listens from when it is first asked until it is dropped.
 pub(super) struct Watch {
     listener: Listener,
+    /// Where the store was opened; whoever asks later may have none.
     runtime: Handle,
-    running: OnceLock<Running>,
-}
-
-struct Running {
     sender: broadcast::Sender<Change>,
-    task: JoinHandle<()>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Drop for Running {
+impl Drop for Watch {
     fn drop(&mut self) {
-        self.task.abort();
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task.take() {
+            task.abort();
+        }
     }
 }
 
@@ -44,7 +44,6 @@ impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
             .field("channel", &self.listener.channel)
-            .field("is_running", &self.running.get().is_some())
             .finish_non_exhaustive()
     }
 }
@@ -59,18 +58,20 @@ impl Watch {
                 connect,
             },
             runtime: Handle::current(),
-            running: OnceLock::new(),
+            sender: broadcast::channel(WAITING).0,
+            task: Mutex::new(None),
         }
     }
 
     pub(super) fn receiver(&self) -> broadcast::Receiver<Change> {
-        let running = self.running.get_or_init(|| {
-            let (sender, _) = broadcast::channel(WAITING);
-            let listening = self.listener.clone().listen(sender.clone());
-            let task = self.runtime.spawn(listening);
-            Running { sender, task }
-        });
-        running.sender.subscribe()
+        let receiver = self.sender.subscribe();
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        // It ends by itself only with the runtime that it ran on.
+        if task.as_ref().is_none_or(JoinHandle::is_finished) {
+            let runtime = Handle::try_current().unwrap_or_else(|_| self.runtime.clone());
+            *task = Some(runtime.spawn(self.listener.clone().listen(self.sender.clone())));
+        }
+        receiver
     }
 }
 
@@ -110,7 +111,7 @@ impl Listener {
         let connection = within(self.connect, connecting).await?;
         *pause = SHORTEST_PAUSE;
         // Nobody knows what happened until now.
-        tell(sender, Change::Everything);
+        tell(sender, Change::Missed);
         let (mut sink, mut messages) = connection.split();
         loop {
             let Ok(message) = tokio::time::timeout(ALIVE, messages.next()).await else {

@@ -21,8 +21,8 @@ async fn deletes_and_new_refresh_tokens_are_told_to_others() {
     let mut changes = other.changes().unwrap();
     let mut more = other.clone().changes().unwrap();
     // It listens from now on, and does not know what was before.
-    assert_eq!(next(&mut changes).await, Change::Everything);
-    assert_eq!(next(&mut more).await, Change::Everything);
+    assert_eq!(next(&mut changes).await, Change::Missed);
+    assert_eq!(next(&mut more).await, Change::Missed);
 
     let ann = one.save_token(&login("ann", "1")).await.unwrap();
     let bob = one.save_token(&login("bob", "1")).await.unwrap();
@@ -46,7 +46,7 @@ async fn a_row_that_becomes_one_with_another_is_told() {
     let prefix = unique();
     let store = builder(&prefix).connect().await.unwrap();
     let mut changes = store.changes().unwrap();
-    assert_eq!(next(&mut changes).await, Change::Everything);
+    assert_eq!(next(&mut changes).await, Change::Missed);
     let mut nameless = login("ann", "1");
     nameless.user_name = None;
     let first = store.save_token(&login("ann", "1")).await.unwrap();
@@ -65,16 +65,16 @@ async fn after_a_lost_connection_anything_may_have_changed() {
     let mut server = Server::start(&[]);
     let store = server.builder().connect().await.unwrap();
     let mut changes = store.changes().unwrap();
-    assert_eq!(next(&mut changes).await, Change::Everything);
+    assert_eq!(next(&mut changes).await, Change::Missed);
     let mut connection = server.raw().await;
     run(&mut connection, &["CLIENT", "KILL", "TYPE", "pubsub"]).await;
-    assert_eq!(next(&mut changes).await, Change::Everything);
+    assert_eq!(next(&mut changes).await, Change::Missed);
     let id = store.save_token(&login("ann", "1")).await.unwrap();
     assert!(store.delete_token(id).await.unwrap());
     assert_eq!(next(&mut changes).await, Change::Record(id));
     server.kill();
     server.start_again();
-    assert_eq!(next(&mut changes).await, Change::Everything);
+    assert_eq!(next(&mut changes).await, Change::Missed);
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn it_ends_with_the_last_clone_of_the_store() {
     let store = server.builder().connect().await.unwrap();
     let clone = store.clone();
     let mut changes = store.changes().unwrap();
-    assert_eq!(next(&mut changes).await, Change::Everything);
+    assert_eq!(next(&mut changes).await, Change::Missed);
     drop(store);
     let id = clone.save_token(&login("ann", "1")).await.unwrap();
     assert!(clone.delete_token(id).await.unwrap());
@@ -100,4 +100,23 @@ async fn it_ends_with_the_last_clone_of_the_store() {
             break;
         }
     }
+}
+
+#[test]
+fn who_asks_after_the_runtime_ended_is_told_again() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let prefix = unique();
+    let store = runtime().block_on(async {
+        let store = builder(&prefix).connect().await.unwrap();
+        assert_eq!(next(&mut store.changes().unwrap()).await, Change::Missed);
+        store
+    });
+    runtime().block_on(async {
+        let other = builder(&prefix).connect().await.unwrap();
+        let mut changes = store.changes().unwrap();
+        assert_eq!(next(&mut changes).await, Change::Missed);
+        let id = other.save_token(&login("ann", "1")).await.unwrap();
+        assert!(other.delete_token(id).await.unwrap());
+        assert_eq!(next(&mut changes).await, Change::Record(id));
+    });
 }

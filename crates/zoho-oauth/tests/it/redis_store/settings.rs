@@ -246,7 +246,7 @@ async fn over_tls_the_certificate_is_checked() {
     let mut changes = store.changes().unwrap();
     assert_eq!(
         changes.recv().await.unwrap(),
-        zoho_oauth::store::Change::Everything
+        zoho_oauth::store::Change::Missed
     );
 
     let unknown = builder().tls().connect().await.unwrap_err();
@@ -293,7 +293,7 @@ async fn a_connection_of_the_application_serves_too() {
     let mut changes = other.changes().unwrap();
     assert_eq!(
         changes.recv().await.unwrap(),
-        zoho_oauth::store::Change::Everything
+        zoho_oauth::store::Change::Missed
     );
     assert!(store.delete_token(id).await.unwrap());
     assert_eq!(
