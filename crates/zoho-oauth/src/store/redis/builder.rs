@@ -199,12 +199,13 @@ impl RedisStoreBuilder {
     /// For programs that only read, and for looking before something is made.
     ///
     /// That the user may write is not tried, nor is it cleaned up after a deletion that was cut off.
+    /// A server that may throw tokens away is warned of, so that they can be copied away from it.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn connect_existing(self) -> Result<Option<RedisStore>> {
         let link = self.link()?;
-        let (core, found) = self.reached(link).await?;
+        let (core, found) = self.reached(link, false).await?;
         match core.call(&Call::read(&LOOK)).await? {
             Value::Nil => return Ok(None),
             Value::BulkString(format) => core.check_format(&format)?,
@@ -236,7 +237,7 @@ impl RedisStoreBuilder {
     }
 
     async fn open(self, link: Link) -> Result<RedisStore> {
-        let (core, found) = self.reached(link).await?;
+        let (core, found) = self.reached(link, true).await?;
         let opened = core.texts(core.call(&Call::write(&OPEN)).await?)?;
         let [Some(format), Some(history)] = &opened[..] else {
             return Err(core.nonsense());
@@ -260,7 +261,7 @@ impl RedisStoreBuilder {
     }
 
     /// What speaks to the server, which was found to answer and to keep enough.
-    async fn reached(&self, link: Link) -> Result<(Arc<Core>, Found)> {
+    async fn reached(&self, link: Link, is_to_stay: bool) -> Result<(Arc<Core>, Found)> {
         let prefix = checked_prefix(self.prefix.clone())?;
         let core = Arc::new(Core {
             names: Names::new(prefix, link.database()),
@@ -270,7 +271,7 @@ impl RedisStoreBuilder {
         // The first call tells whether the server can be reached at all.
         core.mark().await?;
         let found = persistence::ask(&core.link).await;
-        found.check(&core.link.place(), self.required)?;
+        found.check(&core.link.place(), self.required, is_to_stay)?;
         Ok((core, found))
     }
 

@@ -122,20 +122,30 @@ fn by_info(info: &str) -> Found {
 
 impl Found {
     /// Warns of what endangers tokens, and refuses what is sure to lose them.
-    pub(super) fn check(&self, place: &str, required: Option<Persistence>) -> Result<()> {
+    ///
+    /// `is_to_stay`: whether tokens are to be kept there, and not only read from there.
+    pub(super) fn check(
+        &self,
+        place: &str,
+        required: Option<Persistence>,
+        is_to_stay: bool,
+    ) -> Result<()> {
         let unsupported = |what: String| Error::new(ErrorCode::Unsupported, what);
         if let Some((policy, is_limited)) = &self.eviction
             && policy.starts_with("allkeys")
         {
-            if *is_limited {
+            if !is_limited {
+                tracing::warn!(
+                    %place, policy,
+                    "the server will throw tokens away once it has a limit of memory"
+                );
+            } else if is_to_stay {
                 return Err(unsupported(format!(
                     "{place} may throw tokens away (`maxmemory-policy {policy}`): set `noeviction`"
                 )));
+            } else {
+                tracing::warn!(%place, policy, "the server may throw tokens away");
             }
-            tracing::warn!(
-                %place, policy,
-                "the server will throw tokens away once it has a limit of memory"
-            );
         }
         if let Some(required) = required
             && self.persistence < required
@@ -185,15 +195,15 @@ mod tests {
             maxmemory_policy:allkeys-lru\r\n";
         let found = by_info(info);
         assert_eq!(found.persistence, Persistence::AppendOnly);
-        let error = found.check("Redis", None).unwrap_err();
+        let error = found.check("Redis", None, true).unwrap_err();
         assert_eq!(error.code(), ErrorCode::Unsupported);
         assert!(error.to_string().contains("allkeys-lru"));
 
         let found = by_info("aof_enabled:0\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n");
         assert_eq!(found.persistence, Persistence::Unknown);
-        assert!(found.check("Redis", None).is_ok());
+        assert!(found.check("Redis", None, true).is_ok());
         let required = Some(Persistence::EverySec);
-        assert!(found.check("Redis", required).is_err());
-        assert!(by_info("").check("Redis", None).is_ok());
+        assert!(found.check("Redis", required, true).is_err());
+        assert!(by_info("").check("Redis", None, true).is_ok());
     }
 }

@@ -62,6 +62,8 @@ async fn a_server_that_may_throw_tokens_away_is_refused() {
     server.builder().connect().await.unwrap();
     let mut connection = server.raw().await;
     set(&mut connection, &[("maxmemory", "100mb")]).await;
+    let existing = server.builder().connect_existing().await.unwrap();
+    assert!(existing.is_some(), "what is there can be copied away");
     let error = server.builder().prefix("new").connect().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unsupported);
     assert!(error.message().contains("allkeys-lru"), "{error}");
