@@ -120,7 +120,6 @@ enum Found {
 }
 
 impl Found {
-    #[cfg(any(feature = "postgres", feature = "redis", feature = "secrets-manager"))]
     fn of(store: Option<impl TokenStore>, missing: impl FnOnce() -> String) -> Self {
         store.map_or_else(
             || Self::Nothing(missing()),

@@ -14,6 +14,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -86,6 +87,31 @@ fn a_dry_run_makes_no_store() {
     assert!(stdout(&output).contains("3 would be inserted\n"));
     assert!(!folder.join("new.db").exists());
     assert_eq!(fs::read_to_string(folder.join("old.txt")).unwrap(), FILE);
+}
+
+/// Neither a source nor a dry run changes a database, least of all one of somebody else.
+#[test]
+fn a_database_that_is_read_stays_as_it_is() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("old.txt"), FILE).unwrap();
+    let orders = Connection::open(folder.join("orders.db")).unwrap();
+    let table = "CREATE TABLE orders (number int PRIMARY KEY)";
+    orders.execute_batch(table).unwrap();
+    orders.close().unwrap();
+    let before = fs::read(folder.join("orders.db")).unwrap();
+    let output = copy(folder, "sqlite:orders.db", "file:new.txt", &[]);
+    assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+    let said = stderr(&output);
+    assert!(
+        said.contains("there is no table `oauthtoken` in `orders.db`"),
+        "{said}"
+    );
+    let output = copy(folder, "file:old.txt", "sqlite:orders.db", &["--dry-run"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("3 would be inserted\n"));
+    assert_eq!(fs::read(folder.join("orders.db")).unwrap(), before);
+    assert!(!folder.join("new.txt").exists());
 }
 
 #[test]

@@ -236,7 +236,11 @@ impl Slot {
         self.issued.rcu(|in_hand| match in_hand {
             Some(issued) if !issued.unsaved => {
                 let recheck_at = issued.recheck_at.min(moment);
-                Some(Arc::new(issued.postponed(now, recheck_at, issued.refresh_at)))
+                Some(Arc::new(issued.postponed(
+                    now,
+                    recheck_at,
+                    issued.refresh_at,
+                )))
             }
             other => other.clone(),
         });

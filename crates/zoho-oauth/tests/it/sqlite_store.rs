@@ -110,6 +110,57 @@ fn with_timeout(milliseconds: u64) -> zoho_oauth::store::sqlite::SqliteStoreBuil
 // ---- the file
 
 #[tokio::test]
+async fn a_database_that_is_only_read_stays_as_it_is() {
+    let (folder, path) = place();
+    let read_only = || SqliteStore::builder().open_read_only(&path);
+    assert!(read_only().unwrap().is_none());
+    std::fs::write(&path, "").unwrap();
+    assert!(read_only().unwrap().is_none());
+    let other = SqliteStore::builder().table("other");
+    drop(sample(&path, &["1", "2"]));
+    assert!(other.open_read_only(&path).unwrap().is_none());
+    let before = std::fs::read(&path).unwrap();
+    let mut permissions = path.metadata().unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&path, permissions).unwrap();
+
+    let store = read_only().unwrap().unwrap();
+    assert_eq!(ids(&store).await, [1, 2]);
+    let found = store.find_token(&by_user("user 2")).await.unwrap();
+    assert_eq!(found.and_then(|token| token.id), Some(id(2)));
+    assert!(store.find_token_by_id(id(1)).await.unwrap().is_some());
+    let page = store.get_tokens_page(Some(id(1)), 9).await.unwrap();
+    assert_eq!(page.len(), 1);
+    assert!(store.coordination().is_none());
+    let denied = ErrorCode::StorePermission;
+    assert_eq!(code(store.save_token(&token("ann")).await), denied);
+    assert_eq!(code(store.delete_token(id(1)).await), denied);
+    assert_eq!(code(store.delete_tokens().await), denied);
+    drop(store);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let files = folder.path().read_dir().unwrap().count();
+    assert_eq!(files, 1, "nothing was made beside it");
+
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "no database, but as long as one. ".repeat(99)).unwrap();
+    assert_eq!(code(read_only()), ErrorCode::StoreForeign);
+    let folder = SqliteStore::builder().open_read_only(folder.path());
+    assert_eq!(code(folder), ErrorCode::StoreForeign);
+}
+
+#[tokio::test]
+async fn a_database_in_use_can_be_read() {
+    let (_folder, path) = place();
+    let writing = SqliteStore::open(&path).unwrap();
+    let ann = writing.save_token(&token("ann")).await.unwrap();
+    let reading = SqliteStore::builder().open_read_only(&path);
+    let reading = reading.unwrap().unwrap();
+    assert_eq!(ids(&reading).await, [ann.get()]);
+    let bob = writing.save_token(&token("bob")).await.unwrap();
+    assert_eq!(ids(&reading).await, [ann.get(), bob.get()]);
+}
+
+#[tokio::test]
 async fn everything_is_there_after_reopening() {
     let (_folder, path) = place();
     let store = SqliteStore::open(&path).unwrap();

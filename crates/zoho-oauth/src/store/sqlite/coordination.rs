@@ -55,7 +55,7 @@ impl Coordination for HostCoordination {
             Box::new(HostPermit {
                 core: self.core.clone(),
                 key: key.clone(),
-                _lock: lock,
+                lock: Arc::new(lock),
             }) as Box<dyn Permit>
         }))
     }
@@ -65,7 +65,9 @@ impl Coordination for HostCoordination {
 struct HostPermit {
     core: Arc<Core>,
     key: CoordinationKey,
-    _lock: HeldLock,
+    /// Shared with a write that is under way: should its future be dropped, and the permit too, the
+    /// lock still lasts until the write is over.
+    lock: Arc<HeldLock>,
 }
 
 #[async_trait]
@@ -95,11 +97,13 @@ impl Permit for HostPermit {
                 Error::new(ErrorCode::Internal, "a memo cannot be written").caused_by(error)
             })?;
         let key = self.key.clone();
+        let lock = Arc::clone(&self.lock);
         let newest = memo.latest().filter(|_| key.record_id().is_none());
         let write = move |db: &Db| {
+            let _held = &lock;
             db.set_memo(key.as_str(), text.as_deref())?;
             newest.map_or(Ok(()), |newest| db.forget_old_starts(key.as_str(), newest))
         };
-        self.core.writer.run(write).await
+        self.core.writer()?.run(write).await
     }
 }

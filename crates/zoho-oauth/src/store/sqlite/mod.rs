@@ -77,7 +77,7 @@ use self::coordination::HostCoordination;
 use self::db::Db;
 use self::worker::{ReadThread, WriteThread};
 use super::{Coordination, Fact, Kept, Ruling, TokenStore};
-use crate::error::{ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
 
@@ -116,7 +116,8 @@ pub struct SqliteStore {
 
 /// What the clones of a store share. The threads come first, so that they end first.
 struct Core {
-    writer: WriteThread,
+    /// None for a database that is only read.
+    writer: Option<WriteThread>,
     reader: ReadThread,
     /// The connections for reads on the spot, which never wait. In memory, the only one there is.
     here: Vec<Arc<Mutex<Db>>>,
@@ -215,11 +216,37 @@ impl SqliteStoreBuilder {
             .collect::<Result<_>>()?;
         let mut folder = path.into_os_string();
         folder.push(".state");
-        let core = Arc::new(Core::start(shared(writer), shared(patient), here)?);
+        let core = Arc::new(Core::start(Some(shared(writer)), shared(patient), here)?);
         Ok(SqliteStore {
             host: Some(HostCoordination::new(core.clone(), folder.into())),
             core,
         })
+    }
+
+    /// Opens the database at `path` for reading, if it and its table are there; `None` if not.
+    ///
+    /// Nothing is made or changed in it: it keeps its journal mode and gets no index, so that
+    /// look-ups in an official table read it from end to end. Writes fail with `store_permission`,
+    /// and there is nothing to agree on with other processes. SQLite itself keeps two files beside
+    /// a database with a write-ahead log while that is open, also to read; where it cannot make
+    /// them, such a database is `store_unavailable`.
+    ///
+    /// # Errors
+    /// `invalid_input` when the table's name cannot be one, and as [`SqliteStore::open`].
+    pub fn open_read_only(self, path: impl AsRef<Path>) -> Result<Option<SqliteStore>> {
+        let table = sql::checked_table_name(&self.table)?;
+        let Some(path) = open::existing_file(path.as_ref(), self.require_private)? else {
+            return Ok(None);
+        };
+        let open = |timeout| open::read_only(&path, table, timeout);
+        let (Some(patient), Some(here)) = (open(self.busy_timeout)?, open(Duration::ZERO)?) else {
+            return Ok(None);
+        };
+        let core = Core::start(None, shared(patient), vec![shared(here)])?;
+        Ok(Some(SqliteStore {
+            core: Arc::new(core),
+            host: None,
+        }))
     }
 
     /// Opens a new, empty database in memory.
@@ -228,7 +255,7 @@ impl SqliteStoreBuilder {
     /// `invalid_input` when the table's name cannot be one, and as [`SqliteStore::in_memory`].
     pub fn in_memory(self) -> Result<SqliteStore> {
         let db = shared(open::in_memory(sql::checked_table_name(&self.table)?)?);
-        let core = Core::start(db.clone(), db.clone(), vec![db])?;
+        let core = Core::start(Some(db.clone()), db.clone(), vec![db])?;
         Ok(SqliteStore {
             core: Arc::new(core),
             host: None,
@@ -242,16 +269,23 @@ fn shared(db: Db) -> Arc<Mutex<Db>> {
 
 impl Core {
     fn start(
-        writer: Arc<Mutex<Db>>,
+        writer: Option<Arc<Mutex<Db>>>,
         reader: Arc<Mutex<Db>>,
         here: Vec<Arc<Mutex<Db>>>,
     ) -> Result<Self> {
-        let place = worker::lock(&writer).place.clone();
+        let place = worker::lock(&reader).place.clone();
         Ok(Self {
-            writer: WriteThread::spawn(writer)?,
+            writer: writer.map(WriteThread::spawn).transpose()?,
             reader: ReadThread::spawn(reader)?,
             here,
             place,
+        })
+    }
+
+    fn writer(&self) -> Result<&WriteThread> {
+        self.writer.as_ref().ok_or_else(|| {
+            let message = format!("{} was opened for reading only", self.place.name());
+            Error::new(ErrorCode::StorePermission, message)
         })
     }
 
@@ -300,11 +334,14 @@ impl TokenStore for SqliteStore {
     /// From the first poll on the save is done, whether the future is kept or dropped.
     async fn save_token(&self, token: &OAuthToken) -> Result<TokenId> {
         let token = token.checked()?;
-        self.core.writer.run(move |db| save::save(db, &token)).await
+        self.core
+            .writer()?
+            .run(move |db| save::save(db, &token))
+            .await
     }
 
     async fn delete_token(&self, id: TokenId) -> Result<bool> {
-        self.core.writer.run(move |db| db.delete(id)).await
+        self.core.writer()?.run(move |db| db.delete(id)).await
     }
 
     async fn get_tokens(&self) -> Result<Vec<OAuthToken>> {
@@ -312,7 +349,7 @@ impl TokenStore for SqliteStore {
     }
 
     async fn delete_tokens(&self) -> Result<usize> {
-        self.core.writer.run(Db::clear).await
+        self.core.writer()?.run(Db::clear).await
     }
 
     async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
@@ -340,7 +377,7 @@ impl TokenStore for SqliteStore {
                 ruling => Ok(ruling.kept(stored.as_ref())),
             }
         };
-        self.core.writer.run(keep).await
+        self.core.writer()?.run(keep).await
     }
 
     fn coordination(&self) -> Option<&dyn Coordination> {

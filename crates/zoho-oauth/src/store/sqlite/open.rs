@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::db::Db;
 use super::fault::{Place, fault, not_a_file, os_fault};
-use super::schema;
+use super::schema::{self, Found};
 use super::sql::Statements;
 use crate::error::{Error, ErrorCode, Result};
 
@@ -49,6 +49,23 @@ pub(super) fn reader(writer: &Db, busy_timeout: Duration) -> Result<Db> {
         .map_err(failed)?;
     let (statements, place) = (writer.statements.clone(), writer.place.clone());
     Db::new(connection, statements, place)
+}
+
+/// Opens a connection that changes nothing; `None` if there is no token table.
+pub(super) fn read_only(path: &Path, table: &str, busy_timeout: Duration) -> Result<Option<Db>> {
+    let failed = |error: rusqlite::Error| fault(Some(path), &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.busy_timeout(busy_timeout).map_err(failed)?;
+    connection
+        .execute_batch("PRAGMA trusted_schema = OFF")
+        .map_err(failed)?;
+    let Found::Table(table) = schema::inspect(&connection, table, Some(path))? else {
+        return Ok(None);
+    };
+    let place = Place::new(Some(path.to_owned()), table);
+    let statements = Statements::new(place.table());
+    Db::new(connection, Arc::new(statements), Arc::new(place)).map(Some)
 }
 
 /// Opens a database of its own in memory.
@@ -125,6 +142,20 @@ pub(super) fn private_file(path: &Path, require_private: bool) -> Result<PathBuf
         }
         Err(error) => return Err(os_fault(path, error)),
     }
+    real_path(path, require_private)
+}
+
+/// The same for a file that is there; `None` if it is not.
+pub(super) fn existing_file(path: &Path, require_private: bool) -> Result<Option<PathBuf>> {
+    let path = &std::path::absolute(path).map_err(|error| os_fault(path, error))?;
+    match path.metadata() {
+        Ok(_) => real_path(path, require_private).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(os_fault(path, error)),
+    }
+}
+
+fn real_path(path: &Path, require_private: bool) -> Result<PathBuf> {
     let real = path.canonicalize().map_err(|error| os_fault(path, error))?;
     let metadata = real.metadata().map_err(|error| os_fault(path, error))?;
     if !metadata.is_file() {

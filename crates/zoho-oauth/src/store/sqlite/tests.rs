@@ -62,7 +62,7 @@ async fn no_statement_scans_or_sorts() {
             db.connection.execute_batch("ANALYZE").unwrap();
             Ok(())
         };
-        store.core.writer.run(fill).await.unwrap();
+        store.core.writer().unwrap().run(fill).await.unwrap();
     }
 }
 
@@ -79,7 +79,7 @@ async fn a_full_disk_is_told_and_changes_nothing() {
             .unwrap();
         Ok(())
     };
-    store.core.writer.run(fill_up).await.unwrap();
+    store.core.writer().unwrap().run(fill_up).await.unwrap();
 
     let mut big = token("ann");
     big.access_token = Some(AccessToken::new("x".repeat(100_000)).unwrap());
@@ -145,7 +145,7 @@ async fn every_commit_is_synced() {
             read("secure_delete"),
         ))
     };
-    let (synchronous, mode, secure) = store.core.writer.run(settings).await.unwrap();
+    let (synchronous, mode, secure) = store.core.writer().unwrap().run(settings).await.unwrap();
     assert_eq!(synchronous, 2.into());
     assert_eq!(mode, "wal".to_owned().into());
     assert_eq!(secure, 1.into());

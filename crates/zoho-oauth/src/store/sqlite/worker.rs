@@ -127,13 +127,16 @@ where
     }
 
     fn answer(self: Box<Self>, transaction: Result<()>) {
-        let answer = match (self.done, transaction) {
+        let Self { work, done, reply } = *self;
+        // Who is answered may rely on what the work held being free.
+        drop(work);
+        let answer = match (done, transaction) {
             (Some(Err(error)), _) | (_, Err(error)) => Err(error),
             (Some(Ok(value)), Ok(())) => Ok(value),
             (None, Ok(())) => Err(gone(())),
         };
         // Nobody may be waiting any more.
-        let _ = self.reply.send(answer);
+        let _ = reply.send(answer);
     }
 }
 
