@@ -26,8 +26,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub enum StoreState {
     /// The store answered when it was last asked, or was not asked yet.
     Working,
-    /// The store could not be reached when it was last asked. Access tokens that are good are
-    /// served from memory; whoever needs a new one gets `store_unavailable`. The store is asked
+    /// The store could not be reached when it was last asked, or took more than a second to answer.
+    /// Access tokens that are good are served from memory; whoever needs a new one waits for a
+    /// store that is slow, and gets `store_unavailable` from one that is down. The store is asked
     /// again by one caller every few seconds at the latest.
     Degraded {
         /// Since when, by the wall clock of this machine.
@@ -45,7 +46,10 @@ pub(crate) struct Health {
 #[derive(Debug)]
 struct Trouble {
     since: Timestamp,
+    /// In a row, with answers that came too late for a look.
     failures: u32,
+    /// Those among them that were errors.
+    outages: u32,
     /// Until then nobody asks; then one does.
     next: Instant,
 }
@@ -75,8 +79,15 @@ impl Health {
     /// Whether this caller may ask the store. While it is down, one may every now and then; who
     /// may not is told for how long.
     pub(super) fn admit(&self) -> std::result::Result<(), Duration> {
+        self.admit_unless(|trouble| trouble.failures >= DOWN)
+    }
+
+    fn admit_unless(
+        &self,
+        is_down: impl Fn(&Trouble) -> bool,
+    ) -> std::result::Result<(), Duration> {
         let mut trouble = self.lock();
-        let Some(trouble) = trouble.as_mut().filter(|trouble| trouble.failures >= DOWN) else {
+        let Some(trouble) = trouble.as_mut().filter(|trouble| is_down(trouble)) else {
             return Ok(());
         };
         let now = Instant::now();
@@ -88,9 +99,11 @@ impl Health {
         Ok(())
     }
 
-    /// The same for those who cannot go on without the store.
+    /// The same for those who cannot go on without the store: they may also ask one that is merely
+    /// slow.
     pub(super) fn check(&self) -> Result<()> {
-        self.admit().map_err(|wait| {
+        let asked = self.admit_unless(|trouble| trouble.outages >= DOWN);
+        asked.map_err(|wait| {
             let message = "the store is down, and was asked a moment ago";
             let error = Error::new(ErrorCode::StoreUnavailable, message);
             error.retry_at(Timestamp::now().after(wait))
@@ -98,14 +111,25 @@ impl Health {
     }
 
     pub(super) fn failed(&self, error: &Error) {
+        self.count(error, 1);
+    }
+
+    /// Takes notice of an answer that did not come soon enough for a look.
+    pub(super) fn slow(&self, error: &Error) {
+        self.count(error, 0);
+    }
+
+    fn count(&self, error: &Error, outage: u32) {
         let mut trouble = self.lock();
         let failures = trouble.as_ref().map_or(0, |trouble| trouble.failures) + 1;
+        let outages = trouble.as_ref().map_or(0, |trouble| trouble.outages) + outage;
         let since = trouble
             .as_ref()
             .map_or_else(Timestamp::now, |old| old.since);
         *trouble = Some(Trouble {
             since,
             failures,
+            outages,
             next: Instant::now() + pause(failures),
         });
         drop(trouble);
@@ -256,6 +280,21 @@ mod tests {
         health.lock().as_mut().unwrap().next = Instant::now();
         assert!(health.admit().is_ok());
         assert!(health.admit().is_err());
+    }
+
+    #[test]
+    fn a_slow_store_is_left_alone_by_those_who_can_wait() {
+        let health = Health::new(broadcast::channel(8).0);
+        for _ in 0..DOWN {
+            health.slow(&down());
+        }
+        assert!(matches!(health.state(), StoreState::Degraded { .. }));
+        assert!(health.admit().is_err());
+        assert!(health.check().is_ok());
+        for _ in 0..DOWN {
+            health.failed(&down());
+        }
+        assert!(health.check().is_err());
     }
 
     #[test]

@@ -71,7 +71,7 @@ async fn ask(
                 let message = "the store did not answer in time";
                 shared
                     .health
-                    .failed(&Error::new(ErrorCode::StoreUnavailable, message));
+                    .slow(&Error::new(ErrorCode::StoreUnavailable, message));
                 tracing::warn!(id = %slot.id, "the store is slow, serving from memory");
                 PATIENCE
             };
