@@ -358,7 +358,7 @@ async fn a_killed_server_that_comes_back_is_waited_for() {
 #[tokio::test]
 async fn a_pool_of_the_application_stays_its_own() {
     let database = TestDatabase::new().await;
-    let pool = careless_pool(&database.name);
+    let pool = careless_pool(&database.name, 10);
     let store = MySqlStore::from_pool(pool.clone(), "tokens").await.unwrap();
     let id = store.save_token(&user("ann")).await.unwrap();
     let text = format!("{store:?}");
@@ -390,6 +390,47 @@ async fn a_pool_of_the_application_stays_its_own() {
     let nowhere = Pool::new(OptsBuilder::from_opts(address()).prefer_socket(false));
     let error = MySqlStore::from_pool(nowhere, "tokens").await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidInput);
+}
+
+/// What somebody left half done, on the only connection there is, is taken back: nothing of ours
+/// gets into it or ends it, whatever the last thing was that the server said.
+#[tokio::test]
+async fn a_transaction_that_an_application_left_open_is_not_gone_on_with() {
+    let database = TestDatabase::new().await;
+    let pool = careless_pool(&database.name, 1);
+    let store = MySqlStore::from_pool(pool.clone(), "tokens").await.unwrap();
+    let other = database.builder().table("tokens").connect().await.unwrap();
+    let mut ann = user("ann");
+    ann.id = Some(store.save_token(&ann).await.unwrap());
+    for begin in ["SET autocommit = 0", "START TRANSACTION"] {
+        for work in [
+            "DELETE FROM tokens",
+            "UPDATE tokens SET api_domain = 'theirs'",
+        ] {
+            for last in [
+                "SELECT 1",
+                "INSERT INTO tokens (id) VALUES ('77'), ('77')",
+                "no statement",
+            ] {
+                let mut conn = pool.get_conn().await.unwrap();
+                conn.query_drop(begin).await.unwrap();
+                conn.query_drop(work).await.unwrap();
+                drop(conn.query_drop(last).await);
+                drop(conn);
+                ann.access_token = access(&format!("x{}", fastrand::u64(..)));
+                store.save_token(&ann).await.unwrap();
+                let why = format!("{begin}; {work}; {last}");
+                // What others see is what was committed, and that is not taken back either.
+                drop(pool.get_conn().await.unwrap());
+                let all = other.get_tokens().await.unwrap();
+                assert_eq!(all, std::slice::from_ref(&ann), "{why}");
+                let found = store.find_token_by_id(ann.id.unwrap()).await.unwrap();
+                assert_eq!(found.as_ref(), Some(&ann), "{why}");
+                let all = other.get_tokens().await.unwrap();
+                assert_eq!(all, std::slice::from_ref(&ann), "{why}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
