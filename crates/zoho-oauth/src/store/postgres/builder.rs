@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
@@ -305,6 +305,11 @@ impl PostgresStoreBuilder {
     /// Of the settings for the way to the server only those count that
     /// [`listen_on`](Self::listen_on) uses; without it nobody listens for changes.
     ///
+    /// A statement that is not answered in time cannot be ended at the server from here: give the
+    /// pool's connections a `statement_timeout` or a `lock_timeout`. Until it is answered its
+    /// connection waits outside of the pool; when as many wait as the pool has room for, the next ones
+    /// keep their place in it. So the server never has more than twice the pool's size to bear.
+    ///
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn connect_with(self, pool: Pool) -> Result<PostgresStore> {
@@ -401,6 +406,7 @@ impl PostgresStoreBuilder {
             table: self.table.clone(),
         };
         let line = Line {
+            outside: Arc::new(Semaphore::new(pool.status().max_size)),
             pool,
             connector,
             place,

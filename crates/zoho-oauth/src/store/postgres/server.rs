@@ -1,11 +1,12 @@
 //! Asking the server: one statement at a time, on a connection of the pool, again when that helps.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::{ClientWrapper, Object, Pool};
 use futures_util::future::join;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -43,6 +44,9 @@ pub(super) struct Line {
     pub(super) connector: Option<Connector>,
     pub(super) place: Place,
     pub(super) limits: Limits,
+    /// One permit for each connection of an application's pool that may wait outside of it for an
+    /// answer that comes too late.
+    pub(super) outside: Arc<Semaphore>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -154,7 +158,7 @@ impl Line {
                 }
                 Err(failure)
             }
-            Err(_) => Err(self.give_up(&client)),
+            Err(_) => Err(self.give_up(client)),
         }
     }
 
@@ -241,9 +245,10 @@ impl Line {
     }
 
     /// The server is silent: asks it to stop, so that it does not go on when nobody waits.
-    fn give_up(&self, client: &Borrowed) -> Failure {
-        if let Some(connector) = &self.connector {
-            connector.cancel(client.get().cancel_token());
+    fn give_up(&self, client: Borrowed) -> Failure {
+        match &self.connector {
+            Some(connector) => connector.cancel(client.get().cancel_token()),
+            None => self.outlast(client),
         }
         let error = self.place.late("a statement was not answered");
         Failure {
@@ -251,6 +256,21 @@ impl Line {
             ends_connection: true,
             ..Failure::passing(error)
         }
+    }
+
+    /// Nobody knows how to ask it by a connection of the application's, whose session lives at the
+    /// server until it is answered there, whether or not anybody waits. A network that went dead
+    /// looks the same, and the pool is to make other connections: so as many as it has room for wait
+    /// outside of it, and the others keep their place in it.
+    fn outlast(&self, client: Borrowed) {
+        let outside = Arc::clone(&self.outside).try_acquire_owned();
+        tokio::spawn(async move {
+            // What comes to nothing is answered after what is under way.
+            match outside {
+                Ok(_place) => drop(client.detach().simple_query("").await),
+                Err(_) => drop(client.get().simple_query("").await),
+            }
+        });
     }
 }
 
@@ -269,6 +289,12 @@ impl Borrowed {
 
     pub(super) fn give_back(mut self) {
         drop(self.0.take());
+    }
+
+    /// Makes room in the pool for another one.
+    fn detach(mut self) -> ClientWrapper {
+        let client = self.0.take();
+        Object::take(client.expect("it is there until it is given back"))
     }
 }
 
