@@ -251,6 +251,53 @@ async fn the_last_page_takes_its_time() {
     assert_eq!(page, [with_id(ann, user("ann"))]);
 }
 
+/// So does taking all records away, up to the answer that they are gone.
+#[tokio::test]
+async fn taking_all_records_away_takes_its_time() {
+    let database = TestDatabase::new().await;
+    let middleman = Middleman::before(address().tcp_port()).await;
+    for statement in [&b"DELETE FROM `oauthtoken`"[..], b"COMMIT"] {
+        let (store, straight) = both(&database, &middleman).await;
+        store.save_token(&user("ann")).await.unwrap();
+        let mut held = middleman.hold(statement);
+        let deleting = tokio::spawn(async move { store.delete_tokens().await });
+        let held = held.recv().await.unwrap();
+        let_time_pass(Duration::from_mins(2)).await;
+        held.send(()).expect("the command is still held");
+        assert_eq!(deleting.await.unwrap().unwrap(), 1);
+        assert_eq!(straight.get_tokens().await.unwrap(), []);
+    }
+}
+
+/// What is remembered of the records goes when they are gone, a part at a time, and what is of use
+/// stays.
+#[tokio::test]
+async fn what_is_remembered_of_all_records_stands_in_nobodys_way() {
+    let database = TestDatabase::new().await;
+    let middleman = Middleman::before(address().tcp_port()).await;
+    let (store, straight) = both(&database, &middleman).await;
+    store.save_token(&user("ann")).await.unwrap();
+    database
+        .run(
+            "INSERT INTO zoho_oauth_lease SELECT 'oauthtoken', CONCAT('id:', seq), '', 0 \
+            FROM seq_1_to_2000; UPDATE zoho_oauth_mark SET highest_id = 2000; \
+            INSERT INTO zoho_oauth_lease VALUES ('oauthtoken', 'start:x', '', 0), \
+            ('oauthtoken', 'id:2001', '', 0), ('another', 'id:7', '', 0)",
+        )
+        .await;
+    let mut held = middleman.hold(b"DELETE FROM zoho_oauth_lease");
+    let deleting = tokio::spawn(async move { store.delete_tokens().await });
+    let held = held.recv().await.unwrap();
+    assert_eq!(straight.get_tokens().await.unwrap(), []);
+    let bob = straight.save_token(&user("bob")).await.unwrap();
+    assert_eq!(bob, id(2001));
+    held.send(()).expect("the command is still held");
+    assert_eq!(deleting.await.unwrap().unwrap(), 1);
+    let cells = "SELECT CONCAT(token_table, ' ', lease_key) FROM zoho_oauth_lease ORDER BY 1";
+    let left = ["another id:7", "oauthtoken id:2001", "oauthtoken start:x"];
+    assert_eq!(database.ask(cells).await, left);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_is_used_when_one_is_gone_and_until_it_fails() {
     let database = TestDatabase::new().await;
