@@ -227,6 +227,8 @@ impl Drop for TestDatabase {
 fn careless_pool(database: &str, size: usize) -> Pool {
     let pool = PoolOpts::default()
         .with_constraints(PoolConstraints::new(0, size).unwrap())
+        // Without it the driver keeps none that is given back.
+        .with_inactive_connection_ttl(PATIENCE)
         .with_reset_connection(false);
     let options = OptsBuilder::from_opts(address())
         .db_name(Some(database))
