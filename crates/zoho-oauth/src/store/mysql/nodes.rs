@@ -164,6 +164,7 @@ impl Nodes {
             // The application may use all of them for a while.
             None => self.limits.connect.max(self.limits.patience),
         };
+        let mut left_open = 0;
         loop {
             let mut conn = match timeout(limit, node.pool.get_conn()).await {
                 Ok(conn) => conn.map_err(failed)?,
@@ -176,8 +177,16 @@ impl Nodes {
             if is_ready.map_err(failed)? {
                 return Ok(conn);
             }
+            let most = conn.opts().pool_opts().constraints().max();
             // The server takes back what was left open when the connection ends.
             hang_up(conn).await;
+            left_open += 1;
+            // More than somebody can have returned: they are made so.
+            if left_open > most {
+                let message = "the connections of the application's pool come with transactions \
+                    that somebody left open";
+                return Err(Fault::No(Error::new(ErrorCode::StoreUnavailable, message)));
+            }
         }
     }
 

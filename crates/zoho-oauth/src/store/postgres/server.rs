@@ -171,13 +171,15 @@ impl Line {
 
     /// A connection on which nobody left a transaction open.
     pub(super) async fn connection_at_rest(&self) -> Result<Borrowed, Failure> {
-        loop {
+        // One more than somebody can have returned.
+        for _ in 0..=self.pool.status().max_size {
             let client = self.connection().await?;
             let is_inside = !self.is_own() && self.is_inside(&client).await?;
             if !is_inside {
                 return Ok(client);
             }
         }
+        Err(self.place.left_open())
     }
 
     /// Whether nobody else has the connections of the pool.

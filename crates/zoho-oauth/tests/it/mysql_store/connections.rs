@@ -480,6 +480,20 @@ async fn a_transaction_that_an_application_left_open_is_not_gone_on_with() {
     }
 }
 
+/// A pool all of whose connections begin in a transaction: each is closed, and no end would be.
+#[tokio::test]
+async fn connections_that_all_come_with_a_transaction_are_said() {
+    let database = TestDatabase::new().await;
+    let pool = PoolOpts::default().with_constraints(PoolConstraints::new(0, 3).unwrap());
+    let options = database.options().pool_opts(pool);
+    let pool = Pool::new(options.setup(vec!["START TRANSACTION"]));
+    let opening = MySqlStore::from_pool(pool, "tokens");
+    let opened = tokio::time::timeout(PATIENCE, opening).await;
+    let error = opened.expect("it gives up by itself").unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    assert!(error.message().contains("left open"), "{error}");
+}
+
 #[tokio::test]
 async fn a_disconnected_store_says_so() {
     let database = TestDatabase::new().await;
