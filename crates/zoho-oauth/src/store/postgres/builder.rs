@@ -241,14 +241,15 @@ impl PostgresStoreBuilder {
 
     /// Opens the table, and makes it if it is missing, with all that lies beside it.
     ///
-    /// Takes as long as it takes to build the indexes of a large table that has none yet. Open a
-    /// store once, at the start, and clone it.
+    /// Takes as long as it takes to build the indexes of a large table that has none yet. Somebody
+    /// else who holds a lock meanwhile, perhaps to do the same, is waited for for ten times the
+    /// [time-out](Self::timeout). Open a store once, at the start, and clone it.
     ///
     /// # Errors
     /// `invalid_input` when a setting cannot be used or there is no such database,
     /// `store_permission` when the server refuses the user, the password or the making of tables,
-    /// `store_foreign` when there is something else under a name of ours, and
-    /// `store_unavailable`.
+    /// `store_foreign` when there is something else under a name of ours, `store_locked` when
+    /// somebody holds a lock for too long, and `store_unavailable`.
     pub async fn connect(self) -> Result<PostgresStore> {
         let way = self.way()?;
         self.open(way).await

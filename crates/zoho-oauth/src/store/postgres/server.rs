@@ -58,6 +58,16 @@ pub(super) struct Limits {
     pub(super) prepare: bool,
 }
 
+impl Limits {
+    /// How long one try about so many records may take.
+    pub(super) const fn of(self, extent: Extent) -> Duration {
+        match extent {
+            Extent::Few => self.timeout,
+            Extent::All => self.timeout.saturating_mul(ALL_RECORDS),
+        }
+    }
+}
+
 /// What the server answered.
 #[derive(Debug)]
 pub(super) struct Told {
@@ -137,11 +147,7 @@ impl Line {
         sql: &str,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, Failure> {
-        let limit = match extent {
-            Extent::Few => self.limits.timeout,
-            Extent::All => self.limits.timeout.saturating_mul(ALL_RECORDS),
-        };
-        let until = Instant::now() + limit;
+        let until = Instant::now() + self.limits.of(extent);
         let Ok(client) = timeout_at(until, self.connection()).await else {
             let error = self.place.late("no connection could be had");
             return Err(Failure::passing(error));
