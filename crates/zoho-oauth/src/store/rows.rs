@@ -36,7 +36,7 @@ pub(crate) enum Wanted {
 
 /// Reads a time in milliseconds. `None` for what we would write in another way, like `+7`: a write
 /// compares texts, and would never find such a row to be what it was.
-#[cfg(any(test, feature = "mysql", feature = "postgres"))]
+#[cfg(any(test, feature = "mysql", feature = "postgres", feature = "redis"))]
 pub(crate) fn time(text: &str) -> Option<crate::clock::Timestamp> {
     let millis: i64 = text.parse().ok()?;
     (millis.to_string() == text).then(|| crate::clock::Timestamp::from_millis(millis))
