@@ -433,6 +433,12 @@ async fn a_pool_of_the_application_stays_its_own() {
     drop(conn);
     pool.disconnect().await.unwrap();
 
+    // A limit within which nothing can be done is a mistake with any pool.
+    let zero = MySqlStore::builder().timeout(Duration::ZERO);
+    let pool = careless_pool(&database.name, 1);
+    let error = zero.open_pool(pool).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidInput);
+
     // Without a database there is no table.
     let nowhere = Pool::new(OptsBuilder::from_opts(address()).prefer_socket(false));
     let error = MySqlStore::from_pool(nowhere, "tokens").await.unwrap_err();
