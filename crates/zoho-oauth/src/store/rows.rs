@@ -36,7 +36,7 @@ pub(crate) enum Wanted {
 
 /// Reads a time in milliseconds. `None` for what we would write in another way, like `+7`: a write
 /// compares texts, and would never find such a row to be what it was.
-#[cfg(any(test, feature = "mysql", feature = "postgres"))]
+#[cfg(any(test, feature = "mysql", feature = "postgres", feature = "redis"))]
 pub(crate) fn time(text: &str) -> Option<crate::clock::Timestamp> {
     let millis: i64 = text.parse().ok()?;
     (millis.to_string() == text).then(|| crate::clock::Timestamp::from_millis(millis))
@@ -158,13 +158,17 @@ pub(crate) async fn save_fact(server: &impl RowServer, fact: &Fact) -> Result<Ke
     let mut again = Again::new();
     // Most often the record is still what it was when Zoho was asked: nothing need be read.
     let mut stored = Some(fact.before().clone());
+    let mut is_read = false;
     loop {
         match (fact.ruling(stored.as_ref()), stored) {
-            (Ruling::Save(new), Some(old)) => {
-                if old == new {
+            (Ruling::Save(new), Some(old)) if old == new => {
+                // That it was so when Zoho was asked does not say that it is still there.
+                if is_read {
                     server.confirm().await?;
                     return Ok(Kept::Saved);
                 }
+            }
+            (Ruling::Save(new), Some(old)) => {
                 if server.replace(&old, &new).await? {
                     return Ok(Kept::Saved);
                 }
@@ -174,6 +178,7 @@ pub(crate) async fn save_fact(server: &impl RowServer, fact: &Fact) -> Result<Ke
         }
         let rows = server.rows(&[Wanted::Id(fact.id())]).await?;
         stored = rows.into_iter().find(|row| row.id == Some(fact.id()));
+        is_read = true;
         again.pause().await?;
     }
 }

@@ -76,7 +76,7 @@ mod lent {
 
     async fn open(place: Place) -> Result<MySqlStore> {
         TestDatabase::make(place.name()).await;
-        MySqlStore::from_pool(careless_pool(place.name()), "tokens").await
+        MySqlStore::from_pool(careless_pool(place.name(), 10), "tokens").await
     }
 
     token_store_conformance!(basic, open);
@@ -224,9 +224,11 @@ impl Drop for TestDatabase {
 }
 
 /// A pool of an application that cares for nothing, and resets nothing.
-fn careless_pool(database: &str) -> Pool {
+fn careless_pool(database: &str, size: usize) -> Pool {
     let pool = PoolOpts::default()
-        .with_constraints(PoolConstraints::new(0, 10).unwrap())
+        .with_constraints(PoolConstraints::new(0, size).unwrap())
+        // Without it the driver keeps none that is given back.
+        .with_inactive_connection_ttl(PATIENCE)
         .with_reset_connection(false);
     let options = OptsBuilder::from_opts(address())
         .db_name(Some(database))

@@ -249,14 +249,7 @@ impl MySqlStoreBuilder {
         given::check_database(&self.database.0)?;
         let pool = PoolConstraints::new(0, self.pool_size)
             .ok_or_else(|| Error::invalid_input("a pool needs room for a connection"))?;
-        for (name, limit) in [
-            ("connect time-out", self.limits.connect),
-            ("time-out", self.limits.statement),
-        ] {
-            if limit.is_zero() {
-                return Err(Error::invalid_input(format!("the {name} is zero")));
-            }
-        }
+        self.check_limits()?;
         let pool = PoolOpts::default()
             .with_constraints(pool)
             .with_inactive_connection_ttl(IDLE)
@@ -294,17 +287,33 @@ impl MySqlStoreBuilder {
         Ok(Nodes::own(nodes, self.pool_size, self.limits))
     }
 
+    fn check_limits(&self) -> Result<()> {
+        for (name, limit) in [
+            ("connect time-out", self.limits.connect),
+            ("time-out", self.limits.statement),
+        ] {
+            if limit.is_zero() {
+                return Err(Error::invalid_input(format!("the {name} is zero")));
+            }
+        }
+        Ok(())
+    }
+
     /// Uses a pool that the application owns, in the database that the pool's connections have
     /// selected. It is never closed by the store.
     ///
-    /// Of the settings, `table`, `timeout`, `patience`, `lease` and `ids_from` count. Nobody knows
+    /// Of the settings, `table`, `timeout`, `patience`, `lease` and `ids_from` count, and
+    /// `connect_timeout` where it is longer than `patience`: the longer of both is how long a
+    /// connection of the pool is waited for. Nobody knows
     /// what the application told its connections, so each operation first sets what it depends on
     /// (isolation, character set, strictness), one more round trip; unless the pool resets its
-    /// connections, as pools do unless told otherwise, the settings stay.
+    /// connections, as pools do unless told otherwise, the settings stay. A connection that somebody
+    /// returned with a transaction left open is closed, and nothing of ours gets into that.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn open_pool(self, pool: Pool) -> Result<MySqlStore> {
+        self.check_limits()?;
         // Its address is known to its connections only.
         let server = String::new();
         let nodes = Nodes::lent(vec![Node { pool, server }], self.limits);

@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::nodes::Tries;
 use super::schema::Fields;
 use super::session::Session;
-use super::sql::{CLOCK, LEASES, text};
+use super::sql::{CLOCK, FEW_IDS, LEASES, MANY_IDS, text};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::store::{Cell, Coordination, CoordinationKey, Guarantee, LeaseCells, Leases, Permit};
@@ -232,6 +232,74 @@ impl Core {
                 _ => {}
             }
         }
+    }
+
+    /// Deletes what is remembered of records that are gone, a part at a time: there may be as much
+    /// as there were records, and nobody is to wait long for a lock.
+    pub(super) async fn forget_gone(&self) -> Result<()> {
+        let mut last = String::new();
+        loop {
+            let mut tries = self.tries();
+            let forgotten = loop {
+                let mut session = tries.session().await?;
+                let outcome = self.forget_part(&mut session, &tries, &last).await;
+                if let Some(forgotten) = tries.settle(session, outcome).await? {
+                    break forgotten;
+                }
+            };
+            match forgotten {
+                Some(key) => last = key,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Answers the last key that was looked at; `None` if there is none after `last`.
+    async fn forget_part(
+        &self,
+        session: &mut Session,
+        tries: &Tries<'_>,
+        last: &str,
+    ) -> Result<Option<String>, Fault> {
+        let schema = self.current(session, tries).await?;
+        let sql = format!(
+            "SELECT lease_key FROM {LEASES} WHERE token_table = ? AND lease_key LIKE 'id:%' \
+            AND lease_key > ? ORDER BY lease_key LIMIT {MANY_IDS}"
+        );
+        let values = vec![text(schema.table()), text(last)];
+        let rows = session.rows(&sql, values).await?;
+        let keys = rows.into_iter().filter_map(|row| Fields::of(row).text(0));
+        let mut keys: Vec<_> = keys.collect();
+        let Some(last) = keys.last().cloned() else {
+            return Ok(None);
+        };
+        // Filled up with the same once more: so there are two statements, and not one per number.
+        let count = if keys.len() > FEW_IDS {
+            MANY_IDS
+        } else {
+            FEW_IDS
+        };
+        let filled = |texts: &[String]| -> Vec<_> {
+            let texts = texts.iter().cycle().take(count);
+            texts.map(|each| text(each)).collect()
+        };
+        let ids: Vec<_> = keys.iter().map(|key| key.replacen("id:", "", 1)).collect();
+        let sql = schema.statements.taken(count);
+        let taken = session.rows(&sql, filled(&ids)).await?;
+        for row in taken {
+            let key = Fields::of(row).text(0).map(|id| format!("id:{id}"));
+            keys.retain(|other| Some(other) != key.as_ref());
+        }
+        if !keys.is_empty() {
+            let sql = format!(
+                "DELETE FROM {LEASES} WHERE token_table = ? AND lease_key IN ({})",
+                vec!["?"; count].join(", ")
+            );
+            let mut values = vec![text(schema.table())];
+            values.extend(filled(&keys));
+            session.execute(&sql, values).await?;
+        }
+        Ok(Some(last))
     }
 
     async fn sweep_once(&self, session: &mut Session, tries: &Tries<'_>) -> Result<u64, Fault> {

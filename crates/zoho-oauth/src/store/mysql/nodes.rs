@@ -164,41 +164,62 @@ impl Nodes {
             // The application may use all of them for a while.
             None => self.limits.connect.max(self.limits.patience),
         };
+        let mut left_open = 0;
         loop {
             let mut conn = match timeout(limit, node.pool.get_conn()).await {
                 Ok(conn) => conn.map_err(failed)?,
                 Err(_) => return Err(late()),
             };
-            // Somebody left a transaction open: the server takes it back with the connection.
-            let status = conn.last_ok_packet().map(OkPacket::status_flags);
-            if status.is_some_and(|flags| flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS)) {
+            let Ok(is_ready) = timeout(limit, self.make_ready(&mut conn)).await else {
                 hang_up(conn).await;
-                continue;
+                return Err(late());
+            };
+            if is_ready.map_err(failed)? {
+                return Ok(conn);
             }
-            if self.turns.is_none() {
-                let Ok(told) = timeout(limit, self.tell(&mut conn)).await else {
-                    hang_up(conn).await;
-                    return Err(late());
-                };
-                told.map_err(failed)?;
+            let most = conn.opts().pool_opts().constraints().max();
+            // The server takes back what was left open when the connection ends.
+            hang_up(conn).await;
+            left_open += 1;
+            // More than somebody can have returned: they are made so.
+            if left_open > most {
+                let message = "the connections of the application's pool come with transactions \
+                    that somebody left open";
+                return Err(Fault::No(Error::new(ErrorCode::StoreUnavailable, message)));
             }
-            return Ok(conn);
         }
     }
 
-    /// Tells a connection of the application's pool what it must know, in one round trip.
-    async fn tell(&self, conn: &mut Conn) -> mysql_async::Result<()> {
+    /// Tells a connection of the application's pool what it must know, in one round trip; `false`
+    /// if somebody left a transaction open there, and then nothing is told: it could commit that.
+    async fn make_ready(&self, conn: &mut Conn) -> mysql_async::Result<bool> {
+        if is_inside(conn).await? {
+            return Ok(false);
+        }
+        if self.turns.is_some() {
+            return Ok(true);
+        }
         match self.is_causal.load(Ordering::Relaxed) {
-            1 => conn.query_drop(format!("{SETTINGS}; {CAUSAL}")).await,
-            2 => conn.query_drop(SETTINGS).await,
+            1 => conn.query_drop(format!("{SETTINGS}; {CAUSAL}")).await?,
+            2 => conn.query_drop(SETTINGS).await?,
             _ => {
                 let is_causal = prepare(conn).await?;
                 self.is_causal
                     .store(if is_causal { 1 } else { 2 }, Ordering::Relaxed);
-                Ok(())
             }
         }
+        Ok(true)
     }
+}
+
+/// Whether a transaction is open. Each answer of the server says so, but for refusals, which leave
+/// it open: after one the server is asked.
+async fn is_inside(conn: &mut Conn) -> mysql_async::Result<bool> {
+    if conn.last_ok_packet().is_none() {
+        conn.ping().await?;
+    }
+    let status = conn.last_ok_packet().map(OkPacket::status_flags);
+    Ok(status.is_some_and(|flags| flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS)))
 }
 
 /// Tells a connection what it must know; answers whether its reads are causal among nodes.

@@ -131,6 +131,11 @@ impl Session {
         Ok(self.conn.affected_rows())
     }
 
+    /// From now on everything may take as long as the table is.
+    pub(super) const fn take_long(&mut self) {
+        self.limit = LONG;
+    }
+
     /// Runs statements without parameters, separated by semicolons.
     pub(super) async fn batch(&mut self, sql: &str) -> Result<(), Fault> {
         let outcome = timeout(self.limit, self.conn.query_drop(sql)).await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
@@ -241,14 +241,15 @@ impl PostgresStoreBuilder {
 
     /// Opens the table, and makes it if it is missing, with all that lies beside it.
     ///
-    /// Takes as long as it takes to build the indexes of a large table that has none yet. Open a
-    /// store once, at the start, and clone it.
+    /// Takes as long as it takes to build the indexes of a large table that has none yet. Somebody
+    /// else who holds a lock meanwhile, perhaps to do the same, is waited for for ten times the
+    /// [time-out](Self::timeout). Open a store once, at the start, and clone it.
     ///
     /// # Errors
     /// `invalid_input` when a setting cannot be used or there is no such database,
     /// `store_permission` when the server refuses the user, the password or the making of tables,
-    /// `store_foreign` when there is something else under a name of ours, and
-    /// `store_unavailable`.
+    /// `store_foreign` when there is something else under a name of ours, `store_locked` when
+    /// somebody holds a lock for too long, and `store_unavailable`.
     pub async fn connect(self) -> Result<PostgresStore> {
         let way = self.way()?;
         self.open(way).await
@@ -304,6 +305,11 @@ impl PostgresStoreBuilder {
     ///
     /// Of the settings for the way to the server only those count that
     /// [`listen_on`](Self::listen_on) uses; without it nobody listens for changes.
+    ///
+    /// A statement that is not answered in time cannot be ended at the server from here: give the
+    /// pool's connections a `statement_timeout` or a `lock_timeout`. Until it is answered its
+    /// connection waits outside of the pool; when as many wait as the pool has room for, the next ones
+    /// keep their place in it. So the server never has more than twice the pool's size to bear.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -401,6 +407,7 @@ impl PostgresStoreBuilder {
             table: self.table.clone(),
         };
         let line = Line {
+            outside: Arc::new(Semaphore::new(pool.status().max_size)),
             pool,
             connector,
             place,

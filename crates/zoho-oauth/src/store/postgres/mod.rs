@@ -28,7 +28,8 @@
 //!
 //! Each operation runs in a task of its own, with a time-out per try (10 seconds unless
 //! [set otherwise](PostgresStoreBuilder::timeout), ten times that for those on all records and for
-//! pages) after which the connection is closed and the server is asked to stop. Lost connections, a
+//! pages) after which the connection is closed and the server is asked to stop, which [an
+//! application's pool](PostgresStoreBuilder::connect_with) has to do by itself. Lost connections, a
 //! server that restarts, a standby where the primary was, deadlocks and serialization failures are
 //! tried again for 5 seconds, unless [set otherwise](PostgresStoreBuilder::patience). A write whose
 //! answer was lost is tried again on the same conditions, and if those do not hold any more, the

@@ -1,11 +1,12 @@
 //! The token table, and what lies beside it.
 
 use deadpool_postgres::Transaction;
+use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 
 use super::fault::Failure;
-use super::server::Line;
+use super::server::{Extent, Line};
 use super::sql::{COLUMNS, ID_ORDER, KEYS, LEASE_TABLE, MARK_TABLE, quoted};
 use super::value::Value;
 use crate::error::{Error, Result};
@@ -126,21 +127,30 @@ impl From<Failure> for Trouble {
 }
 
 /// All in one transaction, alone among our own kind. It takes as long as it takes to index the
-/// table that is there.
+/// table that is there; but who holds a lock, and perhaps stands still, is not waited for for ever.
 async fn make(line: &Line) -> Result<(), Trouble> {
-    let place = &line.place;
+    let (place, limit) = (&line.place, line.limits.of(Extent::Few));
     let failed = |error: tokio_postgres::Error| Trouble::from(place.failed(&error));
-    let mut client = line.connection_at_rest().await?;
+    let late = |_| place.late("a statement was not answered");
+    let client = timeout(limit, line.connection_at_rest()).await;
+    let mut client = client.map_err(|_| place.late("no connection could be had"))??;
     let transaction = client
         .get_mut()
         .build_transaction()
         .isolation_level(IsolationLevel::ReadCommitted)
         .read_only(false)
-        .start()
-        .await
-        .map_err(failed)?;
-    let alone = format!("SELECT pg_advisory_xact_lock({MAKING})");
-    transaction.batch_execute(&alone).await.map_err(failed)?;
+        .start();
+    let transaction = timeout(limit, transaction).await.map_err(late)?;
+    let transaction = transaction.map_err(failed)?;
+    let patience = line.limits.of(Extent::All);
+    let alone = format!(
+        "SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock({MAKING})",
+        // In milliseconds; none would be no limit, and the setting has room for no more.
+        patience.as_millis().clamp(1, 0x7fff_ffff)
+    );
+    // The server knows when it is over; this is for one that says nothing.
+    let alone = timeout(patience + limit, transaction.batch_execute(&alone)).await;
+    alone.map_err(late)?.map_err(failed)?;
     let inside = On::Transaction(&transaction);
     for statement in missing(&inside, line).await? {
         transaction

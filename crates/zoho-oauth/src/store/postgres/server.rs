@@ -1,11 +1,12 @@
 //! Asking the server: one statement at a time, on a connection of the pool, again when that helps.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::{ClientWrapper, Object, Pool};
 use futures_util::future::join;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -43,6 +44,9 @@ pub(super) struct Line {
     pub(super) connector: Option<Connector>,
     pub(super) place: Place,
     pub(super) limits: Limits,
+    /// One permit for each connection of an application's pool that may wait outside of it for an
+    /// answer that comes too late.
+    pub(super) outside: Arc<Semaphore>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +56,16 @@ pub(super) struct Limits {
     /// How long it is tried again, counted from the beginning of the first try.
     pub(super) patience: Duration,
     pub(super) prepare: bool,
+}
+
+impl Limits {
+    /// How long one try about so many records may take.
+    pub(super) const fn of(self, extent: Extent) -> Duration {
+        match extent {
+            Extent::Few => self.timeout,
+            Extent::All => self.timeout.saturating_mul(ALL_RECORDS),
+        }
+    }
 }
 
 /// What the server answered.
@@ -133,11 +147,7 @@ impl Line {
         sql: &str,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, Failure> {
-        let limit = match extent {
-            Extent::Few => self.limits.timeout,
-            Extent::All => self.limits.timeout.saturating_mul(ALL_RECORDS),
-        };
-        let until = Instant::now() + limit;
+        let until = Instant::now() + self.limits.of(extent);
         let Ok(client) = timeout_at(until, self.connection()).await else {
             let error = self.place.late("no connection could be had");
             return Err(Failure::passing(error));
@@ -154,7 +164,7 @@ impl Line {
                 }
                 Err(failure)
             }
-            Err(_) => Err(self.give_up(&client)),
+            Err(_) => Err(self.give_up(client)),
         }
     }
 
@@ -167,13 +177,15 @@ impl Line {
 
     /// A connection on which nobody left a transaction open.
     pub(super) async fn connection_at_rest(&self) -> Result<Borrowed, Failure> {
-        loop {
+        // One more than somebody can have returned.
+        for _ in 0..=self.pool.status().max_size {
             let client = self.connection().await?;
             let is_inside = !self.is_own() && self.is_inside(&client).await?;
             if !is_inside {
                 return Ok(client);
             }
         }
+        Err(self.place.left_open())
     }
 
     /// Whether nobody else has the connections of the pool.
@@ -241,9 +253,10 @@ impl Line {
     }
 
     /// The server is silent: asks it to stop, so that it does not go on when nobody waits.
-    fn give_up(&self, client: &Borrowed) -> Failure {
-        if let Some(connector) = &self.connector {
-            connector.cancel(client.get().cancel_token());
+    fn give_up(&self, client: Borrowed) -> Failure {
+        match &self.connector {
+            Some(connector) => connector.cancel(client.get().cancel_token()),
+            None => self.outlast(client),
         }
         let error = self.place.late("a statement was not answered");
         Failure {
@@ -251,6 +264,21 @@ impl Line {
             ends_connection: true,
             ..Failure::passing(error)
         }
+    }
+
+    /// Nobody knows how to ask it by a connection of the application's, whose session lives at the
+    /// server until it is answered there, whether or not anybody waits. A network that went dead
+    /// looks the same, and the pool is to make other connections: so as many as it has room for wait
+    /// outside of it, and the others keep their place in it.
+    fn outlast(&self, client: Borrowed) {
+        let outside = Arc::clone(&self.outside).try_acquire_owned();
+        tokio::spawn(async move {
+            // What comes to nothing is answered after what is under way.
+            match outside {
+                Ok(_place) => drop(client.detach().simple_query("").await),
+                Err(_) => drop(client.get().simple_query("").await),
+            }
+        });
     }
 }
 
@@ -269,6 +297,12 @@ impl Borrowed {
 
     pub(super) fn give_back(mut self) {
         drop(self.0.take());
+    }
+
+    /// Makes room in the pool for another one.
+    fn detach(mut self) -> ClientWrapper {
+        let client = self.0.take();
+        Object::take(client.expect("it is there until it is given back"))
     }
 }
 

@@ -12,7 +12,7 @@ use super::names::{self, Names};
 use super::script::{CLEAR, CLEARED, Call, MARK, PAGE, ROWS, SWEEP, WRITE};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::{Criterion, TokenQuery};
-use crate::store::rows::{Mark, Plan, RowServer, Wanted};
+use crate::store::rows::{self, Mark, Plan, RowServer, Wanted};
 use crate::token::{OAuthToken, TokenId};
 
 /// So many records are read, or unlinked, in one step, which keeps other clients of the server
@@ -137,6 +137,10 @@ impl Core {
                 std::str::from_utf8(bytes)
                     .map_err(|_| damaged(format!("the field `{name}` is not UTF-8")))?,
             );
+        }
+        let expiry = texts[7].filter(|text| !text.is_empty());
+        if expiry.is_some_and(|text| rows::time(text).is_none()) {
+            return Err(damaged("the field `expiry_time` cannot be read".to_owned()));
         }
         let record =
             OAuthToken::from_fields(&texts).map_err(|error| damaged(error.message().to_owned()))?;

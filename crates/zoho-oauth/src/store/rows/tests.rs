@@ -200,6 +200,22 @@ async fn a_fact_is_saved_over_what_changed_meanwhile_and_not_over_a_new_login() 
     assert!(server.get_tokens().await.unwrap().is_empty());
 }
 
+/// Zoho may answer with the token that is there.
+#[tokio::test]
+async fn a_fact_with_nothing_new_is_saved_only_if_its_record_is_there() {
+    let server = Fickle::default();
+    let id = server.save_token(&token("u", "old", 1)).await.unwrap();
+    let before = server.find_token_by_id(id).await.unwrap().unwrap();
+    let mut news = OAuthToken::new();
+    news.access_token.clone_from(&before.access_token);
+    news.expiry_time = before.expiry_time;
+    let fact = Fact::new(id, before, news);
+    assert_eq!(save_fact(&server, &fact).await.unwrap(), Kept::Saved);
+    assert_eq!(server.confirmed.load(Ordering::SeqCst), 1);
+    server.delete_token(id).await.unwrap();
+    assert_eq!(save_fact(&server, &fact).await.unwrap(), Kept::Gone);
+}
+
 /// A server that has nothing to say until it is too late.
 struct Stalled;
 

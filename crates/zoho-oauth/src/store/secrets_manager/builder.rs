@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
-use aws_sdk_secretsmanager::Client;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_secretsmanager::{Client, config};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use url::{Host, Url};
+use url::Url;
 
 use super::core::Core;
 use super::names::{Names, TAG_PREFIX};
 use super::pace::Pace;
 use super::service::Service;
+use super::transport::{self, OnlyEncrypted};
 use super::{Deletion, SecretsManagerStore};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, Result};
 
 /// Attempts of one call, the first one included.
 const ATTEMPTS: u32 = 5;
@@ -93,7 +94,8 @@ impl SecretsManagerStoreBuilder {
     }
 
     /// Sets another address of the service: an interface endpoint of a private network, or an
-    /// emulator. Plain http is accepted on this machine only.
+    /// emulator. Plain http is accepted on this machine only, also where the address is that of
+    /// `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` or the profile.
     #[must_use]
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
         self.endpoint = Some(url.into());
@@ -204,11 +206,12 @@ impl SecretsManagerStoreBuilder {
                 "no AWS region is set: neither in the builder, nor in `AWS_REGION`, nor in the profile",
             ));
         }
-        Ok(Client::new(&config))
+        Ok(client_of(&config))
     }
 
     /// Takes a client that the application made. Its region, credentials, repetitions and endpoint
-    /// count; those set here are ignored. Nothing is called yet.
+    /// count, plain http to another machine included; those set here are ignored. Nothing is called
+    /// yet.
     ///
     /// # Errors
     /// `invalid_input` when a setting cannot be right.
@@ -253,6 +256,12 @@ impl SecretsManagerStoreBuilder {
     }
 }
 
+/// A client that sends nothing over plain http to another machine, whoever set its endpoint.
+fn client_of(config: &SdkConfig) -> Client {
+    let config = config::Builder::from(config).interceptor(OnlyEncrypted);
+    Client::from_conf(config.build())
+}
+
 fn check_endpoint(endpoint: &str) -> Result<()> {
     let url = Url::parse(endpoint).ok().filter(Url::has_host);
     let Some(url) = url.filter(|url| matches!(url.scheme(), "http" | "https")) else {
@@ -266,24 +275,18 @@ fn check_endpoint(endpoint: &str) -> Result<()> {
              no use for",
         ));
     }
-    let is_here = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    if url.scheme() == "http" && !is_here {
-        return Err(Error::new(
-            ErrorCode::InsecureUrl,
-            "the endpoint of AWS Secrets Manager would send secrets over plain http",
-        ));
+    if transport::is_readable(&url) {
+        return Err(transport::refused());
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_secretsmanager::config::{Credentials, SharedCredentialsProvider};
+
     use super::*;
+    use crate::error::ErrorCode;
 
     fn code(builder: &SecretsManagerStoreBuilder) -> Option<ErrorCode> {
         builder.check().err().map(|error| error.code())
@@ -321,6 +324,34 @@ mod tests {
             ("http://localhost.example", Some(ErrorCode::InsecureUrl)),
         ] {
             assert_eq!(code(&builder().endpoint(endpoint)), expected, "{endpoint}");
+        }
+    }
+
+    /// The addresses that the AWS SDK finds by itself, in the environment and in the profile, come
+    /// in its own settings.
+    #[tokio::test]
+    async fn no_address_that_somebody_else_set_makes_secrets_readable() {
+        for (endpoint, expected) in [
+            // Nobody listens there.
+            ("http://localhost:1", ErrorCode::StoreUnavailable),
+            ("https://[::1]:1", ErrorCode::StoreUnavailable),
+            ("http://localstack.invalid:4566", ErrorCode::InsecureUrl),
+            ("http://192.0.2.1:4566", ErrorCode::InsecureUrl),
+        ] {
+            let http = aws_smithy_http_client::Builder::new().build_http();
+            let credentials = Credentials::new("key", "s3cret", None, None, "test");
+            let config = SdkConfig::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .http_client(http)
+                .region(Region::new("eu-central-1"))
+                .credentials_provider(SharedCredentialsProvider::new(credentials))
+                .retry_config(RetryConfig::disabled())
+                .endpoint_url(endpoint)
+                .build();
+            let builder = SecretsManagerStoreBuilder::new().timeout(Duration::from_mins(1));
+            let store = builder.with_client(client_of(&config)).unwrap();
+            let error = store.core.service.ledger().await.unwrap_err();
+            assert_eq!(error.code(), expected, "{endpoint}: {error}");
         }
     }
 

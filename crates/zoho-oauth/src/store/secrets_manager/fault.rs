@@ -6,6 +6,7 @@ use std::fmt;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::RequestId;
 
+use super::transport;
 use crate::error::{Error, ErrorCode};
 
 /// Why a call did not do what it was to do.
@@ -165,6 +166,12 @@ fn unanswered<E>(action: &str, secret: &str, error: &SdkError<E>) -> Refusal
 where
     E: StdError + 'static,
 {
+    if transport::is_refusal(error) {
+        return Refusal::Other {
+            error: transport::refused(),
+            is_open: false,
+        };
+    }
     let (why, code, is_open) = match error {
         SdkError::TimeoutError(_) => return late(action, secret),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => return late(action, secret),

@@ -136,6 +136,7 @@ mod names;
 mod pace;
 mod save;
 mod service;
+mod transport;
 mod value;
 
 use std::fmt;

@@ -251,6 +251,53 @@ async fn the_last_page_takes_its_time() {
     assert_eq!(page, [with_id(ann, user("ann"))]);
 }
 
+/// So does taking all records away, up to the answer that they are gone.
+#[tokio::test]
+async fn taking_all_records_away_takes_its_time() {
+    let database = TestDatabase::new().await;
+    let middleman = Middleman::before(address().tcp_port()).await;
+    for statement in [&b"DELETE FROM `oauthtoken`"[..], b"COMMIT"] {
+        let (store, straight) = both(&database, &middleman).await;
+        store.save_token(&user("ann")).await.unwrap();
+        let mut held = middleman.hold(statement);
+        let deleting = tokio::spawn(async move { store.delete_tokens().await });
+        let held = held.recv().await.unwrap();
+        let_time_pass(Duration::from_mins(2)).await;
+        held.send(()).expect("the command is still held");
+        assert_eq!(deleting.await.unwrap().unwrap(), 1);
+        assert_eq!(straight.get_tokens().await.unwrap(), []);
+    }
+}
+
+/// What is remembered of the records goes when they are gone, a part at a time, and what is of use
+/// stays.
+#[tokio::test]
+async fn what_is_remembered_of_all_records_stands_in_nobodys_way() {
+    let database = TestDatabase::new().await;
+    let middleman = Middleman::before(address().tcp_port()).await;
+    let (store, straight) = both(&database, &middleman).await;
+    store.save_token(&user("ann")).await.unwrap();
+    database
+        .run(
+            "INSERT INTO zoho_oauth_lease SELECT 'oauthtoken', CONCAT('id:', seq), '', 0 \
+            FROM seq_1_to_2000; UPDATE zoho_oauth_mark SET highest_id = 2000; \
+            INSERT INTO zoho_oauth_lease VALUES ('oauthtoken', 'start:x', '', 0), \
+            ('oauthtoken', 'id:2001', '', 0), ('another', 'id:7', '', 0)",
+        )
+        .await;
+    let mut held = middleman.hold(b"DELETE FROM zoho_oauth_lease");
+    let deleting = tokio::spawn(async move { store.delete_tokens().await });
+    let held = held.recv().await.unwrap();
+    assert_eq!(straight.get_tokens().await.unwrap(), []);
+    let bob = straight.save_token(&user("bob")).await.unwrap();
+    assert_eq!(bob, id(2001));
+    held.send(()).expect("the command is still held");
+    assert_eq!(deleting.await.unwrap().unwrap(), 1);
+    let cells = "SELECT CONCAT(token_table, ' ', lease_key) FROM zoho_oauth_lease ORDER BY 1";
+    let left = ["another id:7", "oauthtoken id:2001", "oauthtoken start:x"];
+    assert_eq!(database.ask(cells).await, left);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_is_used_when_one_is_gone_and_until_it_fails() {
     let database = TestDatabase::new().await;
@@ -358,7 +405,7 @@ async fn a_killed_server_that_comes_back_is_waited_for() {
 #[tokio::test]
 async fn a_pool_of_the_application_stays_its_own() {
     let database = TestDatabase::new().await;
-    let pool = careless_pool(&database.name);
+    let pool = careless_pool(&database.name, 10);
     let store = MySqlStore::from_pool(pool.clone(), "tokens").await.unwrap();
     let id = store.save_token(&user("ann")).await.unwrap();
     let text = format!("{store:?}");
@@ -386,10 +433,71 @@ async fn a_pool_of_the_application_stays_its_own() {
     drop(conn);
     pool.disconnect().await.unwrap();
 
+    // A limit within which nothing can be done is a mistake with any pool.
+    let zero = MySqlStore::builder().timeout(Duration::ZERO);
+    let pool = careless_pool(&database.name, 1);
+    let error = zero.open_pool(pool).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidInput);
+
     // Without a database there is no table.
     let nowhere = Pool::new(OptsBuilder::from_opts(address()).prefer_socket(false));
     let error = MySqlStore::from_pool(nowhere, "tokens").await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidInput);
+}
+
+/// What somebody left half done, on the only connection there is, is taken back: nothing of ours
+/// gets into it or ends it, whatever the last thing was that the server said.
+#[tokio::test]
+async fn a_transaction_that_an_application_left_open_is_not_gone_on_with() {
+    let database = TestDatabase::new().await;
+    let pool = careless_pool(&database.name, 1);
+    let store = MySqlStore::from_pool(pool.clone(), "tokens").await.unwrap();
+    let other = database.builder().table("tokens").connect().await.unwrap();
+    let mut ann = user("ann");
+    ann.id = Some(store.save_token(&ann).await.unwrap());
+    for begin in ["SET autocommit = 0", "START TRANSACTION"] {
+        for work in [
+            "DELETE FROM tokens",
+            "UPDATE tokens SET api_domain = 'theirs'",
+        ] {
+            for last in [
+                "SELECT 1",
+                "INSERT INTO tokens (id) VALUES ('77'), ('77')",
+                "no statement",
+            ] {
+                let mut conn = pool.get_conn().await.unwrap();
+                conn.query_drop(begin).await.unwrap();
+                conn.query_drop(work).await.unwrap();
+                drop(conn.query_drop(last).await);
+                drop(conn);
+                ann.access_token = access(&format!("x{}", fastrand::u64(..)));
+                store.save_token(&ann).await.unwrap();
+                let why = format!("{begin}; {work}; {last}");
+                // What others see is what was committed, and that is not taken back either.
+                drop(pool.get_conn().await.unwrap());
+                let all = other.get_tokens().await.unwrap();
+                assert_eq!(all, std::slice::from_ref(&ann), "{why}");
+                let found = store.find_token_by_id(ann.id.unwrap()).await.unwrap();
+                assert_eq!(found.as_ref(), Some(&ann), "{why}");
+                let all = other.get_tokens().await.unwrap();
+                assert_eq!(all, std::slice::from_ref(&ann), "{why}");
+            }
+        }
+    }
+}
+
+/// A pool all of whose connections begin in a transaction: each is closed, and no end would be.
+#[tokio::test]
+async fn connections_that_all_come_with_a_transaction_are_said() {
+    let database = TestDatabase::new().await;
+    let pool = PoolOpts::default().with_constraints(PoolConstraints::new(0, 3).unwrap());
+    let options = database.options().pool_opts(pool);
+    let pool = Pool::new(options.setup(vec!["START TRANSACTION"]));
+    let opening = MySqlStore::from_pool(pool, "tokens");
+    let opened = tokio::time::timeout(PATIENCE, opening).await;
+    let error = opened.expect("it gives up by itself").unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    assert!(error.message().contains("left open"), "{error}");
 }
 
 #[tokio::test]

@@ -184,7 +184,7 @@ async fn a_character_that_a_column_does_not_know_is_refused_and_finds_nobody() {
     database.run(&sql).await;
     for store in [
         database.open().await,
-        MySqlStore::from_pool(careless_pool(&database.name), "oauthtoken")
+        MySqlStore::from_pool(careless_pool(&database.name, 10), "oauthtoken")
             .await
             .unwrap(),
     ] {
@@ -216,7 +216,7 @@ async fn a_character_that_a_column_does_not_know_is_refused_and_finds_nobody() {
 #[tokio::test]
 async fn what_is_too_long_is_refused_before_anything_is_cut_off() {
     let database = TestDatabase::official().await;
-    let pool = careless_pool(&database.name);
+    let pool = careless_pool(&database.name, 10);
     for store in [
         database.open().await,
         MySqlStore::from_pool(pool, "oauthtoken").await.unwrap(),

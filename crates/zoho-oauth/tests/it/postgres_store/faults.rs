@@ -11,7 +11,9 @@ use zoho_oauth::store::CoordinationKey;
 use zoho_oauth::{AccessToken, ErrorCode, RefreshToken, TokenStore};
 
 use super::secrecy::own_server;
-use super::support::{Own, Schema, by_user, connect, id, leading_to, refreshed, server, token};
+use super::support::{
+    Own, PATIENCE, Schema, by_user, connect, id, leading_to, refreshed, server, token,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_go_away_leave_nothing_half_done() {
@@ -256,7 +258,7 @@ async fn a_connection_on_which_a_statement_waits_is_not_used_again() {
     let schema = Schema::new().await;
     schema.open().await.save_token(&token("ann")).await.unwrap();
     // Through a pool of the application nobody can be asked to stop.
-    let pool = Pool::builder(Manager::new(server(), NoTls)).max_size(1);
+    let pool = Pool::builder(Manager::new(server(), NoTls)).max_size(2);
     let store = schema
         .builder()
         .timeout(Duration::from_millis(300))
@@ -275,6 +277,46 @@ async fn a_connection_on_which_a_statement_waits_is_not_used_again() {
     let mut last = refreshed("ann", 2);
     last.id = Some(store.save_token(&last).await.unwrap());
     assert_eq!(store.find_token(&by_user("ann")).await.unwrap(), Some(last));
+    schema.drop().await;
+}
+
+/// The application said how many connections it wants at most, and a server has room for so many.
+#[tokio::test]
+async fn a_server_that_does_not_answer_gets_no_more_than_twice_the_connections_of_the_pool() {
+    let schema = Schema::new().await;
+    schema.open().await.save_token(&token("ann")).await.unwrap();
+    let name = format!("app {}", schema.name);
+    let mut config = server();
+    config.application_name(&name);
+    let pool = Pool::builder(Manager::new(config, NoTls)).max_size(2);
+    let store = schema
+        .builder()
+        .timeout(Duration::from_millis(300))
+        .patience(Duration::ZERO)
+        .connect_with(pool.build().unwrap())
+        .await
+        .unwrap();
+    schema
+        .run("BEGIN; LOCK TABLE oauthtoken IN ACCESS EXCLUSIVE MODE")
+        .await;
+    for _ in 0..7 {
+        let error = store.find_token(&by_user("ann")).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreUnavailable, "{error}");
+    }
+    let sessions = format!(
+        "SELECT pid::text FROM pg_stat_activity WHERE application_name = '{name}' \
+        AND state = 'active'"
+    );
+    assert_eq!(schema.ask(&sessions).await.len(), 4);
+    schema.run("COMMIT").await;
+    // They are answered now, and closed; there is room again.
+    let again = async {
+        while let Err(error) = store.find_token(&by_user("ann")).await {
+            assert_eq!(error.code(), ErrorCode::StoreUnavailable, "{error}");
+        }
+        while !schema.ask(&sessions).await.is_empty() {}
+    };
+    tokio::time::timeout(PATIENCE, again).await.unwrap();
     schema.drop().await;
 }
 

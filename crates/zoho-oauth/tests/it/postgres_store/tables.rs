@@ -1,5 +1,7 @@
 //! What is in the database.
 
+use std::time::Duration;
+
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use tokio_postgres::{Config, NoTls};
 use zoho_oauth::store::{CoordinationKey, Memo};
@@ -8,7 +10,9 @@ use zoho_oauth::{
     TokenQuery, TokenStore,
 };
 
-use super::support::{Own, Schema, by_user, id, refreshed, server, token, user};
+use super::support::{
+    Own, PATIENCE, Schema, by_user, connect, id, leading_to, refreshed, server, token, user,
+};
 
 fn pool(config: Config) -> Pool {
     let fast = ManagerConfig {
@@ -72,6 +76,33 @@ async fn many_that_start_at_once_all_open() {
             .await;
         schema.drop().await;
     }
+}
+
+/// Somebody stands still in the middle of making tables.
+#[tokio::test]
+async fn whoever_makes_tables_is_not_waited_for_for_ever() {
+    let schema = Schema::new().await;
+    // Nobody else is to wait: the lock is one of the whole database.
+    let database = format!("db_{}", schema.name);
+    schema.run(&format!("CREATE DATABASE {database}")).await;
+    let mut config = server();
+    config.dbname(&database);
+    let other = connect(&config).await;
+    let making = i64::from_be_bytes(*b"zohoauth");
+    let lock = format!("SELECT pg_advisory_lock({making})");
+    other.batch_execute(&lock).await.unwrap();
+    let builder = || leading_to(&config).timeout(Duration::from_millis(200));
+    let opened = tokio::time::timeout(PATIENCE, builder().connect()).await;
+    let error = opened.expect("it gives up by itself").unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreLocked, "{error}");
+    drop(other);
+    // The server looks at what the client does when it says goodbye, and not at once.
+    let opening = async { while builder().connect().await.is_err() {} };
+    tokio::time::timeout(PATIENCE, opening).await.unwrap();
+    schema
+        .run(&format!("DROP DATABASE {database} WITH (FORCE)"))
+        .await;
+    schema.drop().await;
 }
 
 #[tokio::test]

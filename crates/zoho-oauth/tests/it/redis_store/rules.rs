@@ -90,7 +90,14 @@ async fn a_damaged_record_is_named_and_the_others_stay_usable() {
     let ann = store.save_token(&login("ann", "1")).await.unwrap();
     let bob = store.save_token(&login("bob", "1")).await.unwrap();
     let key = format!("{{{prefix}}}:1:token:{ann}");
-    for (field, value) in [("expiry_time", "s3cret"), ("id", "s3cret"), ("id", "2")] {
+    for (field, value) in [
+        ("expiry_time", "s3cret"),
+        // A time that could be read, and would not be written as it is.
+        ("expiry_time", "+7"),
+        ("expiry_time", "007"),
+        ("id", "s3cret"),
+        ("id", "2"),
+    ] {
         let mut command = redis::cmd("HGET");
         let command = command.arg(&key).arg(field);
         let before: Option<String> = command.query_async(&mut connection).await.unwrap();

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use zoho_oauth::TokenStore;
 
-use super::{Stub, store};
+use super::{Stub, renewed, store, token};
 use crate::privileges::{block, everything};
 
 #[tokio::test]
@@ -14,6 +15,13 @@ async fn the_policy_of_the_handbook_allows_what_a_store_calls_and_nothing_else()
     let store = store(&stub);
     everything(&store).await.unwrap();
     everything(&store).await.unwrap();
+    // After damage the handbook says to go back to the version before.
+    let ann = store.save_token(&token("ann")).await.unwrap();
+    for _ in 0..2 {
+        let news = renewed("ann", ann, "1000.new");
+        store.save_token(&news).await.unwrap();
+        stub.roll_back(&format!("p/token/{ann}"));
+    }
     let calls: BTreeSet<_> = stub.calls().into_iter().collect();
 
     let policy = format!("{{{}", block("json", "{").concat());
