@@ -5,12 +5,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::Event;
 use super::access::Issued;
 use super::decide::standing;
-use super::keep::not_saved;
+use super::keep::{Patience, not_saved};
 use super::memory::{after_failure, asked_by, count, recent};
 use super::shared::Shared;
 use super::slot::{Hints, Slot};
@@ -25,9 +24,6 @@ use crate::query::TokenQuery;
 use crate::secret::Fingerprint;
 use crate::store::{CoordinationKey, Guarantee, Memo, Permit};
 use crate::token::{OAuthToken, TokenId, UserName};
-
-/// For how long at most a new login is tried to be saved while somebody may be waiting for it.
-const RESCUE: Duration = Duration::from_secs(10);
 
 /// A login under way; everybody who starts from the same credential waits for its outcome.
 #[derive(Clone, Debug)]
@@ -428,23 +424,13 @@ async fn save(shared: &Shared, login: &Login, answer: TokenAnswer) -> Result<Arc
     Ok(slot)
 }
 
-/// Saves a new login. Its credential may be spent, so a store that is away for a moment must not cost
-/// the login.
 async fn save_patiently(shared: &Shared, record: &OAuthToken) -> Result<TokenId> {
-    let patience = RESCUE.min(shared.policy.patience / 3);
-    let began = Instant::now();
-    let mut pause = Duration::from_millis(100);
+    let mut patience = Patience::new(shared);
     loop {
-        let saved = shared.store.save_token(record).await;
-        let Err(error) = saved else {
-            return saved;
-        };
-        if !error.is_transient() || began.elapsed() + pause > patience {
-            return Err(error);
+        match shared.store.save_token(record).await {
+            Err(error) => patience.after(error).await?,
+            saved => return saved,
         }
-        tracing::warn!(%error, "cannot save a new login, trying again");
-        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
     }
 }
 

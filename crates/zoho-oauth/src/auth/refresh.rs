@@ -219,6 +219,9 @@ async fn exchange(
     before: Memo,
     code: &GrantToken,
 ) -> Result<Option<Done>> {
+    if let Some(unsaved) = slot.unsaved(record) {
+        return Err(unsaved);
+    }
     let ((id, secret), center) = parties(shared, slot, record)?;
     let asked = asked_by(&center, &id);
     let client = OAuthClient {
