@@ -273,8 +273,11 @@ async fn begin(shared: &Shared, login: &Login, key: &Fingerprint) -> Result<Arc<
     let permit = acquire(shared, &key, shared.policy.patience).await?;
     // What follows may wait for a refresh of the record, and that for the lock of this permit.
     let begun = begin_in_turn(shared, login, permit.as_deref()).await;
+    let is_fleet = shared.guarantee() == Guarantee::Fleet;
     let settled = match &begun {
-        Ok(Begun::New(_, memo)) if shared.guarantee() == Guarantee::Fleet => Some(memo.clone()),
+        Ok(Begun::New(_, memo)) if is_fleet => Some(memo.clone()),
+        // What the others of the fleet counted goes on counting, if the record is deleted again.
+        Ok(Begun::Stored) if is_fleet => None,
         // The record takes over from here. A store of one machine has nobody who tidies up what is
         // of no use after an hour, and what its processes do they do one after the other.
         Ok(Begun::Stored | Begun::New(..)) => Some(Memo::default()),

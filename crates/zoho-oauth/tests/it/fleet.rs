@@ -391,8 +391,9 @@ async fn a_login_from_one_refresh_token_is_asked_for_once() {
     assert_eq!(ids.len(), 1);
     assert_eq!(sandbox.counts().code_exchanges_ok, 1);
     assert_eq!(sandbox.counts().code_exchanges_failed, 0);
+    // It counts also when the record is deleted, whoever else found the login stored.
     let keys: Vec<_> = store.cells.texts.lock().unwrap().keys().cloned().collect();
-    assert!(keys.iter().all(|key| key.record_id().is_some()), "{keys:?}");
+    assert!(keys.iter().any(|key| key.record_id().is_none()), "{keys:?}");
 }
 
 #[tokio::test]

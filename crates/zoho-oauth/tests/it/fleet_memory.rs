@@ -161,6 +161,30 @@ async fn logging_in_and_out_all_the_time_stays_within_zohos_limit() {
     assert_eq!(logins, 8);
 }
 
+/// As machines do that boot from one refresh token: who comes second finds the login stored.
+#[tokio::test]
+async fn machines_that_log_in_and_out_side_by_side_stay_within_zohos_limit() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let store = FleetStore::new();
+    let refresh = logged_in(&sandbox, "ann", 0).refresh_token.unwrap();
+    let fleet = machines(&sandbox, &store, 2);
+    for _ in 0..14 {
+        let ask = |machine: &Authenticator| {
+            let login = Credential::refresh(client(&sandbox), refresh.clone());
+            let machine = machine.clone();
+            async move { machine.session(login).await }
+        };
+        for answer in join_all(fleet.iter().map(ask)).await {
+            match answer {
+                Ok(session) => drop(store.delete_token(session.id()).await.unwrap()),
+                Err(error) => assert_eq!(error.code(), ErrorCode::MintBudget),
+            }
+        }
+    }
+    assert_eq!(sandbox.counts().refreshes_throttled, 0);
+    assert_eq!(refreshes(&sandbox), 8);
+}
+
 #[tokio::test]
 async fn mints_go_with_their_token_to_the_record_of_its_user() {
     let sandbox = Sandbox::builder().start().await.unwrap();
