@@ -29,8 +29,21 @@ use crate::token::{OAuthToken, TokenId, UserName};
 #[derive(Clone, Debug)]
 pub(super) struct Starting {
     outcome: watch::Receiver<Option<Result<Arc<Slot>>>>,
+    /// Whose login it is to be.
+    user_name: Option<UserName>,
+    /// Whom the credential is shown to.
+    asked: Fingerprint,
     /// Somebody got it.
     is_heard: Arc<AtomicBool>,
+}
+
+impl Starting {
+    /// Whether what comes of it is the answer to `login` too.
+    fn answers(&self, shared: &Shared, login: &Login) -> bool {
+        let name = login.user_name();
+        let is_the_user = name.is_none() || self.user_name.as_ref() == name;
+        is_the_user && self.asked == login.asked(shared)
+    }
 }
 
 /// The two credentials that Zoho turns into tokens.
@@ -152,20 +165,25 @@ impl Login {
 
 /// Returns the slot of the record that the credential leads to, which is stored then.
 pub(super) async fn login(shared: &Arc<Shared>, login: Login) -> Result<Arc<Slot>> {
-    if let Some(slot) = found(shared, &login).await? {
-        return Ok(slot);
-    }
-    let mut starting = join_or_begin(shared, &login);
-    let answer = starting.outcome.wait_for(Option::is_some).await;
-    match answer.as_deref() {
-        Ok(Some(result)) => {
-            starting.is_heard.store(true, Ordering::SeqCst);
-            result.clone()
+    loop {
+        if let Some(slot) = found(shared, &login).await? {
+            return Ok(slot);
         }
-        _ => Err(Error::new(
-            ErrorCode::Internal,
-            "the login ended without an answer: its runtime was shut down",
-        )),
+        let mut starting = join_or_begin(shared, &login);
+        let answers = starting.answers(shared, &login);
+        let answer = starting.outcome.wait_for(Option::is_some).await;
+        match answer.as_deref() {
+            // Of another user, or from another data center. What it left behind is looked at.
+            _ if !answers => {}
+            Ok(Some(result)) => {
+                starting.is_heard.store(true, Ordering::SeqCst);
+                return result.clone();
+            }
+            _ => {
+                let message = "the login ended without an answer: its runtime was shut down";
+                return Err(Error::new(ErrorCode::Internal, message));
+            }
+        }
     }
 }
 
@@ -194,7 +212,12 @@ fn join_or_begin(shared: &Arc<Shared>, login: &Login) -> Starting {
     }
     let (sender, outcome) = watch::channel(None);
     let is_heard = Arc::new(AtomicBool::new(false));
-    let starting = Starting { outcome, is_heard };
+    let starting = Starting {
+        outcome,
+        user_name: login.user_name().cloned(),
+        asked: login.asked(shared),
+        is_heard,
+    };
     starts.insert(key.clone(), starting.clone());
     drop(starts);
     let is_heard = Arc::clone(&starting.is_heard);
