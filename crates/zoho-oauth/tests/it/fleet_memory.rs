@@ -15,8 +15,8 @@ use zoho_sandbox::Sandbox;
 
 use crate::fleet::{FleetStore, machines, memo};
 use crate::support::{
-    SCOPES, authenticator, builder, client, expire, expired, logged_in, no_memory, refreshes,
-    sandbox, user,
+    SCOPES, authenticator, builder, center, client, expire, expired, logged_in, no_memory,
+    refreshes, sandbox, user,
 };
 
 async fn refusal(machine: &Authenticator, id: TokenId) -> ErrorCode {
@@ -41,6 +41,35 @@ async fn a_refusal_counts_for_those_who_would_ask_the_same_server() {
     let session = machine.session(id).await.unwrap();
     session.access_token().await.unwrap();
     assert_eq!(refreshes(&right), 1);
+}
+
+/// A server that does not know a token says the same as one where it ended.
+#[tokio::test]
+async fn a_login_is_not_ended_by_asking_the_wrong_server() {
+    let (right, wrong) = (sandbox().await, sandbox().await);
+    let store = FleetStore::new();
+    let mut record = logged_in(&right, "ann", -60);
+    record.api_domain = None;
+    let id = store.save_token(&record).await.unwrap();
+    let machine = authenticator(&wrong, store.clone());
+    let session = machine.session(id).await.unwrap();
+    let error = session.revoke().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::UnknownDataCenter);
+    assert!(store.find_token_by_id(id).await.unwrap().is_some());
+    let machine = authenticator(&right, store.clone());
+    let session = machine.session(id).await.unwrap();
+    session.access_token().await.unwrap();
+
+    // Where the center is named, a token that it does not know has ended.
+    store.delete_tokens().await.unwrap();
+    let token = record.refresh_token.clone().unwrap();
+    let login = Credential::refresh(client(&right), token).data_center(center(&right));
+    for _ in 0..2 {
+        store.save_token(&record).await.unwrap();
+        let session = machine.session(login.clone()).await.unwrap();
+        session.revoke().await.unwrap();
+        assert_eq!(store.get_tokens().await.unwrap(), []);
+    }
 }
 
 #[tokio::test]
