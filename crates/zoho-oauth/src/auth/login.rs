@@ -22,7 +22,7 @@ use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::secret::Fingerprint;
-use crate::store::{CoordinationKey, Guarantee, Memo, Permit};
+use crate::store::{CoordinationKey, Fact, Guarantee, Kept, Memo, Permit};
 use crate::token::{OAuthToken, TokenId, UserName};
 
 /// A login under way; everybody who starts from the same credential waits for its outcome.
@@ -251,13 +251,9 @@ async fn save_later(shared: &Shared, login: &Login, record: &OAuthToken) {
     loop {
         tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
         pause = (pause * 2).min(Duration::from_secs(30));
-        let saved = match is_outdated(shared, record).await {
-            Ok(true) => break,
-            Ok(false) => shared.store.save_token(record).await,
-            Err(error) => Err(error),
-        };
-        match saved {
-            Ok(id) => {
+        match save_unless_outdated(shared, record).await {
+            Ok(None) => break,
+            Ok(Some(id)) => {
                 tracing::info!(%id, "a login that nobody waits for any more is saved");
                 shared.tell(Event::LoggedIn { id });
                 return;
@@ -274,18 +270,33 @@ async fn save_later(shared: &Shared, login: &Login, record: &OAuthToken) {
     }
 }
 
-/// Whether the store holds a newer login of the same user under the same client.
-async fn is_outdated(shared: &Shared, record: &OAuthToken) -> Result<bool> {
-    let (Some(name), Some(client)) = (&record.user_name, &record.client_id) else {
-        return Ok(false);
+/// Saves a login; `None` if the store holds a newer one of the same user under the same client.
+async fn save_unless_outdated(shared: &Shared, record: &OAuthToken) -> Result<Option<TokenId>> {
+    let found = match (&record.user_name, &record.client_id) {
+        (Some(name), Some(client)) => {
+            let query = TokenQuery::user_name(name.clone()).with_client(client.clone());
+            shared.store.find_token(&query).await?
+        }
+        _ => None,
     };
-    let query = TokenQuery::user_name(name.clone()).with_client(client.clone());
-    let stored = shared.store.find_token(&query).await?;
-    Ok(stored.is_some_and(|stored| {
-        stored.refresh_token.is_some()
-            && stored.refresh_token != record.refresh_token
-            && stored.expiry_time > record.expiry_time
-    }))
+    let Some((id, stored)) = found.and_then(|stored| Some((stored.id?, stored))) else {
+        return shared.store.save_token(record).await.map(Some);
+    };
+    if stored.refresh_token == record.refresh_token {
+        return Ok(Some(id));
+    }
+    if stored.refresh_token.is_some() && stored.expiry_time > record.expiry_time {
+        return Ok(None);
+    }
+    // In the place of what was found, and of nothing that comes while it is saved.
+    let mut news = record.clone();
+    news.id = Some(id);
+    let kept = shared.store.save_fact(&Fact::new(id, stored, news)).await?;
+    if kept == Kept::Saved {
+        return Ok(Some(id));
+    }
+    let message = format!("record {id} changed at this very moment");
+    Err(Error::new(ErrorCode::StoreLocked, message))
 }
 
 /// Turns the credential into a stored record. Runs in a task of its own: the grant token works

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use zoho_oauth::{
-    Authenticator, Credential, ErrorCode, GrantToken, ListStore, OAuthToken, RefreshPolicy,
+    Authenticator, Credential, ErrorCode, Event, GrantToken, ListStore, OAuthToken, RefreshPolicy,
     TokenId, TokenStore,
 };
 use zoho_sandbox::{Endpoint, Fault, Sandbox};
@@ -145,6 +145,42 @@ async fn an_abandoned_login_gives_way_to_a_newer_one() {
     let newer = logged_in(&sandbox, "ann", 7200);
     let id = store.inner.save_token(&newer).await.unwrap();
     until(|| sandbox.counts().revocations > 0).await;
+    let stored = store.find_token_by_id(id).await.unwrap().unwrap();
+    assert_eq!(stored.refresh_token, newer.refresh_token);
+    assert_eq!(store.get_tokens().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_abandoned_login_gives_way_to_one_that_comes_while_it_is_saved() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let policy = RefreshPolicy::new().with_patience(Duration::ZERO);
+    let auth = builder(&sandbox, Arc::clone(&store)).policy(policy);
+    let auth = auth.build().unwrap();
+    let older = logged_in(&sandbox, "ann", -60);
+    let id = store.inner.save_token(&older).await.unwrap();
+    let newer = logged_in(&sandbox, "ann", 7200);
+    let saves = Saves::fail(&store, 1);
+    abandon(&auth, &sandbox, &saves).await;
+    let mut heard = auth.events();
+    let (late, to) = (newer.clone(), Arc::clone(&store));
+    let found = Arc::new(AtomicUsize::new(0));
+    store.at_each_step(move |step| {
+        // Right after it was looked at what is there.
+        let is_moment = step != Step::Find && found.fetch_add(1, Ordering::SeqCst) == 0;
+        let (late, to) = (late.clone(), Arc::clone(&to));
+        async move {
+            if is_moment {
+                to.inner.save_token(&late).await?;
+            }
+            Ok(())
+        }
+    });
+    while sandbox.counts().revocations == 0 {
+        let heard = heard.try_recv();
+        assert!(!matches!(heard, Ok(Event::LoggedIn { .. })), "it is saved");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let stored = store.find_token_by_id(id).await.unwrap().unwrap();
     assert_eq!(stored.refresh_token, newer.refresh_token);
     assert_eq!(store.get_tokens().await.unwrap().len(), 1);
