@@ -121,7 +121,7 @@ impl<'a> Memory<'a> {
 }
 
 /// Names what the record's next access token comes from.
-fn credential_of(record: &OAuthToken) -> Option<Fingerprint> {
+pub(super) fn credential_of(record: &OAuthToken) -> Option<Fingerprint> {
     let refresh = record.refresh_token.as_ref().map(RefreshToken::fingerprint);
     refresh.or_else(|| record.grant_token.as_ref().map(GrantToken::fingerprint))
 }

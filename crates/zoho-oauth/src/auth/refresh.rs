@@ -10,7 +10,7 @@ use super::access::{Access, Issued};
 use super::decide::{Decision, Purpose, decide, known_life};
 use super::keep::keep;
 use super::line::{Turn, turn};
-use super::memory::{Memory, after_failure, asked_by};
+use super::memory::{Memory, after_failure, asked_by, credential_of};
 use super::shared::Shared;
 use super::slot::Slot;
 use super::turn::release;
@@ -116,6 +116,8 @@ async fn alone(
     purpose: &Purpose,
     memory: &Memory<'_>,
 ) -> Result<Done> {
+    // What Zoho refused, while the record was seen to hold something else by then.
+    let mut refused = Vec::new();
     loop {
         let began = Timestamp::now();
         let record = shared.record_of(slot).await?;
@@ -126,6 +128,7 @@ async fn alone(
         let now = Timestamp::now();
         let memo = memory.recall(&record, now).await;
         let party = asked(shared, slot, &record);
+        let credential = credential_of(&record);
         let done = match decide(&record, &memo, party.as_ref(), now, &shared.policy, purpose) {
             Decision::Use => {
                 let life = known_life(&record, &memo);
@@ -133,6 +136,13 @@ async fn alone(
                     Error::new(ErrorCode::Internal, "decided to use no access token")
                 })?;
                 return Ok(slot.publish(issued.kept(now)).into());
+            }
+            Decision::Refresh(_) | Decision::Exchange(_) if refused.contains(&credential) => {
+                // Reads that lag behind, in turns. Neither is Zoho asked for ever, nor is anybody
+                // told to log in who may just have done so.
+                let id = slot.id;
+                let message = format!("the store shows now one login in record {id}, now another");
+                return Err(Error::new(ErrorCode::StoreUnavailable, message));
             }
             Decision::Refresh(token) => renew(shared, slot, memory, &record, memo, &token).await?,
             Decision::Exchange(code) => {
@@ -144,6 +154,7 @@ async fn alone(
             return Ok(done);
         }
         tracing::debug!("somebody logged in anew meanwhile");
+        refused.push(credential);
     }
 }
 
