@@ -366,15 +366,25 @@ async fn begin_in_turn(
 async fn ask(
     shared: &Shared,
     login: &Login,
-    permit: Option<&dyn Permit>,
+    mut permit: Option<&dyn Permit>,
 ) -> Result<(TokenAnswer, Memo)> {
     let policy = &shared.policy;
     let (now, window) = (Timestamp::now(), policy.counted_for());
     let (attempt, asked) = (login.attempt(shared), login.asked(shared));
     let own = (shared.attempts).recall(&attempt, now, window);
     let others = match permit {
-        Some(permit) => permit.memo().await.unwrap_or_default(),
-        None => Memo::default(),
+        Some(permit) => permit.memo().await,
+        None => Ok(Memo::default()),
+    };
+    let others = match others {
+        Err(error) if shared.guarantee() == Guarantee::Fleet => return Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "cannot read what is remembered, going on without");
+            // What could not be read is not written over.
+            permit = None;
+            Memo::default()
+        }
+        Ok(others) => others,
     };
     let others = recent(others.about(&attempt, now, window), now, window);
     let before = others.joined(own);

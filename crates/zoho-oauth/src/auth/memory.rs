@@ -1,6 +1,7 @@
 //! What is remembered about a credential: in the store where it can, and always in this process.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub(super) struct Memory<'a> {
     guarantee: Guarantee,
     /// How long a mint counts.
     window: Duration,
+    /// What others wrote down could not be read, and must not be written over.
+    is_blind: AtomicBool,
 }
 
 impl<'a> Memory<'a> {
@@ -37,6 +40,7 @@ impl<'a> Memory<'a> {
             permit,
             guarantee: shared.guarantee(),
             window: shared.policy.counted_for(),
+            is_blind: AtomicBool::new(false),
         }
     }
 
@@ -46,17 +50,27 @@ impl<'a> Memory<'a> {
     /// of other processes, and this one of what the store could not be made to remember. What a
     /// fleet's store was told is there, by a clock that differs from this machine's: putting that
     /// together with the same would count each mint twice.
-    pub(super) async fn recall(&self, record: &OAuthToken, now: Timestamp) -> Memo {
+    ///
+    /// # Errors
+    /// Among machines, whatever keeps the store from saying it: they would ask for more than Zoho
+    /// grants. Elsewhere this process goes on with what it knows.
+    pub(super) async fn recall(&self, record: &OAuthToken, now: Timestamp) -> Result<Memo> {
         let window = self.window;
         let stored = match self.permit {
-            Some(permit) => permit.memo().await.unwrap_or_else(|error| {
+            Some(permit) => permit.memo().await,
+            None => Ok(Memo::default()),
+        };
+        self.is_blind.store(stored.is_err(), Ordering::SeqCst);
+        let stored = match stored {
+            Err(error) if self.guarantee == Guarantee::Fleet => return Err(error),
+            Err(error) => {
                 tracing::warn!(%error, "cannot read what is remembered, going on without");
                 Memo::default()
-            }),
-            None => Memo::default(),
+            }
+            Ok(stored) => stored,
         };
         let Some(credential) = credential_of(record) else {
-            return Memo::default();
+            return Ok(Memo::default());
         };
         let (own, is_told) = self.slot.memo();
         let stored = stored.about(&credential, now, window);
@@ -66,7 +80,12 @@ impl<'a> Memory<'a> {
             stored.joined(own.about(&credential, now, window))
         };
         self.slot.set_memo(memo.clone(), is_told);
-        memo
+        Ok(memo)
+    }
+
+    /// Whether what is remembered can be put in the place of what the store holds.
+    pub(super) fn can_write(&self) -> bool {
+        !self.is_blind.load(Ordering::SeqCst)
     }
 
     /// Remembers what was learned.
@@ -107,13 +126,14 @@ impl<'a> Memory<'a> {
     }
 
     async fn write(&self, memo: &Memo) -> Result<()> {
-        let written = match self.permit {
+        let permit = self.permit.filter(|_| self.can_write());
+        let written = match permit {
             Some(permit) => permit.set_memo(memo).await,
             None => Ok(()),
         };
         if !matches!(&written, Err(error) if error.code() == ErrorCode::LeaseLost) {
             // Without a permit nobody else was told.
-            let is_told = self.permit.is_some() && written.is_ok();
+            let is_told = permit.is_some() && written.is_ok();
             self.slot.set_memo(memo.clone(), is_told);
         }
         written
@@ -194,13 +214,15 @@ pub(super) async fn count(
     let key = CoordinationKey::record(slot.id);
     let permit = acquire(shared, &key, Duration::ZERO).await.ok().flatten();
     let memory = Memory::new(shared, slot, permit.as_deref());
-    let memo = memory.recall(&record, Timestamp::now()).await;
     let issued = Memo {
         minted_at,
         ..Memo::default()
     };
-    // Without a turn it is remembered here alone.
-    let _ = memory.remember(&memo.joined(issued)).await;
+    match memory.recall(&record, Timestamp::now()).await {
+        // Without a turn it is remembered here alone.
+        Ok(memo) => drop(memory.remember(&memo.joined(issued)).await),
+        Err(error) => tracing::warn!(%error, "cannot count what was issued for a new login"),
+    }
     release(permit, None).await;
 }
 

@@ -89,6 +89,7 @@ async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> R
     let memory = Memory::new(shared, slot, permit.as_deref());
     let done = alone(shared, slot, purpose, &memory).await;
     let settled = done.as_ref().ok().and_then(|done| done.settled.as_ref());
+    let settled = settled.filter(|_| memory.can_write());
     release(permit, settled).await;
     done.map(|done| done.access)
 }
@@ -126,7 +127,7 @@ async fn alone(
             return Err(Error::new(ErrorCode::InvalidCode, message));
         }
         let now = Timestamp::now();
-        let memo = memory.recall(&record, now).await;
+        let memo = memory.recall(&record, now).await?;
         let party = asked(shared, slot, &record);
         let credential = credential_of(&record);
         let done = match decide(&record, &memo, party.as_ref(), now, &shared.policy, purpose) {

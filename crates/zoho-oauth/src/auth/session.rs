@@ -160,13 +160,14 @@ async fn revoke_in_turn(shared: &Shared, slot: &Slot, permit: Option<&dyn Permit
         // The record is still there, perhaps. At least nobody need ask Zoho what became of it.
         let memory = Memory::new(shared, slot, permit);
         let now = Timestamp::now();
-        let mut memo = memory.recall(&record, now).await;
-        memo.judge(Verdict {
-            asked: asked(shared, slot, &record),
-            ..Verdict::new("invalid_code", now)
-        });
-        // Should the lease be lost as well, the next refresh finds out for itself.
-        let _ = memory.remember(&memo).await;
+        if let Ok(mut memo) = memory.recall(&record, now).await {
+            memo.judge(Verdict {
+                asked: asked(shared, slot, &record),
+                ..Verdict::new("invalid_code", now)
+            });
+            // Should the lease be lost as well, the next refresh finds out for itself.
+            let _ = memory.remember(&memo).await;
+        }
         return Err(error);
     }
     shared.tell(Event::Revoked { id: slot.id });
