@@ -188,7 +188,7 @@ pub(super) async fn login(shared: &Arc<Shared>, login: Login) -> Result<Arc<Slot
 }
 
 /// The slot of the record that the credential led to before.
-async fn found(shared: &Shared, login: &Login) -> Result<Option<Arc<Slot>>> {
+async fn found(shared: &Arc<Shared>, login: &Login) -> Result<Option<Arc<Slot>>> {
     let asked = Timestamp::now();
     let found = shared.store.find_token(&login.query()).await?;
     match found.filter(|record| fits(record, login.user_name())) {
@@ -302,7 +302,7 @@ async fn save_unless_outdated(shared: &Shared, record: &OAuthToken) -> Result<Op
 /// Turns the credential into a stored record. Runs in a task of its own: the grant token works
 /// once, so whoever asked must not take the answer with him when he goes.
 #[tracing::instrument(name = "zoho_login", level = "debug", skip_all)]
-async fn begin(shared: &Shared, login: &Login, key: &Fingerprint) -> Result<Arc<Slot>> {
+async fn begin(shared: &Arc<Shared>, login: &Login, key: &Fingerprint) -> Result<Arc<Slot>> {
     let key = CoordinationKey::start(key);
     let permit = acquire(shared, &key, shared.policy.patience).await?;
     // What follows may wait for a refresh of the record, and that for the lock of this permit.

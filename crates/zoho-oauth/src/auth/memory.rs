@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -197,16 +197,47 @@ pub(super) fn after_failure(
 /// `credential` is the refresh token that they were issued for, if it is known; whatever else the
 /// record holds by now, they do not matter to it.
 pub(super) async fn count(
+    shared: &Arc<Shared>,
+    slot: &Arc<Slot>,
+    minted_at: Vec<Timestamp>,
+    credential: Option<&Fingerprint>,
+) {
+    if let Ok(_turn) = slot.work.try_lock() {
+        count_in_turn(shared, slot, minted_at, credential).await;
+        return;
+    }
+    // The old login is being refreshed, which leaves behind what is remembered of that.
+    let (shared, slot) = (Arc::clone(shared), Arc::clone(slot));
+    let credential = credential.cloned();
+    tokio::spawn(async move {
+        let _turn = slot.work.lock().await;
+        count_in_turn(&shared, &slot, minted_at, credential.as_ref()).await;
+    });
+}
+
+async fn count_in_turn(
     shared: &Shared,
     slot: &Slot,
     minted_at: Vec<Timestamp>,
     credential: Option<&Fingerprint>,
 ) {
-    let Ok(_turn) = slot.work.try_lock() else {
-        return;
-    };
-    let Ok(Some(record)) = shared.store.find_token_by_id(slot.id).await else {
-        return;
+    let record = match shared.store.find_token_by_id(slot.id).await {
+        Ok(Some(record)) => record,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::warn!(%error, "cannot see the record that something is counted for");
+            if let Some(credential) = credential {
+                let (own, _) = slot.memo();
+                let window = shared.policy.counted_for();
+                let own = own.about(credential, Timestamp::now(), window);
+                let issued = Memo {
+                    minted_at,
+                    ..Memo::default()
+                };
+                slot.set_memo(own.joined(issued), false);
+            }
+            return;
+        }
     };
     if credential.is_some() && credential_of(&record).as_ref() != credential {
         return;

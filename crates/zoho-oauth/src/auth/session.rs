@@ -91,7 +91,7 @@ impl Session {
     /// returned session is the one to go on with.
     ///
     /// # Errors
-    /// `id_conflict` when the record belongs to another user; what keeps the store from working.
+    /// `id_conflict` when the record belongs to another user; `record_deleted`; what keeps the store from working.
     pub async fn set_user_name(&self, name: UserName) -> Result<Self> {
         let slot = start::name(&self.shared, &self.slot, Some(name)).await?;
         Ok(Self {

@@ -127,6 +127,11 @@ impl Slot {
         *client = record.client_id.clone().or_else(|| client.take());
     }
 
+    /// The client that the record belongs to, as far as it said so.
+    pub(super) fn client(&self) -> Option<ClientId> {
+        lock(&self.known).client.clone()
+    }
+
     /// Whether `record` has this slot's id and belongs to another user, or to another client.
     ///
     /// Our stores never give an id twice, but the official SDKs do, once the highest is deleted.

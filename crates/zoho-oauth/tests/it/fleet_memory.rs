@@ -237,6 +237,26 @@ async fn mints_go_with_their_token_to_the_record_of_its_user() {
 }
 
 #[tokio::test]
+async fn mints_of_other_machines_go_with_their_token_too() {
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let first = logged_in(&sandbox, "ann", 3600);
+    let first = store.save_token(&first).await.unwrap();
+    let (machine, other) = (strict(&sandbox, &store), strict(&sandbox, &store));
+    let refresh = logged_in(&sandbox, "ann", 0).refresh_token.unwrap();
+    let login = Credential::refresh(client(&sandbox), refresh);
+    let session = machine.session(login).await.unwrap();
+    let held = other.session(session.id()).await.unwrap();
+    let mut last = held.access_token().await.unwrap();
+    for _ in 0..4 {
+        last = held.refused(last.token()).await.unwrap();
+    }
+    let session = session.set_user_name(user("ann")).await.unwrap();
+    assert_eq!(session.id(), first);
+    assert_eq!(memo(&store, first).await.minted_at.len(), 5);
+}
+
+#[tokio::test]
 async fn the_exchange_of_a_stored_grant_token_counts() {
     let sandbox = sandbox().await;
     let store = FleetStore::new();
