@@ -446,7 +446,8 @@ impl Permit for LeasePermit {
 
     async fn tell_issue(&self, credential: &Fingerprint, at: Timestamp) -> Result<()> {
         let at = at.shifted(self.inner.ahead);
-        self.inner.tell_issue(credential, at).await
+        let (inner, credential) = (Arc::clone(&self.inner), credential.clone());
+        in_background(async move { inner.tell_issue(&credential, at).await }).await
     }
 
     async fn release(&self, memo: Option<&Memo>) -> Result<()> {
