@@ -22,6 +22,10 @@ use crate::token::{ClientId, OAuthToken};
 /// longer counts anew: the mint would reach Zoho long after the moment it is counted for.
 const STANDSTILL: Duration = Duration::from_secs(10);
 
+/// For how long at most all are kept from a server that is in trouble. The answer may be a page of a
+/// proxy of this machine alone, and Zoho itself was not seen to say how long.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(30);
+
 /// The memory of one record, while its permit is held.
 pub(super) struct Memory<'a> {
     slot: &'a Slot,
@@ -182,7 +186,8 @@ pub(super) fn after_failure(
         // It answered, so it is there for all and in trouble for all. Where the connection fails,
         // it may be this machine's own; and what does not arrive is no burden.
         ErrorCode::ServerError => {
-            memo.note_outage(now, error.retry_after().map(|wait| wait.min(window)));
+            let wait = error.retry_after().map(|wait| wait.min(LONGEST_OUTAGE));
+            memo.note_outage(now, wait);
         }
         // The client's configuration, or an answer that cannot be understood, says nothing
         // about this token.

@@ -66,6 +66,11 @@ fn trouble_of_zohos_server_spends_nothing_and_is_remembered() {
     let lost = remembered(&memo, &failed(ErrorCode::ServerError).of_lost_answer());
     assert_eq!(lost.minted_at.len(), 1);
     assert!(matches!(lost.outage, Some(Outage { failures: 1.., .. })));
+    // Whoever it was that said so, he does not keep the whole fleet waiting for long.
+    let now = Timestamp::now();
+    let wait = failed(ErrorCode::ServerError).retry_at(now.after(Duration::from_mins(9)));
+    let until = remembered(&Memo::default(), &wait).outage.unwrap().until;
+    assert!(until.since(now) > Duration::from_secs(20) && until.since(now) < WINDOW / 2);
     // What never arrived is nothing to anybody else.
     for code in [
         ErrorCode::Network,
