@@ -168,7 +168,7 @@ pub(crate) fn decide(
         };
     };
     let extra = if forced { policy.forced_extra } else { 0 };
-    let budget = policy.mint_budget.map(|budget| budget + extra);
+    let budget = (policy.mint_budget).map(|budget| budget.saturating_add(extra));
     match standing(memo, asked, budget, now, policy) {
         Some(stop) => or_use(stop),
         None => Decision::Refresh(refresh_token.clone()),
@@ -346,6 +346,18 @@ mod tests {
         assert_eq!(need(&record(-1), &memo), Decision::Stop(wait));
         memo.minted_at = vec![minted(5); 8];
         assert_eq!(need(&record(-1), &memo), refresh());
+    }
+
+    #[test]
+    fn a_budget_without_end_has_room_for_more() {
+        let policy = RefreshPolicy::default().with_mint_budget(Some(usize::MAX));
+        let refused = Purpose::Refused(AccessToken::new("a").unwrap());
+        let memo = Memo {
+            minted_at: vec![NOW; 20],
+            ..Memo::default()
+        };
+        let forced = decide(&record(3600), &memo, None, NOW, &policy, &refused);
+        assert_eq!(forced, refresh());
     }
 
     #[test]

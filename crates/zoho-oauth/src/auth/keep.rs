@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Event;
 use super::access::{Access, Issued};
+use super::memory::count;
 use super::shared::Shared;
 use super::slot::Slot;
 use crate::accounts::TokenAnswer;
@@ -13,6 +16,10 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::store::table::merge;
 use crate::store::{Fact, Kept};
 use crate::token::OAuthToken;
+
+/// For how long at most what nothing else holds is tried to be saved while somebody may be waiting
+/// for it.
+const RESCUE: Duration = Duration::from_secs(10);
 
 /// Saves what Zoho answered about `record`, then hands it out.
 pub(super) async fn keep(
@@ -39,7 +46,7 @@ pub(super) async fn keep(
         .ok_or_else(|| Error::new(ErrorCode::Internal, "a new record has no access token"))?;
 
     let fact = Fact::new(slot.id, record.clone(), news);
-    match shared.store.save_fact(&fact).await {
+    match save(shared, &fact).await {
         Ok(Kept::Saved) => {
             let expires_at = answer.expires_at;
             tracing::info!(%expires_at, "refreshed");
@@ -51,8 +58,10 @@ pub(super) async fn keep(
             tracing::debug!("the store has something newer than what was refreshed");
             let issued_token = fact.news().refresh_token.as_ref();
             if issued_token.is_some() && stored.refresh_token.as_ref() != issued_token {
-                discard(shared, slot, record, &fact).await;
-                // The new access token has ended with that. What the record holds now is looked at.
+                if discard(shared, slot, &fact).await.is_err() {
+                    rescue(Arc::clone(shared), Arc::clone(slot), fact);
+                }
+                // The new access token ends with that. What the record holds now is looked at.
                 let message = format!("record {} holds another login by now", slot.id);
                 return Err(Error::new(ErrorCode::LeaseLost, message));
             }
@@ -60,11 +69,14 @@ pub(super) async fn keep(
             let newer = newer.filter(|issued| issued.is_usable(now));
             Ok(slot.publish(newer.unwrap_or(issued)))
         }
-        Ok(Kept::Gone) => Err(gone(shared, slot, record, &fact, fresh).await),
-        Err(error) if is_gone(&error) => Err(gone(shared, slot, record, &fact, fresh).await),
+        Ok(Kept::Gone) => Err(gone(shared, slot, fact, fresh).await),
+        Err(error) if is_gone(&error) => Err(gone(shared, slot, fact, fresh).await),
         Err(error) if fact.news().refresh_token.is_some() => {
-            // Nothing but this answer holds the new refresh token.
-            Err(not_saved(&error, fresh))
+            // Nothing but this answer holds the new refresh token, and nobody may be waiting.
+            let error = not_saved(&error, fresh);
+            slot.set_unsaved(Some(error.clone()));
+            rescue(Arc::clone(shared), Arc::clone(slot), fact);
+            Err(error)
         }
         Err(error) => {
             // The refresh token is stored as it was, so nothing is lost but this hour's key.
@@ -81,37 +93,73 @@ pub(super) async fn keep(
     }
 }
 
-/// Ends what was issued for a record that is gone, which nobody wants any more.
-async fn gone(
-    shared: &Shared,
-    slot: &Slot,
-    record: &OAuthToken,
-    fact: &Fact,
-    fresh: OAuthToken,
-) -> Error {
-    let is_ended = discard(shared, slot, record, fact).await;
-    let error = shared.gone(slot);
-    if is_ended {
-        error
-    } else {
-        error.with_unsaved_token(fresh)
+/// Saves a fact; one that alone holds a refresh token is tried again for a while.
+async fn save(shared: &Shared, fact: &Fact) -> Result<Kept> {
+    let mut patience = Patience::new(shared);
+    loop {
+        match shared.store.save_fact(fact).await {
+            Err(error) if fact.news().refresh_token.is_some() => patience.after(error).await?,
+            kept => return kept,
+        }
     }
 }
 
+/// Tries again to save what nothing else holds. Its credential may be spent, so a store that is away
+/// for a moment must not cost the login.
+pub(super) struct Patience {
+    began: Instant,
+    most: Duration,
+    pause: Duration,
+}
+
+impl Patience {
+    pub(super) fn new(shared: &Shared) -> Self {
+        Self {
+            began: Instant::now(),
+            most: RESCUE.min(shared.policy.patience / 3),
+            pause: Duration::from_millis(100),
+        }
+    }
+
+    /// Waits a moment before the next try.
+    ///
+    /// # Errors
+    /// `error`, if another try is of no use or it was tried for long enough.
+    pub(super) async fn after(&mut self, error: Error) -> Result<()> {
+        if !error.is_transient() || self.began.elapsed() + self.pause > self.most {
+            return Err(error);
+        }
+        tracing::warn!(%error, "cannot save a new login, trying again");
+        tokio::time::sleep(self.pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        self.pause = (self.pause * 2).min(Duration::from_secs(2));
+        Ok(())
+    }
+}
+
+/// Ends what was issued for a record that is gone, which nobody wants any more.
+async fn gone(shared: &Arc<Shared>, slot: &Arc<Slot>, fact: Fact, fresh: OAuthToken) -> Error {
+    let discarded = discard(shared, slot, &fact).await;
+    let error = shared.gone(slot);
+    if discarded.is_ok() {
+        return error;
+    }
+    rescue(Arc::clone(shared), Arc::clone(slot), fact);
+    error.with_unsaved_token(fresh)
+}
+
 /// Revokes a new refresh token that has no place in the store, so that nothing is alive at Zoho that
-/// nobody knows of. `false` if that failed.
-async fn discard(shared: &Shared, slot: &Slot, record: &OAuthToken, fact: &Fact) -> bool {
+/// nobody knows of.
+async fn discard(shared: &Shared, slot: &Slot, fact: &Fact) -> Result<()> {
     let Some(token) = &fact.news().refresh_token else {
-        return true;
+        return Ok(());
     };
-    let revoked = match shared.center_of(record, slot.hints().center.as_ref()) {
+    let revoked = match shared.center_of(fact.before(), slot.hints().center.as_ref()) {
         Ok(center) => shared.accounts.revoke(&center, token).await.map(drop),
         Err(error) => Err(error),
     };
-    if let Err(error) = &revoked {
+    revoked.inspect_err(|error| {
         tracing::warn!(%error, "cannot revoke a refresh token that has no place in the store");
-    }
-    revoked.is_ok()
+    })
 }
 
 /// Whether the record is not there any more, or another one is under its id.
@@ -173,6 +221,50 @@ fn save_later(shared: Arc<Shared>, slot: Arc<Slot>, unsaved: Unsaved) {
                 }
                 Err(error) => tracing::warn!(id = %slot.id, %error, "still cannot save"),
             }
+        }
+    });
+}
+
+/// Goes on until a new refresh token is stored or revoked: nothing but an error holds it, and nobody
+/// may have received that.
+///
+/// Unlike a login without a record, it cannot bring back what was deleted nor take the place of
+/// what is newer, so it does not matter who else saves it.
+fn rescue(shared: Arc<Shared>, slot: Arc<Slot>, fact: Fact) {
+    tokio::spawn(async move {
+        let issued = fact.news().refresh_token.as_ref();
+        let mut pause = Duration::from_millis(250);
+        let is_stored = loop {
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+            pause = (pause * 2).min(Duration::from_secs(30));
+            // Not while a refresh of this process is at it.
+            let _turn = slot.work.lock().await;
+            match shared.store.save_fact(&fact).await {
+                Ok(Kept::Saved) => break true,
+                Ok(Kept::Superseded(stored)) if stored.refresh_token.as_ref() == issued => {
+                    break true;
+                }
+                Ok(Kept::Superseded(_)) => {}
+                Ok(Kept::Gone) => drop(shared.gone(&slot)),
+                Err(error) if is_gone(&error) => drop(shared.gone(&slot)),
+                Err(error) => {
+                    tracing::warn!(id = %slot.id, %error, "still cannot save a login");
+                    continue;
+                }
+            }
+            match discard(&shared, &slot, &fact).await {
+                Err(error) if error.is_transient() => {}
+                _ => break false,
+            }
+        };
+        slot.set_unsaved(None);
+        let news = fact.news();
+        if let (true, Some(expires_at), Some(issued)) = (is_stored, news.expiry_time, issued) {
+            tracing::info!(id = %slot.id, "a login that could not be saved is saved");
+            let id = slot.id;
+            shared.tell(Event::Refreshed { id, expires_at });
+            let minted_at = vec![Timestamp::now()];
+            count(&shared, &slot, minted_at, Some(&issued.fingerprint())).await;
         }
     });
 }

@@ -20,6 +20,8 @@ use crate::store::{CoordinationKey, Guarantee, Memo, Permit};
 /// Whoever waits in line looks about as often as a good token is looked up whether another machine
 /// has done the work, and no more often than this.
 const SHORTEST_LOOK: Duration = Duration::from_secs(1);
+/// Nor is it waited for longer than this, however long a token is good without a look.
+const LONGEST_LOOK: Duration = Duration::from_hours(1);
 
 /// What came of waiting.
 pub(super) enum Turn<'a> {
@@ -103,7 +105,7 @@ async fn wait_for_place<'a>(
     patience: Duration,
 ) -> Result<ControlFlow<Access, SemaphorePermit<'a>>> {
     let is_fleet = shared.guarantee() == Guarantee::Fleet;
-    let look = shared.policy.recheck.max(SHORTEST_LOOK);
+    let look = shared.policy.recheck.clamp(SHORTEST_LOOK, LONGEST_LOOK);
     let mut over = pin!(sleep(patience));
     let mut place = pin!(shared.at_work.acquire());
     loop {

@@ -5,12 +5,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::Event;
 use super::access::Issued;
 use super::decide::standing;
-use super::keep::not_saved;
+use super::keep::{Patience, not_saved};
 use super::memory::{after_failure, asked_by, count, recent};
 use super::shared::Shared;
 use super::slot::{Hints, Slot};
@@ -23,18 +22,28 @@ use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::secret::Fingerprint;
-use crate::store::{CoordinationKey, Guarantee, Memo, Permit};
+use crate::store::{CoordinationKey, Fact, Guarantee, Kept, Memo, Permit};
 use crate::token::{OAuthToken, TokenId, UserName};
-
-/// For how long at most a new login is tried to be saved while somebody may be waiting for it.
-const RESCUE: Duration = Duration::from_secs(10);
 
 /// A login under way; everybody who starts from the same credential waits for its outcome.
 #[derive(Clone, Debug)]
 pub(super) struct Starting {
     outcome: watch::Receiver<Option<Result<Arc<Slot>>>>,
+    /// Whose login it is to be.
+    user_name: Option<UserName>,
+    /// Whom the credential is shown to.
+    asked: Fingerprint,
     /// Somebody got it.
     is_heard: Arc<AtomicBool>,
+}
+
+impl Starting {
+    /// Whether what comes of it is the answer to `login` too.
+    fn answers(&self, shared: &Shared, login: &Login) -> bool {
+        let name = login.user_name();
+        let is_the_user = name.is_none() || self.user_name.as_ref() == name;
+        is_the_user && self.asked == login.asked(shared)
+    }
 }
 
 /// The two credentials that Zoho turns into tokens.
@@ -156,25 +165,30 @@ impl Login {
 
 /// Returns the slot of the record that the credential leads to, which is stored then.
 pub(super) async fn login(shared: &Arc<Shared>, login: Login) -> Result<Arc<Slot>> {
-    if let Some(slot) = found(shared, &login).await? {
-        return Ok(slot);
-    }
-    let mut starting = join_or_begin(shared, &login);
-    let answer = starting.outcome.wait_for(Option::is_some).await;
-    match answer.as_deref() {
-        Ok(Some(result)) => {
-            starting.is_heard.store(true, Ordering::SeqCst);
-            result.clone()
+    loop {
+        if let Some(slot) = found(shared, &login).await? {
+            return Ok(slot);
         }
-        _ => Err(Error::new(
-            ErrorCode::Internal,
-            "the login ended without an answer: its runtime was shut down",
-        )),
+        let mut starting = join_or_begin(shared, &login);
+        let answers = starting.answers(shared, &login);
+        let answer = starting.outcome.wait_for(Option::is_some).await;
+        match answer.as_deref() {
+            // Of another user, or from another data center. What it left behind is looked at.
+            _ if !answers => {}
+            Ok(Some(result)) => {
+                starting.is_heard.store(true, Ordering::SeqCst);
+                return result.clone();
+            }
+            _ => {
+                let message = "the login ended without an answer: its runtime was shut down";
+                return Err(Error::new(ErrorCode::Internal, message));
+            }
+        }
     }
 }
 
 /// The slot of the record that the credential led to before.
-async fn found(shared: &Shared, login: &Login) -> Result<Option<Arc<Slot>>> {
+async fn found(shared: &Arc<Shared>, login: &Login) -> Result<Option<Arc<Slot>>> {
     let asked = Timestamp::now();
     let found = shared.store.find_token(&login.query()).await?;
     match found.filter(|record| fits(record, login.user_name())) {
@@ -198,7 +212,12 @@ fn join_or_begin(shared: &Arc<Shared>, login: &Login) -> Starting {
     }
     let (sender, outcome) = watch::channel(None);
     let is_heard = Arc::new(AtomicBool::new(false));
-    let starting = Starting { outcome, is_heard };
+    let starting = Starting {
+        outcome,
+        user_name: login.user_name().cloned(),
+        asked: login.asked(shared),
+        is_heard,
+    };
     starts.insert(key.clone(), starting.clone());
     drop(starts);
     let is_heard = Arc::clone(&starting.is_heard);
@@ -232,13 +251,9 @@ async fn save_later(shared: &Shared, login: &Login, record: &OAuthToken) {
     loop {
         tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
         pause = (pause * 2).min(Duration::from_secs(30));
-        let saved = match is_outdated(shared, record).await {
-            Ok(true) => break,
-            Ok(false) => shared.store.save_token(record).await,
-            Err(error) => Err(error),
-        };
-        match saved {
-            Ok(id) => {
+        match save_unless_outdated(shared, record).await {
+            Ok(None) => break,
+            Ok(Some(id)) => {
                 tracing::info!(%id, "a login that nobody waits for any more is saved");
                 shared.tell(Event::LoggedIn { id });
                 return;
@@ -255,30 +270,48 @@ async fn save_later(shared: &Shared, login: &Login, record: &OAuthToken) {
     }
 }
 
-/// Whether the store holds a newer login of the same user under the same client.
-async fn is_outdated(shared: &Shared, record: &OAuthToken) -> Result<bool> {
-    let (Some(name), Some(client)) = (&record.user_name, &record.client_id) else {
-        return Ok(false);
+/// Saves a login; `None` if the store holds a newer one of the same user under the same client.
+async fn save_unless_outdated(shared: &Shared, record: &OAuthToken) -> Result<Option<TokenId>> {
+    let found = match (&record.user_name, &record.client_id) {
+        (Some(name), Some(client)) => {
+            let query = TokenQuery::user_name(name.clone()).with_client(client.clone());
+            shared.store.find_token(&query).await?
+        }
+        _ => None,
     };
-    let query = TokenQuery::user_name(name.clone()).with_client(client.clone());
-    let stored = shared.store.find_token(&query).await?;
-    Ok(stored.is_some_and(|stored| {
-        stored.refresh_token.is_some()
-            && stored.refresh_token != record.refresh_token
-            && stored.expiry_time > record.expiry_time
-    }))
+    let Some((id, stored)) = found.and_then(|stored| Some((stored.id?, stored))) else {
+        return shared.store.save_token(record).await.map(Some);
+    };
+    if stored.refresh_token == record.refresh_token {
+        return Ok(Some(id));
+    }
+    if stored.refresh_token.is_some() && stored.expiry_time > record.expiry_time {
+        return Ok(None);
+    }
+    // In the place of what was found, and of nothing that comes while it is saved.
+    let mut news = record.clone();
+    news.id = Some(id);
+    let kept = shared.store.save_fact(&Fact::new(id, stored, news)).await?;
+    if kept == Kept::Saved {
+        return Ok(Some(id));
+    }
+    let message = format!("record {id} changed at this very moment");
+    Err(Error::new(ErrorCode::StoreLocked, message))
 }
 
 /// Turns the credential into a stored record. Runs in a task of its own: the grant token works
 /// once, so whoever asked must not take the answer with him when he goes.
 #[tracing::instrument(name = "zoho_login", level = "debug", skip_all)]
-async fn begin(shared: &Shared, login: &Login, key: &Fingerprint) -> Result<Arc<Slot>> {
+async fn begin(shared: &Arc<Shared>, login: &Login, key: &Fingerprint) -> Result<Arc<Slot>> {
     let key = CoordinationKey::start(key);
     let permit = acquire(shared, &key, shared.policy.patience).await?;
     // What follows may wait for a refresh of the record, and that for the lock of this permit.
     let begun = begin_in_turn(shared, login, permit.as_deref()).await;
+    let is_fleet = shared.guarantee() == Guarantee::Fleet;
     let settled = match &begun {
-        Ok(Begun::New(_, memo)) if shared.guarantee() == Guarantee::Fleet => Some(memo.clone()),
+        Ok(Begun::New(_, memo)) if is_fleet => Some(memo.clone()),
+        // What the others of the fleet counted goes on counting, if the record is deleted again.
+        Ok(Begun::Stored) if is_fleet => None,
         // The record takes over from here. A store of one machine has nobody who tidies up what is
         // of no use after an hour, and what its processes do they do one after the other.
         Ok(Begun::Stored | Begun::New(..)) => Some(Memo::default()),
@@ -333,15 +366,25 @@ async fn begin_in_turn(
 async fn ask(
     shared: &Shared,
     login: &Login,
-    permit: Option<&dyn Permit>,
+    mut permit: Option<&dyn Permit>,
 ) -> Result<(TokenAnswer, Memo)> {
     let policy = &shared.policy;
     let (now, window) = (Timestamp::now(), policy.counted_for());
     let (attempt, asked) = (login.attempt(shared), login.asked(shared));
     let own = (shared.attempts).recall(&attempt, now, window);
     let others = match permit {
-        Some(permit) => permit.memo().await.unwrap_or_default(),
-        None => Memo::default(),
+        Some(permit) => permit.memo().await,
+        None => Ok(Memo::default()),
+    };
+    let others = match others {
+        Err(error) if shared.guarantee() == Guarantee::Fleet => return Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "cannot read what is remembered, going on without");
+            // What could not be read is not written over.
+            permit = None;
+            Memo::default()
+        }
+        Ok(others) => others,
     };
     let others = recent(others.about(&attempt, now, window), now, window);
     let before = others.joined(own);
@@ -428,23 +471,13 @@ async fn save(shared: &Shared, login: &Login, answer: TokenAnswer) -> Result<Arc
     Ok(slot)
 }
 
-/// Saves a new login. Its credential may be spent, so a store that is away for a moment must not cost
-/// the login.
 async fn save_patiently(shared: &Shared, record: &OAuthToken) -> Result<TokenId> {
-    let patience = RESCUE.min(shared.policy.patience / 3);
-    let began = Instant::now();
-    let mut pause = Duration::from_millis(100);
+    let mut patience = Patience::new(shared);
     loop {
-        let saved = shared.store.save_token(record).await;
-        let Err(error) = saved else {
-            return saved;
-        };
-        if !error.is_transient() || began.elapsed() + pause > patience {
-            return Err(error);
+        match shared.store.save_token(record).await {
+            Err(error) => patience.after(error).await?,
+            saved => return saved,
         }
-        tracing::warn!(%error, "cannot save a new login, trying again");
-        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
     }
 }
 

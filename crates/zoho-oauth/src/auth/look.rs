@@ -50,7 +50,7 @@ async fn ask(
     if let Err(wait) = shared.health.admit() {
         // Others find out when it is back. Then not everybody should come at once.
         let now = Timestamp::now();
-        let later = now.after(wait + recheck.mul_f64(fastrand::f64()));
+        let later = now.after(wait.saturating_add(recheck.mul_f64(fastrand::f64())));
         let kept = old.postponed(now, later, old.refresh_at);
         let kept = kept.with_unconfirmed(true);
         return Ok(Some(slot.replace(Some(&old), kept).0));

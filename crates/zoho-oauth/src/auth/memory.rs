@@ -1,7 +1,8 @@
 //! What is remembered about a credential: in the store where it can, and always in this process.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,6 +22,10 @@ use crate::token::{ClientId, OAuthToken};
 /// longer counts anew: the mint would reach Zoho long after the moment it is counted for.
 const STANDSTILL: Duration = Duration::from_secs(10);
 
+/// For how long at most all are kept from a server that is in trouble. The answer may be a page of a
+/// proxy of this machine alone, and Zoho itself was not seen to say how long.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(30);
+
 /// The memory of one record, while its permit is held.
 pub(super) struct Memory<'a> {
     slot: &'a Slot,
@@ -28,6 +33,8 @@ pub(super) struct Memory<'a> {
     guarantee: Guarantee,
     /// How long a mint counts.
     window: Duration,
+    /// What others wrote down could not be read, and must not be written over.
+    is_blind: AtomicBool,
 }
 
 impl<'a> Memory<'a> {
@@ -37,6 +44,7 @@ impl<'a> Memory<'a> {
             permit,
             guarantee: shared.guarantee(),
             window: shared.policy.counted_for(),
+            is_blind: AtomicBool::new(false),
         }
     }
 
@@ -46,17 +54,27 @@ impl<'a> Memory<'a> {
     /// of other processes, and this one of what the store could not be made to remember. What a
     /// fleet's store was told is there, by a clock that differs from this machine's: putting that
     /// together with the same would count each mint twice.
-    pub(super) async fn recall(&self, record: &OAuthToken, now: Timestamp) -> Memo {
+    ///
+    /// # Errors
+    /// Among machines, whatever keeps the store from saying it: they would ask for more than Zoho
+    /// grants. Elsewhere this process goes on with what it knows.
+    pub(super) async fn recall(&self, record: &OAuthToken, now: Timestamp) -> Result<Memo> {
         let window = self.window;
         let stored = match self.permit {
-            Some(permit) => permit.memo().await.unwrap_or_else(|error| {
+            Some(permit) => permit.memo().await,
+            None => Ok(Memo::default()),
+        };
+        self.is_blind.store(stored.is_err(), Ordering::SeqCst);
+        let stored = match stored {
+            Err(error) if self.guarantee == Guarantee::Fleet => return Err(error),
+            Err(error) => {
                 tracing::warn!(%error, "cannot read what is remembered, going on without");
                 Memo::default()
-            }),
-            None => Memo::default(),
+            }
+            Ok(stored) => stored,
         };
         let Some(credential) = credential_of(record) else {
-            return Memo::default();
+            return Ok(Memo::default());
         };
         let (own, is_told) = self.slot.memo();
         let stored = stored.about(&credential, now, window);
@@ -66,7 +84,12 @@ impl<'a> Memory<'a> {
             stored.joined(own.about(&credential, now, window))
         };
         self.slot.set_memo(memo.clone(), is_told);
-        memo
+        Ok(memo)
+    }
+
+    /// Whether what is remembered can be put in the place of what the store holds.
+    pub(super) fn can_write(&self) -> bool {
+        !self.is_blind.load(Ordering::SeqCst)
     }
 
     /// Remembers what was learned.
@@ -107,13 +130,14 @@ impl<'a> Memory<'a> {
     }
 
     async fn write(&self, memo: &Memo) -> Result<()> {
-        let written = match self.permit {
+        let permit = self.permit.filter(|_| self.can_write());
+        let written = match permit {
             Some(permit) => permit.set_memo(memo).await,
             None => Ok(()),
         };
         if !matches!(&written, Err(error) if error.code() == ErrorCode::LeaseLost) {
             // Without a permit nobody else was told.
-            let is_told = self.permit.is_some() && written.is_ok();
+            let is_told = permit.is_some() && written.is_ok();
             self.slot.set_memo(memo.clone(), is_told);
         }
         written
@@ -121,7 +145,7 @@ impl<'a> Memory<'a> {
 }
 
 /// Names what the record's next access token comes from.
-fn credential_of(record: &OAuthToken) -> Option<Fingerprint> {
+pub(super) fn credential_of(record: &OAuthToken) -> Option<Fingerprint> {
     let refresh = record.refresh_token.as_ref().map(RefreshToken::fingerprint);
     refresh.or_else(|| record.grant_token.as_ref().map(GrantToken::fingerprint))
 }
@@ -162,7 +186,8 @@ pub(super) fn after_failure(
         // It answered, so it is there for all and in trouble for all. Where the connection fails,
         // it may be this machine's own; and what does not arrive is no burden.
         ErrorCode::ServerError => {
-            memo.note_outage(now, error.retry_after().map(|wait| wait.min(window)));
+            let wait = error.retry_after().map(|wait| wait.min(LONGEST_OUTAGE));
+            memo.note_outage(now, wait);
         }
         // The client's configuration, or an answer that cannot be understood, says nothing
         // about this token.
@@ -177,16 +202,47 @@ pub(super) fn after_failure(
 /// `credential` is the refresh token that they were issued for, if it is known; whatever else the
 /// record holds by now, they do not matter to it.
 pub(super) async fn count(
+    shared: &Arc<Shared>,
+    slot: &Arc<Slot>,
+    minted_at: Vec<Timestamp>,
+    credential: Option<&Fingerprint>,
+) {
+    if let Ok(_turn) = slot.work.try_lock() {
+        count_in_turn(shared, slot, minted_at, credential).await;
+        return;
+    }
+    // The old login is being refreshed, which leaves behind what is remembered of that.
+    let (shared, slot) = (Arc::clone(shared), Arc::clone(slot));
+    let credential = credential.cloned();
+    tokio::spawn(async move {
+        let _turn = slot.work.lock().await;
+        count_in_turn(&shared, &slot, minted_at, credential.as_ref()).await;
+    });
+}
+
+async fn count_in_turn(
     shared: &Shared,
     slot: &Slot,
     minted_at: Vec<Timestamp>,
     credential: Option<&Fingerprint>,
 ) {
-    let Ok(_turn) = slot.work.try_lock() else {
-        return;
-    };
-    let Ok(Some(record)) = shared.store.find_token_by_id(slot.id).await else {
-        return;
+    let record = match shared.store.find_token_by_id(slot.id).await {
+        Ok(Some(record)) => record,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::warn!(%error, "cannot see the record that something is counted for");
+            if let Some(credential) = credential {
+                let (own, _) = slot.memo();
+                let window = shared.policy.counted_for();
+                let own = own.about(credential, Timestamp::now(), window);
+                let issued = Memo {
+                    minted_at,
+                    ..Memo::default()
+                };
+                slot.set_memo(own.joined(issued), false);
+            }
+            return;
+        }
     };
     if credential.is_some() && credential_of(&record).as_ref() != credential {
         return;
@@ -194,13 +250,15 @@ pub(super) async fn count(
     let key = CoordinationKey::record(slot.id);
     let permit = acquire(shared, &key, Duration::ZERO).await.ok().flatten();
     let memory = Memory::new(shared, slot, permit.as_deref());
-    let memo = memory.recall(&record, Timestamp::now()).await;
     let issued = Memo {
         minted_at,
         ..Memo::default()
     };
-    // Without a turn it is remembered here alone.
-    let _ = memory.remember(&memo.joined(issued)).await;
+    match memory.recall(&record, Timestamp::now()).await {
+        // Without a turn it is remembered here alone.
+        Ok(memo) => drop(memory.remember(&memo.joined(issued)).await),
+        Err(error) => tracing::warn!(%error, "cannot count what was issued for a new login"),
+    }
     release(permit, None).await;
 }
 

@@ -26,8 +26,10 @@ pub struct RefreshPolicy {
     /// counts as 1.
     ///
     /// Requests whose answer was lost count, and those that Zoho certainly did not grant do not.
-    /// The count belongs to the stored record, and goes with it: who deletes a record and logs in
-    /// anew from the same refresh token, or stores that under two users, has a new count.
+    /// The count belongs to the stored record, and goes with it: a refresh token that is stored
+    /// for two users has two. Who deletes a record and logs in anew from the same refresh token has
+    /// a new one, except that the logins themselves go on counting: those of each process, and with
+    /// a store for many machines those of all.
     pub mint_budget: Option<usize>,
     /// How many more are allowed after the API refused a token that should be good. Default: 2,
     /// which together with the budget is Zoho's limit of 10.

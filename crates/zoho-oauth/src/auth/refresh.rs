@@ -10,7 +10,7 @@ use super::access::{Access, Issued};
 use super::decide::{Decision, Purpose, decide, known_life};
 use super::keep::keep;
 use super::line::{Turn, turn};
-use super::memory::{Memory, after_failure, asked_by};
+use super::memory::{Memory, after_failure, asked_by, credential_of};
 use super::shared::Shared;
 use super::slot::Slot;
 use super::turn::release;
@@ -89,6 +89,7 @@ async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> R
     let memory = Memory::new(shared, slot, permit.as_deref());
     let done = alone(shared, slot, purpose, &memory).await;
     let settled = done.as_ref().ok().and_then(|done| done.settled.as_ref());
+    let settled = settled.filter(|_| memory.can_write());
     release(permit, settled).await;
     done.map(|done| done.access)
 }
@@ -116,6 +117,8 @@ async fn alone(
     purpose: &Purpose,
     memory: &Memory<'_>,
 ) -> Result<Done> {
+    // What Zoho refused, while the record was seen to hold something else by then.
+    let mut refused = Vec::new();
     loop {
         let began = Timestamp::now();
         let record = shared.record_of(slot).await?;
@@ -124,8 +127,9 @@ async fn alone(
             return Err(Error::new(ErrorCode::InvalidCode, message));
         }
         let now = Timestamp::now();
-        let memo = memory.recall(&record, now).await;
+        let memo = memory.recall(&record, now).await?;
         let party = asked(shared, slot, &record);
+        let credential = credential_of(&record);
         let done = match decide(&record, &memo, party.as_ref(), now, &shared.policy, purpose) {
             Decision::Use => {
                 let life = known_life(&record, &memo);
@@ -133,6 +137,13 @@ async fn alone(
                     Error::new(ErrorCode::Internal, "decided to use no access token")
                 })?;
                 return Ok(slot.publish(issued.kept(now)).into());
+            }
+            Decision::Refresh(_) | Decision::Exchange(_) if refused.contains(&credential) => {
+                // Reads that lag behind, in turns. Neither is Zoho asked for ever, nor is anybody
+                // told to log in who may just have done so.
+                let id = slot.id;
+                let message = format!("the store shows now one login in record {id}, now another");
+                return Err(Error::new(ErrorCode::StoreUnavailable, message));
             }
             Decision::Refresh(token) => renew(shared, slot, memory, &record, memo, &token).await?,
             Decision::Exchange(code) => {
@@ -144,6 +155,7 @@ async fn alone(
             return Ok(done);
         }
         tracing::debug!("somebody logged in anew meanwhile");
+        refused.push(credential);
     }
 }
 
@@ -219,6 +231,9 @@ async fn exchange(
     before: Memo,
     code: &GrantToken,
 ) -> Result<Option<Done>> {
+    if let Some(unsaved) = slot.unsaved(record) {
+        return Err(unsaved);
+    }
     let ((id, secret), center) = parties(shared, slot, record)?;
     let asked = asked_by(&center, &id);
     let client = OAuthClient {

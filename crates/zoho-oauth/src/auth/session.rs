@@ -13,6 +13,7 @@ use super::turn::{acquire, release};
 use super::{Event, start};
 use crate::accounts::Revocation;
 use crate::clock::Timestamp;
+use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::AccessToken;
 use crate::store::{CoordinationKey, Permit, Verdict};
@@ -90,7 +91,7 @@ impl Session {
     /// returned session is the one to go on with.
     ///
     /// # Errors
-    /// `id_conflict` when the record belongs to another user; what keeps the store from working.
+    /// `id_conflict` when the record belongs to another user; `record_deleted`; what keeps the store from working.
     pub async fn set_user_name(&self, name: UserName) -> Result<Self> {
         let slot = start::name(&self.shared, &self.slot, Some(name)).await?;
         Ok(Self {
@@ -108,8 +109,9 @@ impl Session {
     ///
     /// # Errors
     /// `unsupported` when the record holds no refresh token: there is nothing to revoke at Zoho,
-    /// [delete](crate::Authenticator::delete) it instead; `record_deleted`; what keeps Zoho or the
-    /// store from working. When Zoho could not be asked, the record is as it was. When Zoho was
+    /// [delete](crate::Authenticator::delete) it instead; `unknown_data_center` when Zoho does not
+    /// know the token and nothing says that the right data center was asked; `record_deleted`; what
+    /// keeps Zoho or the store from working. When Zoho could not be asked, the record is as it was. When Zoho was
     /// asked and the record could not be deleted, this process hands out nothing of it any more;
     /// call again to delete it.
     pub async fn revoke(&self) -> Result<()> {
@@ -141,27 +143,47 @@ async fn revoke_in_turn(shared: &Shared, slot: &Slot, permit: Option<&dyn Permit
             format!("record {} holds no refresh token to revoke", slot.id),
         ));
     };
-    let center = shared.center_of(&record, slot.hints().center.as_ref())?;
+    let hint = slot.hints().center;
+    let center = shared.center_of(&record, hint.as_ref())?;
     match shared.accounts.revoke(&center, token).await? {
         Revocation::Revoked => tracing::info!("revoked"),
-        Revocation::AlreadyInvalid => tracing::info!("the token was not valid any more"),
+        Revocation::AlreadyInvalid => {
+            // Unless this process ended it itself, and could not delete the record then.
+            if !slot.is_revoked(&record) && !shared.is_named(&record, hint.as_ref()) {
+                return Err(unknown(slot, &center));
+            }
+            tracing::info!("the token was not valid any more");
+        }
     }
     slot.revoked(token.fingerprint());
     if let Err(error) = delete_revoked(shared, slot, &record).await {
         // The record is still there, perhaps. At least nobody need ask Zoho what became of it.
         let memory = Memory::new(shared, slot, permit);
         let now = Timestamp::now();
-        let mut memo = memory.recall(&record, now).await;
-        memo.judge(Verdict {
-            asked: asked(shared, slot, &record),
-            ..Verdict::new("invalid_code", now)
-        });
-        // Should the lease be lost as well, the next refresh finds out for itself.
-        let _ = memory.remember(&memo).await;
+        if let Ok(mut memo) = memory.recall(&record, now).await {
+            memo.judge(Verdict {
+                asked: asked(shared, slot, &record),
+                ..Verdict::new("invalid_code", now)
+            });
+            // Should the lease be lost as well, the next refresh finds out for itself.
+            let _ = memory.remember(&memo).await;
+        }
         return Err(error);
     }
     shared.tell(Event::Revoked { id: slot.id });
     Ok(())
+}
+
+/// The error for a token that a data center does not know, which may have been the wrong one to ask:
+/// then it is alive elsewhere, and deleting the record would lose it.
+fn unknown(slot: &Slot, center: &DataCenter) -> Error {
+    let message = format!(
+        "record {} does not say which data center it is of, and `{}` does not know its refresh \
+         token. It was not deleted. Name its data center in a credential, or delete the record",
+        slot.id,
+        center.name()
+    );
+    Error::new(ErrorCode::UnknownDataCenter, message)
 }
 
 /// Deletes the record whose refresh token was revoked.

@@ -152,4 +152,10 @@ impl Shared {
             (None, _) => Ok(self.center.clone()),
         }
     }
+
+    /// Whether the data center of a record is known, and not just taken for the authenticator's own.
+    pub(super) fn is_named(&self, record: &OAuthToken, hint: Option<&DataCenter>) -> bool {
+        let domain = record.api_domain.as_deref();
+        hint.is_some() || domain.is_some_and(|domain| self.centers.by_api_domain(domain).is_some())
+    }
 }

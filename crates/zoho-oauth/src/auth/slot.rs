@@ -64,6 +64,8 @@ struct Known {
     /// Whether the store was not told of all that the memo says.
     is_untold: bool,
     failure: Option<Failure>,
+    /// What answers those who ask while a new refresh token is not stored yet; it holds that.
+    unsaved: Option<Error>,
     /// A refresh token that was revoked here, while its record could not be deleted.
     revoked: Option<Fingerprint>,
     /// The credential that a new login was asked for on account of.
@@ -125,6 +127,11 @@ impl Slot {
         *client = record.client_id.clone().or_else(|| client.take());
     }
 
+    /// The client that the record belongs to, as far as it said so.
+    pub(super) fn client(&self) -> Option<ClientId> {
+        lock(&self.known).client.clone()
+    }
+
     /// Whether `record` has this slot's id and belongs to another user, or to another client.
     ///
     /// Our stores never give an id twice, but the official SDKs do, once the highest is deleted.
@@ -150,6 +157,18 @@ impl Slot {
         let mut known = lock(&self.known);
         known.memo = memo;
         known.is_untold = !is_told;
+    }
+
+    pub(super) fn set_unsaved(&self, error: Option<Error>) {
+        lock(&self.known).unsaved = error;
+    }
+
+    /// The error that holds what the grant token of `record` was exchanged for, if that could not be
+    /// stored yet. Zoho would refuse the grant token, as one that was used.
+    pub(super) fn unsaved(&self, record: &OAuthToken) -> Option<Error> {
+        let unsaved = lock(&self.known).unsaved.clone()?;
+        let token = unsaved.unsaved_token()?;
+        (token.grant_token == record.grant_token).then_some(unsaved)
     }
 
     /// Returns whether nobody was told yet that the present credential needs a new login.

@@ -1,17 +1,20 @@
 //! From a credential to a stored record. What Zoho has to be asked for is in `login`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Event;
 use super::access::Issued;
 use super::login::{Login, login};
-use super::memory::count;
+use super::memory::{Memory, count};
 use super::shared::Shared;
 use super::slot::{Hints, Slot};
+use super::turn::{acquire, release};
 use crate::clock::Timestamp;
 use crate::credential::{AccessCredential, Credential};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
+use crate::store::{CoordinationKey, Memo};
 use crate::token::{OAuthToken, TokenId, UserName};
 
 /// Returns the slot of the record that `credential` leads to, which is stored then.
@@ -68,7 +71,7 @@ async fn by_name(shared: &Shared, name: &UserName) -> Result<Option<OAuthToken>>
     Ok(found.filter(|record| shared.client.is_none() || record.client_id.is_none()))
 }
 
-async fn bare_access(shared: &Shared, access: AccessCredential) -> Result<Arc<Slot>> {
+async fn bare_access(shared: &Arc<Shared>, access: AccessCredential) -> Result<Arc<Slot>> {
     let query = TokenQuery::access_token(access.token.clone());
     let asked = Timestamp::now();
     let found = shared.store.find_token(&query).await?;
@@ -107,9 +110,10 @@ pub(super) fn fits(record: &OAuthToken, name: Option<&UserName>) -> bool {
     name.is_none() || record.user_name.is_none() || record.user_name.as_ref() == name
 }
 
-/// The credential was used before: the store was asked for its record at `asked`. The name and the secret that it carries may be newer.
+/// The credential was used before: the store was asked for its record at `asked`. The name and the
+/// secret that it carries may be newer.
 pub(super) async fn known(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     record: &OAuthToken,
     hints: Hints,
     given: Option<UserName>,
@@ -124,14 +128,32 @@ pub(super) async fn known(
 
 /// Saves the user's name, which may turn out to belong to a record that was there before.
 pub(super) async fn name(
-    shared: &Shared,
+    shared: &Arc<Shared>,
+    slot: &Arc<Slot>,
+    name: Option<UserName>,
+) -> Result<Arc<Slot>> {
+    let (shared, slot) = (Arc::clone(shared), Arc::clone(slot));
+    // In a task of its own: what the store holds by then must be known here as well.
+    let task = tokio::spawn(async move { name_in_turn(&shared, &slot, name).await });
+    task.await.unwrap_or_else(|_| {
+        let message = "saving a name ended without an answer";
+        Err(Error::new(ErrorCode::Internal, message))
+    })
+}
+
+async fn name_in_turn(
+    shared: &Arc<Shared>,
     slot: &Arc<Slot>,
     name: Option<UserName>,
 ) -> Result<Arc<Slot>> {
     let mut named = OAuthToken::new();
     named.id = Some(slot.id);
     named.user_name = name;
+    // Whose record it is, so that the store refuses the name if another login has the id by now.
+    named.client_id = slot.client();
     let _turn = slot.work.lock().await;
+    let record = shared.record_of(slot).await?;
+    let memo = counted(shared, slot, &record).await;
     let id = match shared.store.save_token(&named).await {
         Ok(id) => id,
         Err(error) if error.code() == ErrorCode::RecordDeleted => return Err(shared.gone(slot)),
@@ -147,8 +169,22 @@ pub(super) async fn name(
     let now_in = shared.slot_of(&record, slot.hints(), asked)?;
     if id != slot.id {
         // Its refresh token is in another record now, and what was made from it counts there.
-        let (memo, _) = slot.memo();
         count(shared, &now_in, memo.minted_at, memo.credential.as_ref()).await;
     }
     Ok(now_in)
+}
+
+/// What is remembered of a record, by all who share the store as far as it can be seen: it goes with
+/// the record.
+async fn counted(shared: &Shared, slot: &Slot, record: &OAuthToken) -> Memo {
+    let (own, _) = slot.memo();
+    let key = CoordinationKey::record(slot.id);
+    let permit = acquire(shared, &key, Duration::ZERO).await.ok().flatten();
+    if permit.is_none() {
+        return own;
+    }
+    let memory = Memory::new(shared, slot, permit.as_deref());
+    let memo = memory.recall(record, Timestamp::now()).await;
+    release(permit, None).await;
+    memo.unwrap_or(own)
 }

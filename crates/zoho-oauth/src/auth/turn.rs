@@ -139,9 +139,17 @@ pub(super) async fn release(permit: Option<Box<dyn Permit>>, memo: Option<&Memo>
     let Some(permit) = permit else {
         return true;
     };
-    match tokio::time::timeout(RELEASE, permit.release(memo)).await {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) if error.code() == ErrorCode::LeaseLost => {
+    let released = tokio::time::timeout(RELEASE, release_in_time(permit.as_ref(), memo)).await;
+    released.unwrap_or_else(|_| {
+        tracing::warn!("the store is slow: a permit is left to end by itself");
+        true
+    })
+}
+
+async fn release_in_time(permit: &dyn Permit, memo: Option<&Memo>) -> bool {
+    match permit.release(memo).await {
+        Ok(()) => true,
+        Err(error) if error.code() == ErrorCode::LeaseLost => {
             let minted = memo.and_then(|memo| memo.credential.as_ref().zip(memo.minted_at.last()));
             // That Zoho issued it is true whoever holds the lease by now.
             if let Some((credential, &at)) = minted
@@ -151,12 +159,8 @@ pub(super) async fn release(permit: Option<Box<dyn Permit>>, memo: Option<&Memo>
             }
             false
         }
-        Ok(Err(error)) => {
+        Err(error) => {
             tracing::warn!(%error, "a permit is left to end by itself");
-            true
-        }
-        Err(_) => {
-            tracing::warn!("the store is slow: a permit is left to end by itself");
             true
         }
     }

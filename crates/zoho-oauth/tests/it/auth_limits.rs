@@ -317,3 +317,61 @@ async fn waiting_in_line_ends_with_the_patience() {
     assert!(error.is_transient());
     assert_eq!(refreshes(&sandbox), 1);
 }
+
+/// As from replicas, of which some lag behind.
+#[tokio::test]
+async fn a_store_that_shows_two_logins_in_turn_does_not_let_zoho_be_asked_for_ever() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let session = auth.session(id).await.unwrap();
+    let (inner, reads) = (Arc::clone(&store), AtomicUsize::new(0));
+    store.at_each_step(move |step| {
+        let is_read = step == Step::FindById;
+        let read = reads.fetch_add(usize::from(is_read), Ordering::SeqCst);
+        let inner = Arc::clone(&inner);
+        async move {
+            if is_read && read < 40 {
+                let mut other = OAuthToken::new();
+                other.id = Some(id);
+                let text = if read.is_multiple_of(2) {
+                    "1000.old"
+                } else {
+                    "1000.new"
+                };
+                other.refresh_token = RefreshToken::new(text).ok();
+                inner.inner.save_token(&other).await?;
+            }
+            Ok(())
+        }
+    });
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    assert_eq!(refreshes(&sandbox), 1);
+}
+
+/// Whoever cannot read what others counted does not write over it, and is counted when it can.
+#[tokio::test]
+async fn a_memory_that_cannot_be_read_is_not_written_over() {
+    let sandbox = sandbox().await;
+    let lock = OneLock::default();
+    let store = HookStore::with_one_lock(ListStore::new(), lock.clone());
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    for _ in 0..3 {
+        let auth = authenticator(&sandbox, Arc::clone(&store));
+        let session = auth.session(id).await.unwrap();
+        session.access_token().await.unwrap();
+        expire(&store.inner, id).await;
+    }
+    assert_eq!(lock.remembered(id).minted_at.len(), 3);
+    let auth = builder(&sandbox, Arc::clone(&store)).policy(no_memory());
+    let session = auth.build().unwrap().session(id).await.unwrap();
+    lock.hide(true);
+    session.access_token().await.unwrap();
+    assert_eq!(lock.remembered(id).minted_at.len(), 3);
+    lock.hide(false);
+    expire(&store.inner, id).await;
+    session.access_token().await.unwrap();
+    assert_eq!(lock.remembered(id).minted_at.len(), 5);
+}

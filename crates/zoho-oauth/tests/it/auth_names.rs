@@ -1,8 +1,14 @@
 //! Which record a credential or a name leads to, and which it never does.
 
-use zoho_oauth::{AccessToken, Authenticator, Credential, ListStore, OAuthClient, TokenStore};
+use std::time::Duration;
 
-use crate::support::{authenticator, client, good, logged_in, sandbox, user};
+use futures_util::future::join_all;
+use zoho_oauth::{
+    AccessToken, Authenticator, Credential, ErrorCode, ListStore, OAuthClient, TokenStore,
+};
+use zoho_sandbox::{Endpoint, Fault};
+
+use crate::support::{authenticator, center, client, good, logged_in, sandbox, user};
 
 fn access(token: &str) -> AccessToken {
     AccessToken::new(token).unwrap()
@@ -76,4 +82,45 @@ async fn a_credential_of_one_user_does_not_lead_to_the_record_of_another() {
         assert_eq!(session.user_name(), Some(user(name)));
         auth.access_token(&user(name)).await.unwrap();
     }
+}
+
+/// The answer to one login under way is nobody else's who starts from the same token.
+#[tokio::test]
+async fn logins_from_one_token_at_the_same_moment_keep_to_their_names() {
+    for names in [[None, Some("ann")], [Some("ann"), Some("bob")]] {
+        let sandbox = sandbox().await;
+        let auth = authenticator(&sandbox, ListStore::new());
+        let token = logged_in(&sandbox, "ann", 0).refresh_token.unwrap();
+        let slow = Duration::from_millis(100);
+        sandbox.inject(Fault::delay(slow).on(Endpoint::Refresh));
+        let ask = |name: Option<&str>| {
+            let mut login = Credential::refresh(client(&sandbox), token.clone());
+            if let Some(name) = name {
+                login = login.user_name(user(name));
+            }
+            auth.session(login)
+        };
+        let sessions = join_all(names.map(ask)).await;
+        for (name, session) in names.into_iter().zip(sessions) {
+            let Some(name) = name.map(user) else {
+                continue;
+            };
+            assert_eq!(session.unwrap().user_name(), Some(name.clone()));
+            auth.access_token(&name).await.unwrap();
+        }
+        let logins = names.iter().flatten().count();
+        assert_eq!(auth.store().get_tokens().await.unwrap().len(), logins);
+    }
+}
+
+#[tokio::test]
+async fn a_login_does_not_wait_for_the_answer_of_another_data_center() {
+    let (right, wrong) = (sandbox().await, sandbox().await);
+    let auth = authenticator(&wrong, ListStore::new());
+    let token = logged_in(&right, "ann", 0).refresh_token.unwrap();
+    let login = Credential::refresh(client(&right), token);
+    let there = login.clone().data_center(center(&right));
+    let (refused, done) = tokio::join!(auth.session(login), auth.session(there));
+    assert_eq!(refused.unwrap_err().code(), ErrorCode::InvalidCode);
+    done.unwrap();
 }

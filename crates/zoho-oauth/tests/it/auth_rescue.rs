@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use zoho_oauth::{
-    Authenticator, Credential, ErrorCode, GrantToken, ListStore, OAuthToken, RefreshPolicy,
+    Authenticator, Credential, ErrorCode, Event, GrantToken, ListStore, OAuthToken, RefreshPolicy,
     TokenId, TokenStore,
 };
 use zoho_sandbox::{Endpoint, Fault, Sandbox};
@@ -150,6 +150,42 @@ async fn an_abandoned_login_gives_way_to_a_newer_one() {
     assert_eq!(store.get_tokens().await.unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn an_abandoned_login_gives_way_to_one_that_comes_while_it_is_saved() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let policy = RefreshPolicy::new().with_patience(Duration::ZERO);
+    let auth = builder(&sandbox, Arc::clone(&store)).policy(policy);
+    let auth = auth.build().unwrap();
+    let older = logged_in(&sandbox, "ann", -60);
+    let id = store.inner.save_token(&older).await.unwrap();
+    let newer = logged_in(&sandbox, "ann", 7200);
+    let saves = Saves::fail(&store, 1);
+    abandon(&auth, &sandbox, &saves).await;
+    let mut heard = auth.events();
+    let (late, to) = (newer.clone(), Arc::clone(&store));
+    let found = Arc::new(AtomicUsize::new(0));
+    store.at_each_step(move |step| {
+        // Right after it was looked at what is there.
+        let is_moment = step != Step::Find && found.fetch_add(1, Ordering::SeqCst) == 0;
+        let (late, to) = (late.clone(), Arc::clone(&to));
+        async move {
+            if is_moment {
+                to.inner.save_token(&late).await?;
+            }
+            Ok(())
+        }
+    });
+    while sandbox.counts().revocations == 0 {
+        let heard = heard.try_recv();
+        assert!(!matches!(heard, Ok(Event::LoggedIn { .. })), "it is saved");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let stored = store.find_token_by_id(id).await.unwrap().unwrap();
+    assert_eq!(stored.refresh_token, newer.refresh_token);
+    assert_eq!(store.get_tokens().await.unwrap().len(), 1);
+}
+
 /// A record with a grant token, which is exchanged while `meanwhile` happens to it.
 async fn exchanged_while<F>(
     meanwhile: impl FnOnce(Arc<ListStore>, TokenId, Arc<Sandbox>) -> F,
@@ -212,4 +248,60 @@ async fn a_refresh_token_is_saved_beside_a_newer_access_token() {
     let stored = store.get_tokens().await.unwrap().remove(0);
     assert!(stored.refresh_token.is_some());
     assert_eq!(sandbox.counts().revocations, 0);
+}
+
+/// A record with a grant token only, as the application stored it.
+async fn granted(sandbox: &Sandbox, store: &Store) -> TokenId {
+    let mut record = OAuthToken::new();
+    record.client_id = Some(client(sandbox).id);
+    record.grant_token = Some(code(sandbox));
+    store.inner.save_token(&record).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_was_exchanged_is_stored_also_when_nobody_waits_and_the_store_is_away() {
+    // While it is tried, and after that was given up.
+    for patience in [Duration::from_secs(90), Duration::ZERO] {
+        let sandbox = sandbox().await;
+        let store = HookStore::new(ListStore::new());
+        let id = granted(&sandbox, &store).await;
+        let policy = RefreshPolicy::new().with_patience(patience);
+        let auth = builder(&sandbox, Arc::clone(&store)).policy(policy);
+        let session = auth.build().unwrap().session(id).await.unwrap();
+        let saves = Saves::fail(&store, 3);
+        let handler = session.clone();
+        let handler = tokio::spawn(async move { handler.access_token().await.map(drop) });
+        until(|| saves.seen() > 0).await;
+        handler.abort();
+        let _ = handler.await;
+        saves.open();
+        // Nobody is sent to log in again meanwhile.
+        while let Err(error) = session.access_token().await {
+            assert_eq!(error.code(), ErrorCode::TokenNotSaved);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let stored = store.get_tokens().await.unwrap().remove(0);
+        assert_eq!(stored.id, Some(id));
+        assert!(stored.refresh_token.is_some());
+        let counts = sandbox.counts();
+        assert_eq!((counts.code_exchanges_failed, counts.revocations), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_any_more_is_revoked_as_soon_as_zoho_answers() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let id = granted(&sandbox, &store).await;
+    let auth = authenticator(&sandbox, Arc::clone(&store));
+    let session = auth.session(id).await.unwrap();
+    let inner = Arc::clone(&store);
+    store.once_at(Step::Save, move || async move {
+        inner.inner.delete_token(id).await.map(drop)
+    });
+    sandbox.inject(Fault::status(500).on(Endpoint::Revoke).times(2));
+    let error = session.access_token().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
+    until(|| sandbox.counts().revocations == 1).await;
+    assert_eq!(store.get_tokens().await.unwrap(), []);
 }

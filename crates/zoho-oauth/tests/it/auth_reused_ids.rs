@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use zoho_oauth::store::Coordination;
-use zoho_oauth::{ErrorCode, FileStore, OAuthToken, Result, TokenId, TokenQuery, TokenStore};
+use zoho_oauth::{
+    Authenticator, ErrorCode, FileStore, OAuthToken, Result, TokenId, TokenQuery, TokenStore,
+};
 
 use crate::support::{builder, expired, good, logged_in, no_memory, refreshes, sandbox, user};
 
@@ -37,6 +39,23 @@ impl Place {
         let from = other.folder.path().join(FileStore::DEFAULT_NAME);
         std::fs::copy(from, self.folder.path().join(FileStore::DEFAULT_NAME)).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_name_is_not_given_to_another_clients_login() {
+    let place = Place::new();
+    let auth = Authenticator::builder(place.open().await).build().unwrap();
+    let mut nameless = good("ann", "one");
+    nameless.user_name = None;
+    let id = auth.store().save_token(&nameless).await.unwrap();
+    let session = auth.session(id).await.unwrap();
+    let mut other = good("bob", "other");
+    other.user_name = None;
+    place.start_over(&other).await;
+    let error = session.set_user_name(user("ann")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RecordDeleted);
+    let stored = auth.store().find_token_by_id(id).await.unwrap().unwrap();
+    assert_eq!(stored.user_name, None);
 }
 
 #[tokio::test]

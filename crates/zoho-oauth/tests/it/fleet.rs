@@ -391,8 +391,9 @@ async fn a_login_from_one_refresh_token_is_asked_for_once() {
     assert_eq!(ids.len(), 1);
     assert_eq!(sandbox.counts().code_exchanges_ok, 1);
     assert_eq!(sandbox.counts().code_exchanges_failed, 0);
+    // It counts also when the record is deleted, whoever else found the login stored.
     let keys: Vec<_> = store.cells.texts.lock().unwrap().keys().cloned().collect();
-    assert!(keys.iter().all(|key| key.record_id().is_some()), "{keys:?}");
+    assert!(keys.iter().any(|key| key.record_id().is_none()), "{keys:?}");
 }
 
 #[tokio::test]
@@ -555,7 +556,9 @@ async fn until_degraded(machine: &Authenticator, sessions: &[Session]) {
 async fn after_an_outage_tokens_are_renewed_a_few_at_a_time() {
     let sandbox = sandbox().await;
     let store = FleetStore::new();
-    let policy = RefreshPolicy::new().with_at_once(3);
+    // Who waits looks now and then, also where a good token need not be looked up at all.
+    let policy = RefreshPolicy::new().with_recheck(Duration::MAX);
+    let policy = policy.with_at_once(3);
     let machine = builder(&sandbox, store.clone())
         .policy(policy)
         .build()

@@ -15,8 +15,8 @@ use zoho_sandbox::Sandbox;
 
 use crate::fleet::{FleetStore, machines, memo};
 use crate::support::{
-    SCOPES, authenticator, builder, client, expire, expired, logged_in, no_memory, refreshes,
-    sandbox, user,
+    SCOPES, authenticator, builder, center, client, expire, expired, logged_in, no_memory,
+    refreshes, sandbox, user,
 };
 
 async fn refusal(machine: &Authenticator, id: TokenId) -> ErrorCode {
@@ -41,6 +41,35 @@ async fn a_refusal_counts_for_those_who_would_ask_the_same_server() {
     let session = machine.session(id).await.unwrap();
     session.access_token().await.unwrap();
     assert_eq!(refreshes(&right), 1);
+}
+
+/// A server that does not know a token says the same as one where it ended.
+#[tokio::test]
+async fn a_login_is_not_ended_by_asking_the_wrong_server() {
+    let (right, wrong) = (sandbox().await, sandbox().await);
+    let store = FleetStore::new();
+    let mut record = logged_in(&right, "ann", -60);
+    record.api_domain = None;
+    let id = store.save_token(&record).await.unwrap();
+    let machine = authenticator(&wrong, store.clone());
+    let session = machine.session(id).await.unwrap();
+    let error = session.revoke().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::UnknownDataCenter);
+    assert!(store.find_token_by_id(id).await.unwrap().is_some());
+    let machine = authenticator(&right, store.clone());
+    let session = machine.session(id).await.unwrap();
+    session.access_token().await.unwrap();
+
+    // Where the center is named, a token that it does not know has ended.
+    store.delete_tokens().await.unwrap();
+    let token = record.refresh_token.clone().unwrap();
+    let login = Credential::refresh(client(&right), token).data_center(center(&right));
+    for _ in 0..2 {
+        store.save_token(&record).await.unwrap();
+        let session = machine.session(login.clone()).await.unwrap();
+        session.revoke().await.unwrap();
+        assert_eq!(store.get_tokens().await.unwrap(), []);
+    }
 }
 
 #[tokio::test]
@@ -161,6 +190,30 @@ async fn logging_in_and_out_all_the_time_stays_within_zohos_limit() {
     assert_eq!(logins, 8);
 }
 
+/// As machines do that boot from one refresh token: who comes second finds the login stored.
+#[tokio::test]
+async fn machines_that_log_in_and_out_side_by_side_stay_within_zohos_limit() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let store = FleetStore::new();
+    let refresh = logged_in(&sandbox, "ann", 0).refresh_token.unwrap();
+    let fleet = machines(&sandbox, &store, 2);
+    for _ in 0..14 {
+        let ask = |machine: &Authenticator| {
+            let login = Credential::refresh(client(&sandbox), refresh.clone());
+            let machine = machine.clone();
+            async move { machine.session(login).await }
+        };
+        for answer in join_all(fleet.iter().map(ask)).await {
+            match answer {
+                Ok(session) => drop(store.delete_token(session.id()).await.unwrap()),
+                Err(error) => assert_eq!(error.code(), ErrorCode::MintBudget),
+            }
+        }
+    }
+    assert_eq!(sandbox.counts().refreshes_throttled, 0);
+    assert_eq!(refreshes(&sandbox), 8);
+}
+
 #[tokio::test]
 async fn mints_go_with_their_token_to_the_record_of_its_user() {
     let sandbox = Sandbox::builder().start().await.unwrap();
@@ -181,6 +234,26 @@ async fn mints_go_with_their_token_to_the_record_of_its_user() {
     refuse_all(&machine, &session).await;
     assert_eq!(sandbox.counts().refreshes_throttled, 0);
     assert_eq!(refreshes(&sandbox), 10);
+}
+
+#[tokio::test]
+async fn mints_of_other_machines_go_with_their_token_too() {
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let first = logged_in(&sandbox, "ann", 3600);
+    let first = store.save_token(&first).await.unwrap();
+    let (machine, other) = (strict(&sandbox, &store), strict(&sandbox, &store));
+    let refresh = logged_in(&sandbox, "ann", 0).refresh_token.unwrap();
+    let login = Credential::refresh(client(&sandbox), refresh);
+    let session = machine.session(login).await.unwrap();
+    let held = other.session(session.id()).await.unwrap();
+    let mut last = held.access_token().await.unwrap();
+    for _ in 0..4 {
+        last = held.refused(last.token()).await.unwrap();
+    }
+    let session = session.set_user_name(user("ann")).await.unwrap();
+    assert_eq!(session.id(), first);
+    assert_eq!(memo(&store, first).await.minted_at.len(), 5);
 }
 
 #[tokio::test]

@@ -154,6 +154,7 @@ struct State {
     /// The keys that were refused since the last permit, and the most there ever were of them.
     refused: Mutex<(HashSet<CoordinationKey>, usize)>,
     forgetful: AtomicBool,
+    unreadable: AtomicBool,
     memos: Mutex<Vec<(CoordinationKey, Memo)>>,
 }
 
@@ -171,6 +172,19 @@ impl OneLock {
     /// From now on nothing new is remembered.
     pub(crate) fn forget(&self) {
         self.0.forgetful.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether what is remembered cannot be read from now on.
+    pub(crate) fn hide(&self, is_hidden: bool) {
+        self.0.unreadable.store(is_hidden, Ordering::SeqCst);
+    }
+
+    /// What is remembered of a record.
+    pub(crate) fn remembered(&self, id: TokenId) -> Memo {
+        let key = CoordinationKey::record(id);
+        let memos = self.0.memos.lock().unwrap();
+        let found = memos.iter().find(|(other, _)| *other == key);
+        found.map(|(_, memo)| memo.clone()).unwrap_or_default()
     }
 }
 
@@ -214,6 +228,9 @@ impl Drop for OnePermit {
 #[async_trait]
 impl Permit for OnePermit {
     async fn memo(&self) -> Result<Memo> {
+        if self.state.unreadable.load(Ordering::SeqCst) {
+            return Err(out_of_order());
+        }
         let memos = self.state.memos.lock().unwrap();
         let found = memos.iter().find(|(key, _)| *key == self.key);
         Ok(found.map(|(_, memo)| memo.clone()).unwrap_or_default())

@@ -66,6 +66,11 @@ fn trouble_of_zohos_server_spends_nothing_and_is_remembered() {
     let lost = remembered(&memo, &failed(ErrorCode::ServerError).of_lost_answer());
     assert_eq!(lost.minted_at.len(), 1);
     assert!(matches!(lost.outage, Some(Outage { failures: 1.., .. })));
+    // Whoever it was that said so, he does not keep the whole fleet waiting for long.
+    let now = Timestamp::now();
+    let wait = failed(ErrorCode::ServerError).retry_at(now.after(Duration::from_mins(9)));
+    let until = remembered(&Memo::default(), &wait).outage.unwrap().until;
+    assert!(until.since(now) > Duration::from_secs(20) && until.since(now) < WINDOW / 2);
     // What never arrived is nothing to anybody else.
     for code in [
         ErrorCode::Network,
@@ -93,16 +98,21 @@ impl Permit for SlowPermit {
     }
 }
 
+fn memory<'a>(slot: &'a Slot, permit: &'a dyn Permit, guarantee: Guarantee) -> Memory<'a> {
+    Memory {
+        slot,
+        permit: Some(permit),
+        guarantee,
+        window: WINDOW,
+        is_blind: AtomicBool::new(false),
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_mint_that_was_not_asked_for_since_the_store_is_slow_does_not_count() {
     for guarantee in [Guarantee::Fleet, Guarantee::Host] {
         let (slot, permit) = (Slot::new(TokenId::new(1).unwrap()), SlowPermit::default());
-        let memory = Memory {
-            slot: &slot,
-            permit: Some(&permit),
-            guarantee,
-            window: WINDOW,
-        };
+        let memory = memory(&slot, &permit, guarantee);
         let before = Memo::default();
         let mut noted = before.clone();
         noted.note_mint(Timestamp::from_millis(5));
@@ -111,4 +121,37 @@ async fn a_mint_that_was_not_asked_for_since_the_store_is_slow_does_not_count() 
         assert_eq!(*permit.0.lock().unwrap(), [noted, before.clone()]);
         assert_eq!(slot.memo(), (before, true));
     }
+}
+
+/// Cannot be read, and must not be written then.
+#[derive(Debug)]
+struct BlindPermit;
+
+#[async_trait]
+impl Permit for BlindPermit {
+    async fn memo(&self) -> Result<Memo> {
+        Err(failed(ErrorCode::StoreUnavailable))
+    }
+
+    async fn set_memo(&self, _: &Memo) -> Result<()> {
+        panic!("what others wrote down is lost")
+    }
+}
+
+#[tokio::test]
+async fn among_machines_nobody_goes_on_without_what_the_others_counted() {
+    let slot = Slot::new(TokenId::new(1).unwrap());
+    let mut record = OAuthToken::new();
+    record.refresh_token = RefreshToken::new("r").ok();
+    let now = Timestamp::now();
+    let mut own = Memo::default().about(&credential_of(&record).unwrap(), now, WINDOW);
+    own.note_mint(now);
+    slot.set_memo(own.clone(), true);
+    let fleet = memory(&slot, &BlindPermit, Guarantee::Fleet);
+    let error = fleet.recall(&record, now).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    let host = memory(&slot, &BlindPermit, Guarantee::Host);
+    assert_eq!(host.recall(&record, now).await.unwrap(), own);
+    host.remember(&own).await.unwrap();
+    assert_eq!(slot.memo(), (own, false));
 }

@@ -111,15 +111,21 @@ impl Lease {
         Ok(before(until, self.next().with_memo(memo)))
     }
 
-    /// Gives the lease back, with a last word if there is one. An opinion.
-    pub(super) fn release(&self, hold: Hold, memo: Option<Memo>) -> Result<Write, Lost> {
+    /// Gives the lease back, with a last word if there is one. An opinion. The cell goes if nothing
+    /// is remembered, unless it `stays`.
+    pub(super) fn release(
+        &self,
+        hold: Hold,
+        memo: Option<Memo>,
+        stays: bool,
+    ) -> Result<Write, Lost> {
         let until = self.held_until(hold)?;
         let mut next = self.next();
         next.holder = None;
         if let Some(memo) = memo {
             next = next.with_memo(memo);
         }
-        let is_needed = !next.memo().is_empty();
+        let is_needed = stays || !next.memo().is_empty();
         let lease = is_needed.then_some(next);
         Ok(Write {
             lease,
@@ -266,7 +272,7 @@ mod tests {
         assert!(!lease.is_held_by(hold, at(120)) && lease.is_held_by(second, at(120)));
         assert_eq!(lease.renew(hold, at(121), LIFE), Err(Lost));
         assert_eq!(lease.remember(hold, dead()), Err(Lost));
-        assert_eq!(lease.release(hold, None), Err(Lost));
+        assert_eq!(lease.release(hold, None, false), Err(Lost));
     }
 
     #[test]
@@ -274,7 +280,7 @@ mod tests {
         let (lease, hold) = taken(1, 100);
         let until = Some(at(120));
         assert_eq!(lease.remember(hold, dead()).unwrap().not_after, until);
-        assert_eq!(lease.release(hold, None).unwrap().not_after, until);
+        assert_eq!(lease.release(hold, None, false).unwrap().not_after, until);
         assert_eq!(lease.renew(hold, at(120), LIFE), Err(Lost));
         let renewed = lease.renew(hold, at(110), LIFE).unwrap();
         assert_eq!(renewed.not_after, until);
@@ -300,7 +306,11 @@ mod tests {
         let r = Fingerprint::of(&["r"]);
         let lease = lease.with_issue(&r, at(7)).unwrap().lease.unwrap();
         // The holder has not heard of it.
-        let lease = lease.release(hold, Some(dead())).unwrap().lease.unwrap();
+        let lease = lease
+            .release(hold, Some(dead()), false)
+            .unwrap()
+            .lease
+            .unwrap();
         assert_eq!(lease.memo().minted_at, [at(7)]);
         // Nor does it keep one of another credential.
         let new = Fingerprint::of(&["new"]);
@@ -335,8 +345,12 @@ mod tests {
     #[test]
     fn a_cell_with_nothing_to_remember_goes_with_its_holder() {
         let (lease, hold) = taken(1, 100);
-        assert_eq!(lease.release(hold, None).unwrap().lease, None);
-        let kept = lease.release(hold, Some(dead())).unwrap().lease.unwrap();
+        assert_eq!(lease.release(hold, None, false).unwrap().lease, None);
+        let kept = lease
+            .release(hold, Some(dead()), false)
+            .unwrap()
+            .lease
+            .unwrap();
         assert_eq!(kept.memo(), dead());
         let (write, _) = kept.take(2, at(101), LIFE).unwrap();
         assert_eq!(write.lease.unwrap().memo(), dead());

@@ -136,6 +136,7 @@ impl Leases {
             key: key.clone(),
             hold,
             ahead,
+            may_come_again: false,
             known: Mutex::default(),
         };
         let taken = in_background(inner.take(cell.text, write)).await?;
@@ -161,21 +162,23 @@ impl Leases {
         before: Option<&str>,
         after: Option<&str>,
         not_after: Option<Timestamp>,
-    ) -> Result<bool> {
+    ) -> Result<Swapped> {
         let first = self.cells.swap_cell(key, before, after, not_after).await;
         let Err(error) = first else {
-            return first;
+            return first.map(|done| Swapped { done, twice: false });
         };
+        let mut twice = false;
         // No two texts are the same, so the cell tells. If it is as it was, the write may still be
         // on its way: then at most one of the two finds it so.
         for is_last in [false, true] {
             let cell = self.cells.read_cell(key).await;
             match cell.map(|cell| cell.text) {
-                Ok(text) if text.as_deref() == after => return Ok(true),
+                Ok(text) if text.as_deref() == after => return Ok(Swapped { done: true, twice }),
                 Ok(text) if text.as_deref() == before && !is_last => {
+                    twice = true;
                     let again = self.cells.swap_cell(key, before, after, not_after).await;
                     if again.is_ok_and(|swapped| swapped) {
-                        return Ok(true);
+                        return Ok(Swapped { done: true, twice });
                     }
                 }
                 _ => break,
@@ -183,6 +186,13 @@ impl Leases {
         }
         Err(error)
     }
+}
+
+/// What came of a swap.
+struct Swapped {
+    done: bool,
+    /// It was sent twice, and one of the two may still be on its way.
+    twice: bool,
 }
 
 /// By how many milliseconds the store's clock is ahead of this machine's, as far as that matters.
@@ -266,6 +276,9 @@ struct Inner {
     hold: Hold,
     /// By how many milliseconds the store's clock is ahead of this machine's.
     ahead: i64,
+    /// The write that made the cell may arrive once more. There was no cell before it, so without
+    /// one it would make a lease that nobody holds.
+    may_come_again: bool,
     known: Mutex<Known>,
 }
 
@@ -289,7 +302,7 @@ impl fmt::Debug for LeasePermit {
 impl Inner {
     /// Takes the lease, which was found free. A failure whose outcome stays unknown may leave a
     /// lease behind, which ends by itself.
-    async fn take(self, before: Option<String>, write: Write) -> Result<Option<LeasePermit>> {
+    async fn take(mut self, before: Option<String>, write: Write) -> Result<Option<LeasePermit>> {
         let after = text_of(&write)?;
         let swapped = self
             .leases
@@ -300,9 +313,10 @@ impl Inner {
                 write.not_after,
             )
             .await?;
-        if !swapped {
+        if !swapped.done {
             return Ok(None);
         }
+        self.may_come_again = before.is_none() && swapped.twice;
         *self.known.lock().await = Known {
             lease: write.lease.unwrap_or_default(),
             text: after.unwrap_or_default(),
@@ -333,7 +347,7 @@ impl Inner {
             let swapped = self
                 .leases
                 .swap(&self.key, before, after.as_deref(), write.not_after);
-            if swapped.await? {
+            if swapped.await?.done {
                 known.text = after.unwrap_or_default();
                 known.is_lost = write.lease.is_none();
                 known.lease = write.lease.unwrap_or_default();
@@ -358,7 +372,8 @@ impl Inner {
     }
 
     async fn give_back(&self, memo: Option<Memo>) -> Result<()> {
-        self.write(|lease| lease.release(self.hold, memo.clone()))
+        let stays = self.may_come_again;
+        self.write(|lease| lease.release(self.hold, memo.clone(), stays))
             .await
     }
 
@@ -401,7 +416,7 @@ impl Inner {
             let after = text_of(&write)?;
             let before = Some(text.as_str());
             let swapped = self.leases.swap(&self.key, before, after.as_deref(), None);
-            if swapped.await? {
+            if swapped.await?.done {
                 return Ok(());
             }
         }
@@ -446,7 +461,8 @@ impl Permit for LeasePermit {
 
     async fn tell_issue(&self, credential: &Fingerprint, at: Timestamp) -> Result<()> {
         let at = at.shifted(self.inner.ahead);
-        self.inner.tell_issue(credential, at).await
+        let (inner, credential) = (Arc::clone(&self.inner), credential.clone());
+        in_background(async move { inner.tell_issue(&credential, at).await }).await
     }
 
     async fn release(&self, memo: Option<&Memo>) -> Result<()> {

@@ -194,14 +194,15 @@ impl Memo {
             };
         }
         let mut memo = self;
+        let two_windows = window.saturating_mul(2);
         // A clock that was set back must not leave mints or waits in the far future.
         memo.minted_at
             .retain(|&at| at > now.before(window) && at <= now.after(window));
         memo.wait_until = memo
             .wait_until
-            .filter(|&until| until > now && until <= now.after(window * 2));
+            .filter(|&until| until > now && until <= now.after(two_windows));
         memo.outage = memo.outage.filter(|outage| {
-            outage.until > now.before(window) && outage.until <= now.after(window * 2)
+            outage.until > now.before(window) && outage.until <= now.after(two_windows)
         });
         memo
     }
@@ -355,6 +356,14 @@ mod tests {
         assert_eq!(memo.wait_until, Some(at(650)));
         let memo = memo.about(&Fingerprint::of(&["r"]), at(650), WINDOW);
         assert_eq!(memo.wait_until, None);
+    }
+
+    #[test]
+    fn a_window_can_be_without_end() {
+        let mut memo = memo(&[0]);
+        memo.wait_until = Some(at(650));
+        let about = (memo.clone()).about(&Fingerprint::of(&["r"]), at(10), Duration::MAX);
+        assert_eq!(about, memo);
     }
 
     #[test]

@@ -201,7 +201,10 @@ impl<'a> Run<'a> {
     ) -> Option<OAuthToken> {
         self.is_now(source, target);
         let report = &mut self.report;
+        // What was found when it was read back may have been different for a moment.
         report.missing.remove(&source);
+        report.different.remove(&source);
+        report.kept_newer.remove(&source);
         let is_first = self.progress.stage == Stage::Copying;
         match comparison.standing {
             Standing::Agrees => {

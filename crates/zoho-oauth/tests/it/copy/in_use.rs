@@ -1,6 +1,7 @@
 //! Copies while the application goes on using the source, the target, or both.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use zoho_oauth::store::copy::verify;
 use zoho_oauth::store::{CopyTokens, copy};
@@ -92,6 +93,45 @@ async fn a_login_that_the_target_gets_meanwhile_is_not_harmed() {
         "id=2 user=eve client=c refresh=r9 access=a9 expiry=1"
     );
     assert_eq!(verify(&from, &to.inner).await.unwrap().equal, 3);
+}
+
+#[tokio::test]
+async fn what_was_different_for_a_moment_is_not_told_at_the_end() {
+    let from = source().await;
+    let to = HookStore::new(Arc::new(ListStore::new()));
+    let target = Arc::clone(&to.inner);
+    let (saves, saved) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    // What the target's application does to a record after it is saved is gone again after it was
+    // read back.
+    to.at_each_step(move |step| {
+        let change = match step {
+            Step::Saved => {
+                let number = saves.fetch_add(1, Ordering::SeqCst) + 1;
+                saved.store(number, Ordering::SeqCst);
+                ["id=1 access=other", "id=2 access=newer expiry=200"].get(number - 1)
+            }
+            Step::FoundById => {
+                let number = saved.swap(0, Ordering::SeqCst);
+                ["", "id=1 access=a1", "id=2 access=a2 expiry=100"].get(number)
+            }
+            _ => None,
+        };
+        let change = change.copied().filter(|change| !change.is_empty());
+        let target = Arc::clone(&target);
+        async move {
+            if let Some(change) = change {
+                save(&*target, &[change]).await;
+            }
+            Ok(())
+        }
+    });
+    let report = CopyTokens::new(&from, &*to).page_size(1).run().await;
+    let report = report.unwrap();
+    assert!(
+        report.is_complete() && report.kept_newer.is_empty(),
+        "{report}"
+    );
+    assert_eq!(texts(&from).await, texts(&to.inner).await);
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ enum Fate {
     Unheard,
     /// It never arrives.
     Lost,
+    /// The connection is lost, and it arrives at [`Cells::go_on`] all the same.
+    Late,
     /// It waits until [`Cells::go_on`], also if nobody waits for the answer any more.
     Held,
     /// It waits until [`Cells::go_on`], and is given up with whoever waits for the answer.
@@ -127,6 +129,16 @@ impl LeaseCells for Arc<Cells> {
             Some(Fate::Lost) => Err(away),
             Some(Fate::Unheard) => {
                 self.swap(before, after, not_after);
+                Err(away)
+            }
+            Some(Fate::Late) => {
+                let cells = Arc::clone(self);
+                let (before, after) = (before.map(str::to_owned), after.map(str::to_owned));
+                tokio::spawn(async move {
+                    cells.waiting.fetch_add(1, Ordering::SeqCst);
+                    cells.gate.notified().await;
+                    cells.swap(before.as_deref(), after.as_deref(), not_after)
+                });
                 Err(away)
             }
             Some(Fate::Held) => {
@@ -315,6 +327,23 @@ async fn a_take_that_is_given_up_leaves_no_lease() {
     cells.go_on();
     settle().await;
     assert!(is_free(&cells).await);
+    assert_eq!(cells.text(), None);
+}
+
+/// With the cell gone, the first try would find it as it was before.
+#[tokio::test(start_paused = true)]
+async fn a_take_that_arrives_after_the_release_leaves_no_lease() {
+    let cells = Cells::new();
+    cells.doom(&[Fate::Late]);
+    let permit = take(&cells).await;
+    permit.release(None).await.unwrap();
+    cells.is_waiting().await;
+    cells.go_on();
+    settle().await;
+    assert!(is_free(&cells).await);
+    // Whoever comes next tidies up.
+    let permit = take(&cells).await;
+    permit.release(None).await.unwrap();
     assert_eq!(cells.text(), None);
 }
 

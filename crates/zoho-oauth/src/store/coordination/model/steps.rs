@@ -64,7 +64,7 @@ impl State {
             }
             Step::Release(with_memo) => {
                 let memo = with_memo.then(|| worker.memo.clone());
-                (worker.known.release(by, memo), Kind::Release)
+                (worker.known.release(by, memo, false), Kind::Release)
             }
             _ => return None,
         };
