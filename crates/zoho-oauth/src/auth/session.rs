@@ -91,7 +91,8 @@ impl Session {
     /// returned session is the one to go on with.
     ///
     /// # Errors
-    /// `id_conflict` when the record belongs to another user; `record_deleted`; what keeps the store from working.
+    /// `id_conflict` when the record belongs to another user; `record_deleted`; what keeps the store
+    /// from working.
     pub async fn set_user_name(&self, name: UserName) -> Result<Self> {
         let slot = start::name(&self.shared, &self.slot, Some(name)).await?;
         Ok(Self {
@@ -111,9 +112,9 @@ impl Session {
     /// `unsupported` when the record holds no refresh token: there is nothing to revoke at Zoho,
     /// [delete](crate::Authenticator::delete) it instead; `unknown_data_center` when Zoho does not
     /// know the token and nothing says that the right data center was asked; `record_deleted`; what
-    /// keeps Zoho or the store from working. When Zoho could not be asked, the record is as it was. When Zoho was
-    /// asked and the record could not be deleted, this process hands out nothing of it any more;
-    /// call again to delete it.
+    /// keeps Zoho or the store from working. When Zoho could not be asked, the record is as it was.
+    /// When Zoho was asked and the record could not be deleted, this process hands out nothing of it
+    /// any more; call again to delete it.
     pub async fn revoke(&self) -> Result<()> {
         let (shared, slot) = (Arc::clone(&self.shared), Arc::clone(&self.slot));
         // In a task of its own: between Zoho and the store there is no good place to stop.

@@ -12,6 +12,8 @@ pub mod copy;
 pub mod file;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
 pub(crate) mod given;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod hearing;
 #[cfg(any(feature = "file", feature = "sqlite"))]
 mod host_lock;
 mod list;

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use zoho_oauth::{
     Authenticator, Credential, ErrorCode, Event, GrantToken, ListStore, OAuthToken, RefreshPolicy,
-    RefreshToken, TokenId, TokenStore,
+    RefreshToken, Session, StoreState, TokenId, TokenStore,
 };
 use zoho_sandbox::{Endpoint, Fault, Sandbox};
 
@@ -120,6 +120,37 @@ async fn a_token_that_a_refresh_found_late_is_looked_up_at_once() {
     let error = session.access_token().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::RecordDeleted);
     assert_eq!(refreshes(&sandbox), 0);
+}
+
+/// A store that takes longer than a look waits for still serves those who cannot go on without it.
+#[tokio::test]
+async fn a_slow_store_is_asked_for_what_only_it_can_answer() {
+    let sandbox = sandbox().await;
+    let store = HookStore::new(ListStore::new());
+    let auth = with_recheck(&sandbox, &store);
+    let mut sessions = Vec::new();
+    for number in 0..4 {
+        let token = good(&format!("user {number}"), &format!("c{number}"));
+        let id = store.save_token(&token).await.unwrap();
+        sessions.push(auth.session(id).await.unwrap());
+    }
+    let (id, _) = expired(&sandbox, &store.inner, "ann").await;
+    let ended = auth.session(id).await.unwrap();
+    store.at_each_step(|step| async move {
+        if step == Step::FindById {
+            tokio::time::sleep(Duration::from_millis(1200)).await;
+        }
+        Ok(())
+    });
+    tokio::time::sleep(RECHECK).await;
+    let looks = join_all(sessions.iter().map(Session::access_token)).await;
+    assert!(
+        looks.iter().all(Result::is_ok),
+        "they are served from memory"
+    );
+    assert!(matches!(auth.store_state(), StoreState::Degraded { .. }));
+    assert!(ended.access_token().await.is_ok());
+    assert_eq!(refreshes(&sandbox), 1);
 }
 
 #[tokio::test]

@@ -437,6 +437,24 @@ async fn what_another_machine_deletes_is_not_handed_out_any_more() {
     assert!(matches!(heard.recv().await, Ok(Event::Deleted { id: gone }) if gone == id));
 }
 
+/// Sessions of so many users, whose tokens are good for an hour and in hand.
+async fn sessions(
+    sandbox: &Sandbox,
+    store: &FleetStore,
+    machine: &Authenticator,
+    users: usize,
+) -> Vec<Session> {
+    let mut sessions = Vec::new();
+    for number in 0..users {
+        let token = logged_in(sandbox, &format!("user {number}"), 3600);
+        let id = store.save_token(&token).await.unwrap();
+        let session = machine.session(id).await.unwrap();
+        session.access_token().await.unwrap();
+        sessions.push(session);
+    }
+    sessions
+}
+
 /// A store that is heard again may just have come back, and has enough to do.
 #[tokio::test]
 async fn changes_that_went_unheard_are_looked_for_bit_by_bit() {
@@ -448,14 +466,7 @@ async fn changes_that_went_unheard_are_looked_for_bit_by_bit() {
         .policy(policy)
         .build()
         .unwrap();
-    let mut sessions = Vec::new();
-    for number in 0..USERS {
-        let token = logged_in(&sandbox, &format!("user {number}"), 3600);
-        let id = store.save_token(&token).await.unwrap();
-        let session = machine.session(id).await.unwrap();
-        session.access_token().await.unwrap();
-        sessions.push(session);
-    }
+    let sessions = sessions(&sandbox, &store, &machine, USERS).await;
     let questions = || store.cells.questions.load(Ordering::SeqCst);
     let before = questions();
     // Nobody is told of it.
@@ -488,14 +499,7 @@ async fn a_store_that_is_down_is_asked_by_one_and_everybody_is_served_from_memor
         .policy(policy)
         .build()
         .unwrap();
-    let mut sessions = Vec::new();
-    for number in 0..USERS {
-        let token = logged_in(&sandbox, &format!("user {number}"), 3600);
-        let id = store.save_token(&token).await.unwrap();
-        let session = machine.session(id).await.unwrap();
-        session.access_token().await.unwrap();
-        sessions.push(session);
-    }
+    let sessions = sessions(&sandbox, &store, &machine, USERS).await;
     let mut heard = machine.events();
     assert_eq!(machine.store_state(), StoreState::Working);
     store.cells.break_down(true);

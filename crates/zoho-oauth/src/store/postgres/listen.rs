@@ -2,13 +2,11 @@
 
 use std::fmt;
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Config};
 
@@ -16,10 +14,8 @@ use super::connect::Connector;
 use super::sql::quoted;
 use crate::secret::Fingerprint;
 use crate::store::Change;
+use crate::store::hearing::{Hearing, tell};
 
-/// How many changes a receiver may be behind. One that is further behind is told that it missed
-/// some, and knows then that anything may have changed.
-const BEHIND: usize = 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long it may take to connect and to begin to listen.
@@ -36,7 +32,7 @@ pub(super) fn channel(schema: &str, table: &str) -> String {
 /// Listens from the first receiver on, until it is dropped.
 pub(super) struct Listening {
     ear: Ear,
-    task: Mutex<Option<JoinHandle<()>>>,
+    hearing: Hearing,
 }
 
 #[derive(Clone)]
@@ -44,7 +40,6 @@ struct Ear {
     config: Config,
     connector: Connector,
     channel: String,
-    sender: broadcast::Sender<Change>,
 }
 
 impl fmt::Debug for Listening {
@@ -57,46 +52,30 @@ impl fmt::Debug for Listening {
 
 impl Listening {
     pub(super) fn new(config: Config, connector: Connector, channel: String) -> Self {
-        let (sender, _) = broadcast::channel(BEHIND);
-        let ear = Ear {
-            config,
-            connector,
-            channel,
-            sender,
-        };
         Self {
-            ear,
-            task: Mutex::new(None),
+            ear: Ear {
+                config,
+                connector,
+                channel,
+            },
+            hearing: Hearing::new(),
         }
     }
 
     /// Returns a receiver; `None` outside of a runtime, where nobody could listen.
     pub(super) fn receiver(&self) -> Option<broadcast::Receiver<Change>> {
         let runtime = Handle::try_current().ok()?;
-        let receiver = self.ear.sender.subscribe();
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        // It ends by itself only with the runtime that it ran on.
-        if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            *task = Some(runtime.spawn(self.ear.clone().listen()));
-        }
-        Some(receiver)
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = task.take() {
-            task.abort();
-        }
+        let ear = &self.ear;
+        let receiver = |sender| ear.clone().listen(sender);
+        Some(self.hearing.receiver(&runtime, receiver))
     }
 }
 
 impl Ear {
-    async fn listen(self) {
+    async fn listen(self, sender: broadcast::Sender<Change>) {
         let mut pause = FIRST_PAUSE;
         loop {
-            if self.one_connection().await {
+            if self.one_connection(&sender).await {
                 pause = FIRST_PAUSE;
             }
             tracing::debug!(channel = self.channel, "not listening for changes");
@@ -106,7 +85,7 @@ impl Ear {
     }
 
     /// Listens until the connection ends; whether it came that far at all.
-    async fn one_connection(&self) -> bool {
+    async fn one_connection(&self, sender: &broadcast::Sender<Change>) -> bool {
         let connecting = timeout(PATIENCE, self.connector.open(&self.config));
         let Ok(Ok((client, mut messages))) = connecting.await else {
             return false;
@@ -122,22 +101,17 @@ impl Ear {
                     };
                     is_listening = true;
                     // What changed before was not heard.
-                    self.tell(Change::Missed);
+                    tell(sender, Change::Missed);
                 }
                 message = messages.next() => match message {
                     Some(Ok(AsyncMessage::Notification(heard))) => {
-                        self.tell(change(heard.payload()));
+                        tell(sender, change(heard.payload()));
                     }
                     Some(Ok(_)) => {}
                     Some(Err(_)) | None => return is_listening,
                 },
             }
         }
-    }
-
-    fn tell(&self, change: Change) {
-        // Nobody may be there to hear it.
-        drop(self.sender.send(change));
     }
 }
 

@@ -4,19 +4,16 @@
 //! which a connection that listens can do nothing else.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use redis::{Client, RedisResult};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
-use tokio::task::JoinHandle;
 
 use crate::store::Change;
+use crate::store::hearing::{Hearing, tell};
 
-/// So many changes can wait for a receiver that is slow; then it is told that it missed some.
-const WAITING: usize = 1024;
 /// How often a connection on which nothing is told is tried.
 const ALIVE: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
@@ -27,17 +24,7 @@ pub(super) struct Watch {
     listener: Listener,
     /// Where the store was opened; whoever asks later may have none.
     runtime: Handle,
-    sender: broadcast::Sender<Change>,
-    task: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = task.take() {
-            task.abort();
-        }
-    }
+    hearing: Hearing,
 }
 
 impl fmt::Debug for Watch {
@@ -58,20 +45,15 @@ impl Watch {
                 connect,
             },
             runtime: Handle::current(),
-            sender: broadcast::channel(WAITING).0,
-            task: Mutex::new(None),
+            hearing: Hearing::new(),
         }
     }
 
     pub(super) fn receiver(&self) -> broadcast::Receiver<Change> {
-        let receiver = self.sender.subscribe();
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        // It ends by itself only with the runtime that it ran on.
-        if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            let runtime = Handle::try_current().unwrap_or_else(|_| self.runtime.clone());
-            *task = Some(runtime.spawn(self.listener.clone().listen(self.sender.clone())));
-        }
-        receiver
+        let runtime = Handle::try_current().unwrap_or_else(|_| self.runtime.clone());
+        let listener = &self.listener;
+        self.hearing
+            .receiver(&runtime, |sender| listener.clone().listen(sender))
     }
 }
 
@@ -126,11 +108,6 @@ impl Listener {
             tell(sender, id.map_or(Change::Everything, Change::Record));
         }
     }
-}
-
-fn tell(sender: &broadcast::Sender<Change>, change: Change) {
-    // It fails if nobody listens at the moment, and then nobody minds.
-    let _ = sender.send(change);
 }
 
 async fn within<T>(

@@ -229,7 +229,7 @@ impl SqliteStoreBuilder {
     /// look-ups in an official table read it from end to end. Writes fail with `store_permission`,
     /// and there is nothing to agree on with other processes. SQLite itself keeps two files beside
     /// a database with a write-ahead log while that is open, also to read; where it cannot make
-    /// them, such a database is `store_unavailable`.
+    /// them, such a database cannot be opened.
     ///
     /// # Errors
     /// `invalid_input` when the table's name cannot be one, and as [`SqliteStore::open`].
@@ -238,11 +238,10 @@ impl SqliteStoreBuilder {
         let Some(path) = open::existing_file(path.as_ref(), self.require_private)? else {
             return Ok(None);
         };
-        let open = |timeout| open::read_only(&path, table, timeout);
-        let (Some(patient), Some(here)) = (open(self.busy_timeout)?, open(Duration::ZERO)?) else {
+        let Some(patient) = open::read_only(&path, table, self.busy_timeout)? else {
             return Ok(None);
         };
-        let core = Core::start(None, shared(patient), vec![shared(here)])?;
+        let core = Core::start(None, shared(patient), Vec::new())?;
         Ok(Some(SqliteStore {
             core: Arc::new(core),
             host: None,

@@ -8,7 +8,7 @@ use deadpool_postgres::{Manager, Pool};
 use tokio::task::JoinSet;
 use tokio_postgres::{Config, NoTls};
 use zoho_oauth::store::CoordinationKey;
-use zoho_oauth::{AccessToken, ErrorCode, RefreshToken, TokenStore};
+use zoho_oauth::{AccessToken, ErrorCode, PostgresStore, RefreshToken, TokenStore};
 
 use super::secrecy::own_server;
 use super::support::{
@@ -253,19 +253,23 @@ async fn a_statement_that_waits_too_long_is_ended_at_the_server_too() {
     schema.drop().await;
 }
 
-#[tokio::test]
-async fn a_connection_on_which_a_statement_waits_is_not_used_again() {
-    let schema = Schema::new().await;
-    schema.open().await.save_token(&token("ann")).await.unwrap();
-    // Through a pool of the application nobody can be asked to stop.
-    let pool = Pool::builder(Manager::new(server(), NoTls)).max_size(2);
-    let store = schema
+/// Through a pool of the application, with two connections, nobody can be asked to stop.
+async fn lent(schema: &Schema, config: Config) -> PostgresStore {
+    let pool = Pool::builder(Manager::new(config, NoTls)).max_size(2);
+    schema
         .builder()
         .timeout(Duration::from_millis(300))
         .patience(Duration::ZERO)
         .connect_with(pool.build().unwrap())
         .await
-        .unwrap();
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_on_which_a_statement_waits_is_not_used_again() {
+    let schema = Schema::new().await;
+    schema.open().await.save_token(&token("ann")).await.unwrap();
+    let store = lent(&schema, server()).await;
     schema
         .run("BEGIN; SELECT 1 FROM oauthtoken WHERE user_name = 'ann' FOR UPDATE")
         .await;
@@ -288,14 +292,7 @@ async fn a_server_that_does_not_answer_gets_no_more_than_twice_the_connections_o
     let name = format!("app {}", schema.name);
     let mut config = server();
     config.application_name(&name);
-    let pool = Pool::builder(Manager::new(config, NoTls)).max_size(2);
-    let store = schema
-        .builder()
-        .timeout(Duration::from_millis(300))
-        .patience(Duration::ZERO)
-        .connect_with(pool.build().unwrap())
-        .await
-        .unwrap();
+    let store = lent(&schema, config).await;
     schema
         .run("BEGIN; LOCK TABLE oauthtoken IN ACCESS EXCLUSIVE MODE")
         .await;
