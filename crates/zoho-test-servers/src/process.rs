@@ -21,6 +21,8 @@ use crate::relatives;
 pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 /// How long a killed process may take to be gone: the kernel writes its pages back first.
 const LONGEST_DEATH: Duration = Duration::from_secs(20);
+/// How long it may take until all its threads have noticed that they are stopped.
+const LONGEST_STOP: Duration = Duration::from_mins(1);
 
 /// A running server, ended by its pid when this is dropped.
 #[derive(Debug)]
@@ -84,9 +86,14 @@ impl Process {
         self.kill();
     }
 
-    /// Stops it and all below it where they are.
+    /// Stops it and all below it where they are; returns when they stand still.
     pub(crate) fn pause(&self) {
-        relatives::freeze(self.pid);
+        let family = relatives::freeze(self.pid);
+        let deadline = Instant::now() + LONGEST_STOP;
+        while !family.iter().all(|&pid| relatives::is_stopped(pid)) {
+            assert!(Instant::now() < deadline, "a server cannot be stopped");
+            thread::sleep(PAUSE);
+        }
     }
 
     /// Lets it, and all below it, go on.

@@ -56,6 +56,17 @@ pub(crate) fn is_alive(pid: Pid) -> bool {
     read(pid.as_raw_nonzero().get()).is_some_and(|process| !matches!(process.state, 'Z' | 'X'))
 }
 
+/// Whether no thread of `pid` runs any more. A stop that was sent arrives when one is scheduled.
+pub(crate) fn is_stopped(pid: Pid) -> bool {
+    let threads = format!("/proc/{}/task", pid.as_raw_nonzero());
+    let mut threads = fs::read_dir(threads).into_iter().flatten().flatten();
+    threads.all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat"));
+        let state = stat.ok().and_then(|stat| Some(parse(&stat)?.state));
+        state.is_none_or(|state| matches!(state, 'T' | 't' | 'Z' | 'X'))
+    })
+}
+
 #[derive(Debug, PartialEq)]
 struct Process {
     pid: i32,

@@ -138,7 +138,7 @@ async fn a_slow_store_is_asked_for_what_only_it_can_answer() {
     let ended = auth.session(id).await.unwrap();
     store.at_each_step(|step| async move {
         if step == Step::FindById {
-            tokio::time::sleep(Duration::from_millis(1200)).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
         }
         Ok(())
     });

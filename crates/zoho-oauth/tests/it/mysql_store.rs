@@ -41,7 +41,7 @@ mod own {
     }
 
     /// Several rules wait for the end of one.
-    const LEASE: Duration = Duration::from_secs(1);
+    const LEASE: Duration = Duration::from_secs(3);
 
     token_store_conformance!(basic, open);
     // A process that connects anew takes its time.

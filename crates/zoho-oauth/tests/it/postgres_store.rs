@@ -29,10 +29,10 @@ mod direct {
     /// With leases that end while the kit waits for it.
     async fn open_briefly(place: Place) -> Result<PostgresStore> {
         let builder = leading_to(&server()).schema(place.name());
-        builder.lease(Duration::from_secs(1)).connect().await
+        builder.lease(Duration::from_secs(3)).connect().await
     }
 
-    token_store_conformance!(coordinated, open_briefly, lease = Duration::from_secs(1));
+    token_store_conformance!(coordinated, open_briefly, lease = Duration::from_secs(3));
 }
 
 /// Through a proxy that gives every transaction another connection.

@@ -65,10 +65,10 @@ mod redis {
     /// With leases that end while the kit waits for it.
     async fn open_briefly(place: Place) -> Result<RedisStore> {
         let builder = crate::redis_store::builder(place.name());
-        builder.lease(Duration::from_secs(1)).connect().await
+        builder.lease(Duration::from_secs(3)).connect().await
     }
 
-    token_store_conformance!(coordinated, open_briefly, lease = Duration::from_secs(1));
+    token_store_conformance!(coordinated, open_briefly, lease = Duration::from_secs(3));
 }
 
 /// Over a network that loses every seventh answer with its connection.

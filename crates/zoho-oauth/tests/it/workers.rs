@@ -133,10 +133,14 @@ impl Worker {
     }
 
     async fn line(&mut self) -> String {
-        let line = self.stdout.next_line().await.unwrap();
-        let line = line.expect("the worker ended early");
-        // The harness writes "test workers::worker ... " in front of the first line.
-        line.rsplit(" ... ").next().unwrap().to_owned()
+        loop {
+            let line = self.stdout.next_line().await.unwrap();
+            let line = line.expect("the worker ended early");
+            if !is_reminder(&line) {
+                // The harness writes "test workers::worker ... " in front of the first line.
+                return line.rsplit(" ... ").next().unwrap().to_owned();
+            }
+        }
     }
 
     /// Asks all tasks of the worker to want a token.
@@ -187,7 +191,6 @@ impl Crew {
             let stdin = Mutex::new(worker.stdin);
             tokio::spawn(async move {
                 while let Ok(Some(line)) = worker.stdout.next_line().await {
-                    // The harness says so when it has been running for a minute.
                     if line.starts_with("test ") {
                         continue;
                     }
@@ -224,6 +227,11 @@ impl Member {
         drop(stdin);
         answers.await.expect("the worker ended early")
     }
+}
+
+/// The test harness says so after a minute.
+fn is_reminder(line: &str) -> bool {
+    line.contains("has been running for over")
 }
 
 fn parse(line: &str) -> (usize, Vec<String>) {

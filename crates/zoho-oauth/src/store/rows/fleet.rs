@@ -20,7 +20,7 @@ use crate::store::{
 use crate::token::{OAuthToken, TokenId};
 
 /// Short, since some rules wait for its end.
-const LIFE: Duration = Duration::from_secs(1);
+const LIFE: Duration = Duration::from_secs(3);
 
 /// By how many milliseconds the clock of this store is ahead.
 const AHEAD: i64 = 3 * 3_600_000;

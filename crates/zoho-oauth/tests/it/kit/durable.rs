@@ -66,6 +66,16 @@ impl Flawed {
         JsonStore(self.work.clone())
     }
 
+    /// The same before a change.
+    fn begin_change(&self) -> JsonStore {
+        let store = self.begin();
+        if self.flaw == Flaw::WritesInPlace {
+            // Now already, so that it stays empty for as long as the disk takes.
+            File::create(&self.live).unwrap();
+        }
+        store
+    }
+
     fn end(&self) {
         let Ok(text) = fs::read(&self.work) else {
             return;
@@ -109,17 +119,17 @@ impl TokenStore for Flawed {
         self.begin().get_tokens().await
     }
     async fn save_token(&self, token: &OAuthToken) -> Result<TokenId> {
-        let saved = self.begin().save_token(token).await;
+        let saved = self.begin_change().save_token(token).await;
         self.end();
         saved
     }
     async fn delete_token(&self, id: TokenId) -> Result<bool> {
-        let deleted = self.begin().delete_token(id).await;
+        let deleted = self.begin_change().delete_token(id).await;
         self.end();
         deleted
     }
     async fn delete_tokens(&self) -> Result<usize> {
-        let deleted = self.begin().delete_tokens().await;
+        let deleted = self.begin_change().delete_tokens().await;
         self.end();
         deleted
     }

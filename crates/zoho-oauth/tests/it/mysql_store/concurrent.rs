@@ -138,20 +138,24 @@ async fn answers_belong_to_their_questions_whatever_is_given_up() {
     let hasty = database
         .builder()
         .pool_size(1)
-        .timeout(Duration::from_micros(700))
         .patience(Duration::from_millis(1));
-    // Opening takes longer than that.
-    let opening = hasty.clone().timeout(PATIENCE).connect().await;
-    drop(opening.unwrap());
-    let mut hasty_store = None;
-    while hasty_store.is_none() {
-        hasty_store = hasty.clone().connect().await.ok();
-    }
+    // As short as the machine allows: a little less, and it could not even be opened.
+    let mut hasty_for = Duration::from_micros(700);
+    let hasty_store = loop {
+        match hasty.clone().timeout(hasty_for).connect().await {
+            Ok(store) => break store,
+            Err(error) => {
+                assert!(hasty_for < Duration::from_secs(1), "{error}");
+                hasty_for = hasty_for.mul_f64(1.02);
+            }
+        }
+    };
+    let longest = u64::try_from(hasty_for.as_micros()).unwrap() * 3;
     let patient = database.builder().pool_size(1).connect().await.unwrap();
-    let mut answered = 0;
+    let (mut answered, mut given_up) = (0, 0);
     for round in 0..3000 {
         let store = if round % 2 == 0 {
-            hasty_store.as_ref().unwrap()
+            &hasty_store
         } else {
             &patient
         };
@@ -159,25 +163,24 @@ async fn answers_belong_to_their_questions_whatever_is_given_up() {
         let query = TokenQuery::user_name(UserName::new(&name).unwrap());
         let mut saved = user(&name);
         saved.access_token = access(&format!("1000.a.{name}.{round}"));
-        let limit = Duration::from_micros(fastrand::u64(0..2000));
+        let limit = Duration::from_micros(fastrand::u64(0..longest));
         if fastrand::bool() {
             let found = tokio::time::timeout(limit, store.find_token(&query)).await;
-            if let Ok(Ok(found)) = found {
-                let found = found.unwrap();
-                assert_eq!(found.user_name.as_ref().unwrap().as_str(), name);
-                let access = found.access_token.unwrap();
-                assert!(
-                    access
-                        .expose_secret()
-                        .starts_with(&format!("1000.a.{name}"))
-                );
-                answered += 1;
-            }
+            let Ok(Ok(found)) = found else {
+                given_up += 1;
+                continue;
+            };
+            let found = found.unwrap();
+            assert_eq!(found.user_name.as_ref().unwrap().as_str(), name);
+            let access = found.access_token.unwrap();
+            let whose = format!("1000.a.{name}");
+            assert!(access.expose_secret().starts_with(&whose));
+            answered += 1;
         } else {
             drop(tokio::time::timeout(limit, store.save_token(&saved)).await);
         }
     }
-    assert!(answered > 0);
+    assert!(answered > 0 && given_up > 0, "{answered}, {given_up}");
     let tokens = calm.get_tokens().await.unwrap();
     assert_eq!(tokens.len(), USERS);
     for token in tokens {

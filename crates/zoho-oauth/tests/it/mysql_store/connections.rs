@@ -386,8 +386,8 @@ async fn a_killed_server_that_comes_back_is_waited_for() {
     let hasty = MySqlStore::builder()
         .hosts([format!("127.0.0.1:{}", server.port())])
         .database("portal")
-        .timeout(Duration::from_millis(300))
-        .connect_timeout(Duration::from_millis(300))
+        .timeout(Duration::from_secs(2))
+        .connect_timeout(Duration::from_secs(2))
         .patience(Duration::from_millis(100))
         .connect()
         .await

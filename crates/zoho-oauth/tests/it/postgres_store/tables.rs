@@ -91,7 +91,7 @@ async fn whoever_makes_tables_is_not_waited_for_for_ever() {
     let making = i64::from_be_bytes(*b"zohoauth");
     let lock = format!("SELECT pg_advisory_lock({making})");
     other.batch_execute(&lock).await.unwrap();
-    let builder = || leading_to(&config).timeout(Duration::from_millis(200));
+    let builder = || leading_to(&config).timeout(Duration::from_secs(1));
     let opened = tokio::time::timeout(PATIENCE, builder().connect()).await;
     let error = opened.expect("it gives up by itself").unwrap_err();
     assert_eq!(error.code(), ErrorCode::StoreLocked, "{error}");

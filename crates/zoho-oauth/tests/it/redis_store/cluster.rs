@@ -109,11 +109,11 @@ async fn the_store_follows_its_slot_and_never_sees_a_part_of_it() {
         slot,
     } = two().await;
     // It asks the wrong node, and is sent to the right one.
-    let impatient = servers[1].builder().retry_for(Duration::from_millis(50));
-    let store = impatient.connect().await.unwrap();
+    let patient = servers[1].builder().retry_for(Duration::from_secs(30));
+    let store = patient.connect().await.unwrap();
     everything(&store).await;
-    let patient = servers[0].builder().retry_for(Duration::from_secs(30));
-    let patient_store = patient.connect().await.unwrap();
+    let impatient = servers[0].builder().retry_for(Duration::from_millis(50));
+    let impatient_store = impatient.connect().await.unwrap();
     let mut changes = store.changes().unwrap();
     assert_eq!(changes.recv().await.unwrap(), Change::Missed);
     let ann = store.save_token(&login("ann", "1")).await.unwrap();
@@ -144,20 +144,20 @@ async fn the_store_follows_its_slot_and_never_sees_a_part_of_it() {
     let query = TokenQuery::user_name(user("ann"));
     // Whoever has the patience waits for the end of it.
     let saving = {
-        let store = patient_store.clone();
+        let store = store.clone();
         tokio::spawn(async move { store.save_token(&login("dan", "1")).await })
     };
     for (moved, key) in keys.iter().enumerate() {
         for found in [
-            store.find_token(&query).await,
-            store.find_token_by_id(ann).await,
+            impatient_store.find_token(&query).await,
+            impatient_store.find_token_by_id(ann).await,
         ] {
             match found {
                 Ok(found) => assert_eq!(found.unwrap().id, Some(ann), "{moved} moved"),
                 Err(error) => assert_eq!(error.code(), ErrorCode::StoreUnavailable, "{error}"),
             }
         }
-        if let Err(error) = store.save_token(&login("cid", "1")).await {
+        if let Err(error) = impatient_store.save_token(&login("cid", "1")).await {
             assert_eq!(error.code(), ErrorCode::StoreUnavailable, "{error}");
         }
         let mut command = redis::cmd("MIGRATE");

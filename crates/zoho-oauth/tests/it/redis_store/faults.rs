@@ -156,7 +156,7 @@ async fn a_write_whose_answer_is_never_known_may_have_been_done() {
     let impatient = RedisStore::builder()
         .port(proxy.port)
         .prefix(unique())
-        .connect_timeout(Duration::from_millis(50))
+        .connect_timeout(Duration::from_secs(1))
         .retry_for(Duration::from_millis(200));
     let store = impatient.connect().await.unwrap();
     // What is looked after in the background when a store is opened has its answer before this one.
@@ -333,7 +333,7 @@ async fn a_server_that_stands_still_is_given_up_on_and_used_again() {
     let server = Server::start(&[]);
     let impatient = server
         .builder()
-        .response_timeout(Duration::from_millis(50))
+        .response_timeout(Duration::from_secs(1))
         .retry_for(Duration::from_millis(200));
     let store = impatient.connect().await.unwrap();
     let mut connection = server.raw().await;

@@ -113,10 +113,10 @@ fn who_stood_still_for_too_long_has_lost_the_lease_and_cannot_pass_a_verdict() {
         runtime.enable_all().build().unwrap()
     };
     let (first, second) = (machine(), machine());
-    let open = || builder(&prefix).lease(Duration::from_millis(150)).connect();
+    let brief = builder(&prefix).lease(Duration::from_millis(150));
     let (one, two) = (
-        first.block_on(open()).unwrap(),
-        second.block_on(open()).unwrap(),
+        first.block_on(brief.connect()).unwrap(),
+        second.block_on(builder(&prefix).connect()).unwrap(),
     );
     let key = first.block_on(stored(&one));
     let stopped = first.block_on(one.coordination().unwrap().try_acquire(&key));
@@ -134,7 +134,6 @@ fn who_stood_still_for_too_long_has_lost_the_lease_and_cannot_pass_a_verdict() {
     assert_eq!(error.code(), ErrorCode::LeaseLost);
     second.block_on(async {
         assert!(holder.memo().await.unwrap().verdicts.is_empty());
-        // It was renewed meanwhile, as long as its machine ran.
         holder.set_memo(&memo()).await.unwrap();
         holder.release(None).await.unwrap();
     });
