@@ -120,14 +120,17 @@ impl TokenStore for FleetStore {
     }
     async fn delete_tokens(&self) -> Result<usize> {
         let count = self.tokens.delete_tokens().await?;
-        self.cells.with(BTreeMap::clear)?;
+        // What was made from a refresh token counts at Zoho, whether it is stored or not. A server
+        // forgets that after an hour; this file does not.
+        self.cells
+            .with(|cells| cells.retain(|key, _| !key.starts_with("id:")))?;
         Ok(count)
     }
 }
 
 /// Short, since the kit waits for the end of a lease now and then. Leave it at its default, which
 /// outlasts a server that restarts.
-pub(crate) const LIFE: Duration = Duration::from_secs(1);
+pub(crate) const LIFE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn open(place: Place) -> Result<FleetStore> {
     let path = place.path().join("tokens.json");

@@ -142,20 +142,11 @@ pub(crate) fn decide(
     purpose: &Purpose,
 ) -> Decision {
     let schedule = Schedule::of(record, known_life(record, memo), policy);
-    let forced =
-        matches!(purpose, Purpose::Refused(token) if record.access_token.as_ref() == Some(token));
-    let usable = record.access_token.is_some() && !forced && now < schedule.usable_until;
-    if usable && now < schedule.refresh_at {
+    if is_usable(record, schedule, now, purpose) && now < schedule.refresh_at {
         return Decision::Use;
     }
     // From here on a refresh is due; whatever stands against it, a usable token is still usable.
-    let or_use = |stop| {
-        if usable {
-            Decision::Use
-        } else {
-            Decision::Stop(stop)
-        }
-    };
+    let or_use = |stop| unless_usable(record, memo, now, policy, purpose, stop);
 
     let Some(refresh_token) = &record.refresh_token else {
         return match (&record.access_token, &record.grant_token) {
@@ -167,12 +158,48 @@ pub(crate) fn decide(
             (Some(_), _) => or_use(Stop::Login(ErrorCode::AccessTokenEnded, None)),
         };
     };
-    let extra = if forced { policy.forced_extra } else { 0 };
-    let budget = (policy.mint_budget).map(|budget| budget.saturating_add(extra));
-    match standing(memo, asked, budget, now, policy) {
+    match standing(memo, asked, budget(record, policy, purpose), now, policy) {
         Some(stop) => or_use(stop),
         None => Decision::Refresh(refresh_token.clone()),
     }
+}
+
+/// What `stop` means for who asks: a usable token is still usable.
+pub(crate) fn unless_usable(
+    record: &OAuthToken,
+    memo: &Memo,
+    now: Timestamp,
+    policy: &RefreshPolicy,
+    purpose: &Purpose,
+    stop: Stop,
+) -> Decision {
+    let schedule = Schedule::of(record, known_life(record, memo), policy);
+    if is_usable(record, schedule, now, purpose) {
+        Decision::Use
+    } else {
+        Decision::Stop(stop)
+    }
+}
+
+fn is_usable(record: &OAuthToken, schedule: Schedule, now: Timestamp, purpose: &Purpose) -> bool {
+    let is_good = record.access_token.is_some() && !is_forced(record, purpose);
+    is_good && now < schedule.usable_until
+}
+
+/// Whether the API refused the very token that is stored.
+fn is_forced(record: &OAuthToken, purpose: &Purpose) -> bool {
+    matches!(purpose, Purpose::Refused(token) if record.access_token.as_ref() == Some(token))
+}
+
+/// Returns how many access tokens may be made in one window.
+pub(crate) fn budget(
+    record: &OAuthToken,
+    policy: &RefreshPolicy,
+    purpose: &Purpose,
+) -> Option<usize> {
+    let is_forced = is_forced(record, purpose);
+    let extra = if is_forced { policy.forced_extra } else { 0 };
+    (policy.mint_budget).map(|budget| budget.saturating_add(extra))
 }
 
 /// Returns what stands against asking Zoho, by what is remembered about the credential.

@@ -8,9 +8,10 @@ use tokio::sync::watch;
 
 use super::Event;
 use super::access::Issued;
-use super::decide::standing;
+use super::decide::{Purpose, Stop, standing};
 use super::keep::{Patience, not_saved};
 use super::memory::{after_failure, asked_by, count, recent};
+use super::mints::{Mint, Reserved, tell};
 use super::shared::Shared;
 use super::slot::{Hints, Slot};
 use super::start::{fits, known};
@@ -21,7 +22,7 @@ use crate::credential::{GrantCredential, RefreshCredential};
 use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
-use crate::secret::Fingerprint;
+use crate::secret::{Fingerprint, RefreshToken};
 use crate::store::{CoordinationKey, Fact, Guarantee, Kept, Memo, Permit};
 use crate::token::{OAuthToken, TokenId, UserName};
 
@@ -343,7 +344,7 @@ enum Begun {
 }
 
 async fn begin_in_turn(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     login: &Login,
     permit: Option<&dyn Permit>,
 ) -> Result<Begun> {
@@ -354,20 +355,26 @@ async fn begin_in_turn(
     match ask(shared, login, permit).await {
         Err(error) if error.code() == ErrorCode::InvalidCode => Ok(Begun::Spent(error)),
         Err(error) => Err(error),
-        Ok((answer, memo)) => {
-            let slot = save(shared, login, answer).await?;
-            Ok(Begun::New(slot, memo))
+        Ok((answer, memo, mint)) => {
+            let (issued, answered) = (answer.refresh_token.clone(), Timestamp::now());
+            let saved = save(shared, login, answer).await;
+            match (mint, issued) {
+                (Some(mint), _) => mint.settle(answered).await,
+                (None, Some(token)) => tell(shared, &token, answered).await,
+                (None, None) => {}
+            }
+            Ok(Begun::New(saved?, memo))
         }
     }
 }
 
 /// Asks Zoho, unless it is known what it would say, or that it should not be asked. Returns also
-/// what is known about the credential from then on.
+/// what is known about the credential from then on, and the mint that is to be settled.
 async fn ask(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     login: &Login,
     mut permit: Option<&dyn Permit>,
-) -> Result<(TokenAnswer, Memo)> {
+) -> Result<(TokenAnswer, Memo, Option<Mint>)> {
     let policy = &shared.policy;
     let (now, window) = (Timestamp::now(), policy.counted_for());
     let (attempt, asked) = (login.attempt(shared), login.asked(shared));
@@ -391,23 +398,51 @@ async fn ask(
     if let Some(stop) = standing(&before, Some(&asked), policy.mint_budget, now, policy) {
         return Err(stop.into_error("this login"));
     }
+    let mint = match login {
+        Login::Grant(_) => None,
+        Login::Refresh(refresh) => Some(reserve(shared, &refresh.token).await?),
+    };
     let mut noted = before.clone();
-    noted.note_mint(now);
-    remember(shared, permit, &noted).await?;
+    noted.note_mint(Timestamp::now());
+    if let Err(error) = remember(shared, permit, &noted).await {
+        take_back(mint).await;
+        return Err(error);
+    }
     let error = match login.ask(shared).await {
         Ok(answer) => {
             let answered = Timestamp::now();
             noted.settle_mint(answered);
             shared.attempts.remember(&noted, answered, window);
-            return Ok((answer, noted));
+            return Ok((answer, noted, mint));
         }
         Err(error) => error,
     };
     let memo = after_failure(&before, &noted, &error, &asked, policy);
+    match mint {
+        Some(mint) if error.may_have_issued() => mint.settle(Timestamp::now()).await,
+        mint => take_back(mint).await,
+    }
     if let Err(error) = remember(shared, permit, &memo).await {
         tracing::warn!(%error, "cannot tell other machines what became of a login");
     }
     Err(error)
+}
+
+/// Counts a mint among those of all who use the refresh token.
+async fn reserve(shared: &Arc<Shared>, token: &RefreshToken) -> Result<Mint> {
+    let most = shared.policy.mint_budget;
+    match Mint::reserve(shared, token, most, &Purpose::Need).await? {
+        Reserved::Mint(mint) => Ok(mint),
+        Reserved::Spent(free_at) => {
+            Err(Stop::Wait(free_at, ErrorCode::MintBudget).into_error("this login"))
+        }
+    }
+}
+
+async fn take_back(mint: Option<Mint>) {
+    if let Some(mint) = mint {
+        mint.take_back().await;
+    }
 }
 
 /// Remembers what became of a login, in this process and, as far as the store can, in all.

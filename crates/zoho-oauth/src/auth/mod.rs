@@ -1,8 +1,8 @@
 //! The question that everything here exists for: an access token for this user, please.
 //!
 //! `decide` holds the decisions as a pure function; `slot` what this process knows about a record;
-//! `look`, `refresh`, `keep`, `start` and `login` the steps that do I/O; `line`, `turn` and `memory`
-//! what processes agree on; `health` and `watch` how this one gets on with its store.
+//! `look`, `refresh`, `keep`, `start` and `login` the steps that do I/O; `line`, `turn`, `memory`
+//! and `mints` what processes agree on; `health` and `watch` how this one gets on with its store.
 
 mod access;
 mod decide;
@@ -13,6 +13,7 @@ mod line;
 mod login;
 mod look;
 mod memory;
+mod mints;
 mod policy;
 mod refresh;
 mod session;
@@ -325,6 +326,7 @@ impl AuthenticatorBuilder {
                 users: Slots::default(),
                 starts: Mutex::default(),
                 attempts: memory::Attempts::default(),
+                mints: mints::Mints::default(),
                 lines: turn::Lines::default(),
                 at_work: Semaphore::new(at_once),
             }),

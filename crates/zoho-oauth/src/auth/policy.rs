@@ -26,10 +26,10 @@ pub struct RefreshPolicy {
     /// counts as 1.
     ///
     /// Requests whose answer was lost count, and those that Zoho certainly did not grant do not.
-    /// The count belongs to the stored record, and goes with it: a refresh token that is stored
-    /// for two users has two. Who deletes a record and logs in anew from the same refresh token has
-    /// a new one, except that the logins themselves go on counting: those of each process, and with
-    /// a store for many machines those of all.
+    /// The count belongs to the refresh token: with a store for many machines it is one for all of
+    /// them, whichever records hold the token, and also when these are deleted and saved again.
+    /// Without, it is so within each process; what the other processes of the machine made is known
+    /// of the stored record, and goes with it.
     pub mint_budget: Option<usize>,
     /// How many more are allowed after the API refused a token that should be good. Default: 2,
     /// which together with the budget is Zoho's limit of 10.

@@ -1,5 +1,6 @@
 //! One refresh from beginning to end: agree, read again, decide, ask Zoho, save, hand out.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use tokio::time::{Instant, sleep};
 
 use super::Event;
 use super::access::{Access, Issued};
-use super::decide::{Decision, Purpose, decide, known_life};
+use super::decide::{Decision, Purpose, Stop, budget, decide, known_life, unless_usable};
 use super::keep::keep;
 use super::line::{Turn, turn};
 use super::memory::{Memory, after_failure, asked_by, credential_of};
+use super::mints::{Mint, Reserved, tell};
 use super::shared::Shared;
 use super::slot::Slot;
 use super::turn::release;
@@ -37,12 +39,12 @@ pub(crate) async fn run(
 ) -> Result<Access> {
     let result = work(shared, slot, purpose).await;
     if let Err(error) = &result {
-        tell(shared, slot, error);
+        report(shared, slot, error);
     }
     result
 }
 
-fn tell(shared: &Shared, slot: &Slot, error: &Error) {
+fn report(shared: &Shared, slot: &Slot, error: &Error) {
     let id = slot.id;
     // Whoever was to be saved is in the error that the caller gets, and in no event.
     let cause = error.clone().without_unsaved_token();
@@ -86,12 +88,25 @@ async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> R
             return Err(error);
         }
     };
-    let memory = Memory::new(shared, slot, permit.as_deref());
-    let done = alone(shared, slot, purpose, &memory).await;
+    let work = Work {
+        shared,
+        slot,
+        purpose,
+        memory: Memory::new(shared, slot, permit.as_deref()),
+    };
+    let done = alone(&work).await;
     let settled = done.as_ref().ok().and_then(|done| done.settled.as_ref());
-    let settled = settled.filter(|_| memory.can_write());
+    let settled = settled.filter(|_| work.memory.can_write());
     release(permit, settled).await;
     done.map(|done| done.access)
+}
+
+/// One's turn at a record.
+struct Work<'a> {
+    shared: &'a Arc<Shared>,
+    slot: &'a Arc<Slot>,
+    purpose: &'a Purpose,
+    memory: Memory<'a>,
 }
 
 /// What came of a turn.
@@ -111,12 +126,8 @@ impl From<Access> for Done {
 }
 
 /// Does what is due, while nobody else works on the record.
-async fn alone(
-    shared: &Arc<Shared>,
-    slot: &Arc<Slot>,
-    purpose: &Purpose,
-    memory: &Memory<'_>,
-) -> Result<Done> {
+async fn alone(work: &Work<'_>) -> Result<Done> {
+    let Work { shared, slot, .. } = work;
     // What Zoho refused, while the record was seen to hold something else by then.
     let mut refused = Vec::new();
     loop {
@@ -126,18 +137,12 @@ async fn alone(
             let message = format!("the refresh token of record {} was revoked", slot.id);
             return Err(Error::new(ErrorCode::InvalidCode, message));
         }
-        let now = Timestamp::now();
-        let memo = memory.recall(&record, now).await?;
-        let party = asked(shared, slot, &record);
+        let memo = work.memory.recall(&record, Timestamp::now()).await?;
         let credential = credential_of(&record);
-        let done = match decide(&record, &memo, party.as_ref(), now, &shared.policy, purpose) {
-            Decision::Use => {
-                let life = known_life(&record, &memo);
-                let issued = Issued::of(&record, life, &shared.policy, began).ok_or_else(|| {
-                    Error::new(ErrorCode::Internal, "decided to use no access token")
-                })?;
-                return Ok(slot.publish(issued.kept(now)).into());
-            }
+        let party = asked(shared, slot, &record);
+        let (now, policy) = (Timestamp::now(), &shared.policy);
+        let decision = decide(&record, &memo, party.as_ref(), now, policy, work.purpose);
+        let done = match decision {
             Decision::Refresh(_) | Decision::Exchange(_) if refused.contains(&credential) => {
                 // Reads that lag behind, in turns. Neither is Zoho asked for ever, nor is anybody
                 // told to log in who may just have done so.
@@ -145,17 +150,59 @@ async fn alone(
                 let message = format!("the store shows now one login in record {id}, now another");
                 return Err(Error::new(ErrorCode::StoreUnavailable, message));
             }
-            Decision::Refresh(token) => renew(shared, slot, memory, &record, memo, &token).await?,
-            Decision::Exchange(code) => {
-                exchange(shared, slot, memory, &record, memo, &code).await?
-            }
-            Decision::Stop(stop) => return Err(stop.into_error(&format!("record {}", slot.id))),
+            Decision::Refresh(token) => renew(work, &record, memo, &token, began).await?,
+            Decision::Exchange(code) => exchange(work, &record, memo, &code).await?,
+            Decision::Use => return stored(work, &record, &memo, began),
+            Decision::Stop(stop) => return Err(stopped(work, stop)),
         };
         if let Some(done) = done {
             return Ok(done);
         }
         tracing::debug!("somebody logged in anew meanwhile");
         refused.push(credential);
+    }
+}
+
+fn stopped(work: &Work<'_>, stop: Stop) -> Error {
+    stop.into_error(&format!("record {}", work.slot.id))
+}
+
+/// Hands out the stored access token of `record`, which the store was asked for at `asked`.
+fn stored(work: &Work<'_>, record: &OAuthToken, memo: &Memo, asked: Timestamp) -> Result<Done> {
+    let life = known_life(record, memo);
+    let issued = Issued::of(record, life, &work.shared.policy, asked)
+        .ok_or_else(|| Error::new(ErrorCode::Internal, "decided to use no access token"))?;
+    Ok(work.slot.publish(issued.kept(Timestamp::now())).into())
+}
+
+/// Counts a mint among those of all who use the refresh token. What else can be done is the answer
+/// if they have used it up.
+async fn reserve(
+    work: &Work<'_>,
+    record: &OAuthToken,
+    memo: &Memo,
+    token: &RefreshToken,
+    asked: Timestamp,
+) -> Result<ControlFlow<Done, Mint>> {
+    let (shared, purpose) = (work.shared, work.purpose);
+    let policy = &shared.policy;
+    let most = budget(record, policy, purpose);
+    let free_at = match Mint::reserve(shared, token, most, purpose).await {
+        Ok(Reserved::Mint(mint)) => return Ok(ControlFlow::Continue(mint)),
+        Ok(Reserved::Spent(free_at)) => free_at,
+        Err(error) if error.code() == ErrorCode::StoreLocked && *purpose == Purpose::Ahead => {
+            let access = work.slot.postpone().ok_or(error)?;
+            return Ok(ControlFlow::Break(access.into()));
+        }
+        Err(error) => {
+            shared.health.note(&error);
+            return Err(error);
+        }
+    };
+    let stop = Stop::Wait(free_at, ErrorCode::MintBudget);
+    match unless_usable(record, memo, Timestamp::now(), policy, purpose, stop) {
+        Decision::Stop(stop) => Err(stopped(work, stop)),
+        _ => stored(work, record, memo, asked).map(ControlFlow::Break),
     }
 }
 
@@ -195,15 +242,13 @@ pub(crate) fn asked(shared: &Shared, slot: &Slot, record: &OAuthToken) -> Option
 /// `None` when Zoho refuses what it was shown and the record holds something else by now: whoever
 /// has just logged in must not be told to do so.
 async fn not_granted<T>(
-    shared: &Shared,
-    slot: &Slot,
-    memory: &Memory<'_>,
+    work: &Work<'_>,
     record: &OAuthToken,
     memo: &Memo,
     mut error: Error,
 ) -> Result<Option<T>> {
     if error.code() == ErrorCode::InvalidCode {
-        match shared.record_of(slot).await {
+        match work.shared.record_of(work.slot).await {
             Ok(stored) if is_same_login(&stored, record) => {}
             Ok(_) => return Ok(None),
             Err(gone) if gone.code() == ErrorCode::RecordDeleted => return Err(gone),
@@ -211,7 +256,7 @@ async fn not_granted<T>(
             Err(unseen) => error = unseen,
         }
     }
-    memory.remember(memo).await?;
+    work.memory.remember(memo).await?;
     Err(error)
 }
 
@@ -224,13 +269,12 @@ fn is_same_login(one: &OAuthToken, other: &OAuthToken) -> bool {
 /// Exchanges the grant token of a record that nothing was done with yet. `None`: see
 /// [`not_granted`].
 async fn exchange(
-    shared: &Arc<Shared>,
-    slot: &Arc<Slot>,
-    memory: &Memory<'_>,
+    work: &Work<'_>,
     record: &OAuthToken,
     before: Memo,
     code: &GrantToken,
 ) -> Result<Option<Done>> {
+    let Work { shared, slot, .. } = work;
     if let Some(unsaved) = slot.unsaved(record) {
         return Err(unsaved);
     }
@@ -244,7 +288,12 @@ async fn exchange(
     let answer = shared.accounts.exchange(&center, &client, code, None).await;
     match answer {
         Ok(answer) => {
-            let access = keep(shared, slot, record, &answer).await?;
+            let answered = Timestamp::now();
+            let kept = keep(shared, slot, record, &answer).await;
+            if let Some(token) = &answer.refresh_token {
+                tell(shared, token, answered).await;
+            }
+            let access = kept?;
             // It is the first of the new refresh token, unless the record has another one by now.
             let is_kept = *access.token() == answer.access_token;
             let issued = answer.refresh_token.filter(|_| is_kept);
@@ -260,7 +309,7 @@ async fn exchange(
         }
         Err(error) => {
             let memo = after_failure(&before, &before, &error, &asked, &shared.policy);
-            not_granted(shared, slot, memory, record, &memo, error).await
+            not_granted(work, record, &memo, error).await
         }
     }
 }
@@ -268,29 +317,47 @@ async fn exchange(
 /// Asks Zoho for a new access token, saves it, and only then hands it out. `None`: see
 /// [`not_granted`].
 async fn renew(
-    shared: &Arc<Shared>,
-    slot: &Arc<Slot>,
-    memory: &Memory<'_>,
+    work: &Work<'_>,
     record: &OAuthToken,
     mut memo: Memo,
     token: &RefreshToken,
+    read_at: Timestamp,
 ) -> Result<Option<Done>> {
+    let Work { shared, slot, .. } = work;
     let ((id, secret), center) = parties(shared, slot, record)?;
     let asked = asked_by(&center, &id);
     let policy = &shared.policy;
     let began = Instant::now();
+    let recalled = memo.clone();
+    let mut failure = None;
     let mut attempt = 1;
-    let answer = loop {
+    let (answer, mint) = loop {
         // Noted before asking: should this process die now, Zoho has counted all the same.
+        let mint = match (
+            reserve(work, record, &recalled, token, read_at).await,
+            failure,
+        ) {
+            (Ok(ControlFlow::Continue(mint)), _) => mint,
+            (_, Some(error)) => return not_granted(work, record, &memo, error).await,
+            (otherwise, None) => return otherwise.map(ControlFlow::break_value),
+        };
         let before = memo.clone();
         memo.note_mint(Timestamp::now());
-        memory.reserve(&before, &memo).await?;
+        if let Err(error) = work.memory.reserve(&before, &memo).await {
+            mint.take_back().await;
+            return Err(error);
+        }
         let result = shared.accounts.refresh(&center, &id, &secret, token).await;
         let error = match result {
-            Ok(answer) => break answer,
+            Ok(answer) => break (answer, mint),
             Err(error) => error,
         };
         memo = after_failure(&before, &memo, &error, &asked, policy);
+        if error.may_have_issued() {
+            mint.settle(Timestamp::now()).await;
+        } else {
+            mint.take_back().await;
+        }
         let pause = Duration::from_millis(200) * 2_u32.saturating_pow(attempt - 1);
         let pause = pause.min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64());
         let now = Timestamp::now();
@@ -304,18 +371,21 @@ async fn renew(
             && error.retry_after().is_none_or(|wait| wait <= pause)
             && !is_long;
         if !again {
-            return not_granted(shared, slot, memory, record, &memo, error).await;
+            return not_granted(work, record, &memo, error).await;
         }
         tracing::debug!(%error, attempt, "asking again");
+        failure = Some(error);
         sleep(pause).await;
         attempt += 1;
     };
     // Zoho counted it at some moment before its answer was here.
-    memo.settle_mint(Timestamp::now());
+    let answered = Timestamp::now();
+    memo.settle_mint(answered);
     slot.set_memo(memo.clone(), true);
-    let access = keep(shared, slot, record, &answer).await?;
+    let kept = keep(shared, slot, record, &answer).await;
+    mint.settle(answered).await;
     Ok(Some(Done {
-        access,
+        access: kept?,
         settled: Some(memo),
     }))
 }

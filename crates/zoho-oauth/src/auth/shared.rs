@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, broadcast};
 use super::health::Health;
 use super::login::Starting;
 use super::memory::Attempts;
+use super::mints::Mints;
 use super::slot::{Hints, Slot};
 use super::slots::Slots;
 use super::turn::Lines;
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) starts: Mutex<HashMap<Fingerprint, Starting>>,
     /// What became of logins that no record exists for.
     pub(super) attempts: Attempts,
+    /// What was made from each refresh token, where no fleet shares the store.
+    pub(super) mints: Mints,
     pub(super) lines: Lines,
     /// Held by refreshes while they do their work.
     pub(super) at_work: Semaphore,

@@ -54,7 +54,8 @@ pub(super) struct Queue<'a> {
 impl<'a> Queue<'a> {
     /// Lines up. `None` where the store offers no agreement.
     ///
-    /// Whoever holds a permit must not line up for another one: the two keys may share a lock.
+    /// On one machine whoever holds a permit must not line up for another one: the two keys may
+    /// share a lock.
     pub(super) async fn enter(
         shared: &'a Shared,
         key: &'a CoordinationKey,

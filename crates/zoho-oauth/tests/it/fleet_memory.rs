@@ -7,16 +7,18 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use zoho_oauth::store::Memo;
 use zoho_oauth::{
-    Authenticator, Credential, DataCenter, ErrorCode, ErrorKind, GrantToken, OAuthClient,
-    OAuthToken, RefreshPolicy, RefreshToken, Session, TokenId, TokenStore,
+    Authenticator, Credential, DataCenter, ErrorCode, ErrorKind, GrantToken, ListStore,
+    OAuthClient, OAuthToken, RefreshPolicy, RefreshToken, Session, Timestamp, TokenId, TokenStore,
 };
 use zoho_sandbox::Sandbox;
 
-use crate::fleet::{FleetStore, machines, memo};
+use crate::fleet::{FleetStore, machines, memo, until};
+use crate::hooks::{HookStore, Step, out_of_order};
 use crate::support::{
-    SCOPES, authenticator, builder, center, client, expire, expired, logged_in, no_memory,
-    refreshes, sandbox, user,
+    SCOPES, authenticator, builder, center, client, expire, expired, in_seconds, logged_in,
+    no_memory, refreshes, sandbox, user,
 };
 
 async fn refusal(machine: &Authenticator, id: TokenId) -> ErrorCode {
@@ -214,6 +216,315 @@ async fn machines_that_log_in_and_out_side_by_side_stay_within_zohos_limit() {
     assert_eq!(refreshes(&sandbox), 8);
 }
 
+/// Lets the API refuse the tokens of `ids` in turn, each time at another machine, until long after
+/// the budget of their one refresh token is spent.
+async fn refuse_in_turn(machines: &[Authenticator], ids: &[TokenId]) {
+    for round in 0..20 {
+        let machine = &machines[round % machines.len()];
+        let id = ids[round / 3 % ids.len()];
+        let stored = machine.store().find_token_by_id(id).await.unwrap();
+        let refused = stored.unwrap().access_token.unwrap();
+        let session = machine.session(id).await.unwrap();
+        if let Err(error) = session.refused(&refused).await {
+            assert_eq!(error.code(), ErrorCode::MintBudget);
+        }
+    }
+}
+
+/// As when somebody saves one login under two names.
+#[tokio::test]
+async fn the_records_of_one_refresh_token_have_one_budget() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let store = FleetStore::new();
+    let mut record = logged_in(&sandbox, "ann", -60);
+    let mut ids = Vec::new();
+    for name in ["ann", "anna", "annika"] {
+        record.user_name = Some(user(name));
+        ids.push(store.save_token(&record).await.unwrap());
+    }
+    refuse_in_turn(&machines(&sandbox, &store, 4), &ids).await;
+    assert_eq!(sandbox.counts().refreshes_throttled, 0);
+    assert_eq!(refreshes(&sandbox), 10);
+}
+
+/// The same in one process, whose store does not help.
+#[tokio::test]
+async fn the_records_of_one_refresh_token_have_one_budget_in_a_process() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let machine = builder(&sandbox, ListStore::new()).policy(no_memory());
+    let machine = machine.build().unwrap();
+    let mut record = logged_in(&sandbox, "ann", -60);
+    let mut ids = Vec::new();
+    for name in ["ann", "anna"] {
+        record.user_name = Some(user(name));
+        ids.push(machine.store().save_token(&record).await.unwrap());
+    }
+    refuse_in_turn(&[machine], &ids).await;
+    assert_eq!(sandbox.counts().refreshes_throttled, 0);
+    assert_eq!(refreshes(&sandbox), 10);
+}
+
+/// Fourteen records of one refresh token, all due at once.
+async fn ask_all_at_once(sandbox: &Sandbox, machines: &[Authenticator]) {
+    let mut record = logged_in(sandbox, "ann", -60);
+    let mut sessions = Vec::new();
+    for number in 0..14 {
+        record.user_name = Some(user(&format!("ann {number}")));
+        let machine = &machines[number % machines.len()];
+        let id = machine.store().save_token(&record).await.unwrap();
+        sessions.push(machine.session(id).await.unwrap());
+    }
+    let answers = join_all(sessions.iter().map(Session::access_token)).await;
+    let codes = answers.iter().filter_map(|answer| answer.as_ref().err());
+    let codes: Vec<_> = codes.map(zoho_oauth::Error::code).collect();
+    assert_eq!(codes, [ErrorCode::MintBudget; 6]);
+    assert_eq!(refreshes(sandbox), 8);
+    // What came of it is known: two are left for tokens that the API refuses.
+    for session in &sessions {
+        let access = session.access_token().await;
+        if let Ok(access) = access {
+            drop(session.refused(access.token()).await);
+        }
+    }
+    assert_eq!(sandbox.counts().refreshes_throttled, 0);
+    assert_eq!(refreshes(sandbox), 10);
+}
+
+#[tokio::test]
+async fn all_at_once_the_records_of_one_refresh_token_stay_within_zohos_limit() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let store = FleetStore::new();
+    ask_all_at_once(&sandbox, &machines(&sandbox, &store, 2)).await;
+}
+
+#[tokio::test]
+async fn all_at_once_they_do_in_one_process_too() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let machine = builder(&sandbox, ListStore::new()).policy(no_memory());
+    ask_all_at_once(&sandbox, &[machine.build().unwrap()]).await;
+}
+
+/// Whoever deletes a login and saves it again does not begin anew at Zoho.
+#[tokio::test]
+async fn a_record_that_is_saved_again_goes_on_counting() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let store = FleetStore::new();
+    let record = logged_in(&sandbox, "ann", -60);
+    let fleet = machines(&sandbox, &store, 4);
+    for round in 0..14 {
+        let id = store.save_token(&record).await.unwrap();
+        let session = fleet[round % 4].session(id).await.unwrap();
+        match session.access_token().await {
+            Ok(_) => assert!(round < 8),
+            Err(error) => assert_eq!(error.code(), ErrorCode::MintBudget),
+        }
+        assert!(store.delete_token(id).await.unwrap());
+    }
+    assert_eq!(sandbox.counts().refreshes_throttled, 0);
+    assert_eq!(refreshes(&sandbox), 8);
+    // Nor does a login from it.
+    let refresh = record.refresh_token.unwrap();
+    let login = Credential::refresh(client(&sandbox), refresh);
+    let error = fleet[0].session(login).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::MintBudget);
+}
+
+/// The first one comes with the refresh token.
+#[tokio::test]
+async fn a_login_by_grant_that_is_saved_again_goes_on_counting() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let store = FleetStore::new();
+    let fleet = machines(&sandbox, &store, 2);
+    let code = GrantToken::new(sandbox.grant_code(&sandbox.people()[0], SCOPES)).unwrap();
+    let login = Credential::grant(client(&sandbox), code);
+    let session = fleet[0].session(login).await.unwrap();
+    let stored = store.find_token_by_id(session.id()).await.unwrap();
+    let mut record = stored.unwrap();
+    store.delete_token(session.id()).await.unwrap();
+    record.id = None;
+    record.access_token = None;
+    for round in 0..10 {
+        let id = store.save_token(&record).await.unwrap();
+        let session = fleet[round % 2].session(id).await.unwrap();
+        match session.access_token().await {
+            Ok(_) => assert!(round < 7),
+            Err(error) => assert_eq!(error.code(), ErrorCode::MintBudget),
+        }
+        store.delete_token(id).await.unwrap();
+    }
+    assert_eq!(refreshes(&sandbox), 7);
+}
+
+/// Requests that brought nothing do not count, whoever made them.
+#[tokio::test]
+async fn an_outage_does_not_spend_the_budget_of_all() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let store = FleetStore::new();
+    let mut record = logged_in(&sandbox, "ann", -60);
+    record.user_name = Some(user("ann"));
+    let first = store.save_token(&record).await.unwrap();
+    record.user_name = Some(user("anna"));
+    let second = store.save_token(&record).await.unwrap();
+    let fault = zoho_sandbox::Fault::status(503).on(zoho_sandbox::Endpoint::Refresh);
+    sandbox.inject(fault.times(10));
+    let once = RefreshPolicy::new().with_attempts(1);
+    for _ in 0..10 {
+        let machine = builder(&sandbox, store.clone()).policy(once.clone());
+        let session = machine.build().unwrap().session(first).await.unwrap();
+        let error = session.access_token().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::ServerError);
+        store.cells.advance(Duration::from_mins(1));
+    }
+    assert_eq!(refreshes(&sandbox), 10);
+    let machine = authenticator(&sandbox, store.clone());
+    let session = machine.session(second).await.unwrap();
+    session.access_token().await.unwrap();
+}
+
+/// What is counted of a refresh token.
+async fn counted(store: &FleetStore, token: Option<&RefreshToken>) -> Memo {
+    let permit = store.hold_credential(token.unwrap()).await;
+    let counted = permit.memo().await.unwrap();
+    permit.release(None).await.unwrap();
+    counted
+}
+
+/// Counted from the answer on, since Zoho may have counted as late as that.
+#[tokio::test]
+async fn a_slow_answer_counts_from_when_it_came() {
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let (id, record) = expired(&sandbox, &store, "ann").await;
+    let session = authenticator(&sandbox, store.clone()).session(id).await;
+    let slow = Duration::from_millis(1300);
+    sandbox.inject(zoho_sandbox::Fault::delay(slow).on(zoho_sandbox::Endpoint::Refresh));
+    let began = Timestamp::now();
+    session.unwrap().access_token().await.unwrap();
+    let counted = counted(&store, record.refresh_token.as_ref()).await;
+    assert_eq!(counted.minted_at.len(), 1);
+    assert!(counted.minted_at[0].since(began) > Duration::from_secs(1));
+}
+
+/// The store is away when Zoho says no: the next one must not wait for ten minutes.
+#[tokio::test]
+async fn what_was_not_granted_is_taken_back_when_the_store_is_there_again() {
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let mut record = logged_in(&sandbox, "ann", -60);
+    record.user_name = Some(user("ann"));
+    let first = store.save_token(&record).await.unwrap();
+    record.user_name = Some(user("anna"));
+    let second = store.save_token(&record).await.unwrap();
+    let stingy = RefreshPolicy::new().with_attempts(1);
+    let stingy = stingy.with_mint_budget(Some(1));
+    let open = || builder(&sandbox, store.clone()).policy(stingy.clone());
+    let (center, asked) = out_of_service(Duration::from_millis(300)).await;
+    let refused = open().data_center(center).build().unwrap();
+    let session = refused.session(first).await.unwrap();
+    let away = async {
+        until(|| asked.load(Ordering::SeqCst) == 1).await;
+        store.cells.refuse_writes(true);
+    };
+    let (answer, ()) = tokio::join!(session.access_token(), away);
+    assert_eq!(answer.unwrap_err().code(), ErrorCode::ServerError);
+    store.cells.refuse_writes(false);
+    let machine = open().build().unwrap();
+    let session = machine.session(second).await.unwrap();
+    let began = Timestamp::now();
+    while let Err(error) = session.access_token().await {
+        assert_eq!(error.code(), ErrorCode::MintBudget);
+        assert!(Timestamp::now().since(began) < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Others are at the count, and a good token is in hand: nobody waits, and nothing fails.
+#[tokio::test]
+async fn a_refresh_ahead_does_not_insist() {
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let (id, record) = expired(&sandbox, &store, "ann").await;
+    let machine = authenticator(&sandbox, store.clone());
+    let session = machine.session(id).await.unwrap();
+    session.access_token().await.unwrap();
+    let token = record.refresh_token.unwrap();
+    let held = store.hold_credential(&token).await;
+    // Due, by all that is known of it.
+    let mut record = store.find_token_by_id(id).await.unwrap().unwrap();
+    record.user_name = Some(user("anna"));
+    record.id = None;
+    record.expiry_time = Some(in_seconds(120));
+    let due = store.save_token(&record).await.unwrap();
+    let mut events = machine.events();
+    let due = machine.session(due).await.unwrap();
+    for _ in 0..30 {
+        assert!(due.access_token().await.is_ok());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(refreshes(&sandbox), 1);
+    assert!(events.try_recv().is_err(), "nothing to tell");
+    held.release(None).await.unwrap();
+    let old = due.access_token().await.unwrap();
+    loop {
+        let access = due.access_token().await.unwrap();
+        if access.token() != old.token() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(refreshes(&sandbox), 2);
+}
+
+/// Whoever died while counting keeps others waiting for no longer than a lease lives.
+#[tokio::test]
+async fn a_count_that_broke_off_is_waited_for() {
+    let sandbox = sandbox().await;
+    let store = FleetStore::new();
+    let (id, record) = expired(&sandbox, &store, "ann").await;
+    let machine = authenticator(&sandbox, store.clone());
+    let session = machine.session(id).await.unwrap();
+    session.access_token().await.unwrap();
+    expire(&store, id).await;
+    let dead = store.hold_credential(&record.refresh_token.unwrap()).await;
+    let ask = async {
+        let machine = authenticator(&sandbox, store.clone());
+        let session = machine.session(id).await.unwrap();
+        session.access_token().await.map(drop)
+    };
+    let time_passes = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(refreshes(&sandbox), 1);
+        store.cells.advance(Duration::from_mins(1));
+    };
+    let (answer, ()) = tokio::join!(ask, time_passes);
+    answer.unwrap();
+    assert_eq!(refreshes(&sandbox), 2);
+    drop(dead);
+}
+
+/// A grant works once, so its login is saved later, and what came with it counts all the same.
+#[tokio::test]
+async fn a_login_that_could_not_be_saved_counts() {
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let store = FleetStore::new();
+    let code = GrantToken::new(sandbox.grant_code(&sandbox.people()[0], SCOPES)).unwrap();
+    let login = Credential::grant(client(&sandbox), code);
+    let hasty = RefreshPolicy::new().with_patience(Duration::ZERO);
+    let inner = HookStore::new(store.clone());
+    inner.at_each_step(|step| async move {
+        match step {
+            Step::Save => Err(out_of_order()),
+            _ => Ok(()),
+        }
+    });
+    let machine = builder(&sandbox, inner).policy(hasty).build().unwrap();
+    let error = machine.session(login).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::TokenNotSaved);
+    let unsaved = error.unsaved_token().unwrap();
+    let counted = counted(&store, unsaved.refresh_token.as_ref()).await;
+    assert_eq!(counted.minted_at.len(), 1);
+}
+
 #[tokio::test]
 async fn mints_go_with_their_token_to_the_record_of_its_user() {
     let sandbox = Sandbox::builder().start().await.unwrap();
@@ -275,7 +586,7 @@ async fn the_exchange_of_a_stored_grant_token_counts() {
 }
 
 /// An accounts server in trouble, that says for how long.
-async fn out_of_service() -> (DataCenter, Arc<AtomicUsize>) {
+async fn out_of_service(delay: Duration) -> (DataCenter, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let asked = Arc::new(AtomicUsize::new(0));
@@ -285,6 +596,7 @@ async fn out_of_service() -> (DataCenter, Arc<AtomicUsize>) {
             count.fetch_add(1, Ordering::SeqCst);
             let mut request = [0; 4096];
             let _ = stream.read(&mut request).await;
+            tokio::time::sleep(delay).await;
             let answer = "HTTP/1.1 503 x\r\nRetry-After: 60\r\nConnection: close\r\n\
                 Content-Length: 0\r\n\r\n";
             let _ = stream.write_all(answer.as_bytes()).await;
@@ -296,7 +608,7 @@ async fn out_of_service() -> (DataCenter, Arc<AtomicUsize>) {
 #[tokio::test]
 async fn a_fleet_leaves_a_server_in_trouble_alone() {
     let sandbox = sandbox().await;
-    let (center, asked) = out_of_service().await;
+    let (center, asked) = out_of_service(Duration::ZERO).await;
     let store = FleetStore::new();
     let (id, _) = expired(&sandbox, &store, "ann").await;
     // Whatever a machine remembers by itself is gone with it.

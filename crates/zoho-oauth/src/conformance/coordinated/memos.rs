@@ -150,10 +150,15 @@ pub async fn memos_are_of_one_key(factory: &StoreFactory) -> Verdict {
 }
 
 /// A login that is stored anew, after its record was deleted or all were, begins without the memos
-/// of the deleted record.
+/// of the deleted record. What machines remember of its refresh token stays, since Zoho goes on
+/// counting.
 pub async fn a_new_record_has_no_memo(factory: &StoreFactory) -> Verdict {
     let subject = Subject::open(factory).await?;
     let login = token("user=a client=c refresh=r access=x");
+    let credential = CoordinationKey::start(&Fingerprint::of(&["r"]));
+    let counted = sample("r");
+    let permit = subject.acquire(&credential, "at first").await?;
+    release(permit, Some(&counted)).await?;
     let mut before = None;
     for round in 0..6 {
         let id = subject.save(&login).await?;
@@ -176,6 +181,17 @@ pub async fn a_new_record_has_no_memo(factory: &StoreFactory) -> Verdict {
             subject.clear().await?;
         }
         drop(held);
+    }
+    if subject.guarantee()? == Guarantee::Fleet {
+        let permit = subject
+            .acquire(&credential, "long after its release")
+            .await?;
+        let memo = memo_of(&permit).await?;
+        ensure!(
+            is_same(&counted, &memo),
+            "after all records went, {counted:?} of a credential became {memo:?}"
+        );
+        release(permit, None).await?;
     }
     Ok(())
 }

@@ -30,7 +30,10 @@ const SAME_TIME: i64 = 1000;
 
 /// Small texts in a store, one per key, that many machines can compare and swap.
 ///
-/// All that a store on a server has to bring for [`Leases`]. The texts hold no secret.
+/// All that a store on a server has to bring for [`Leases`]. The texts hold no secret. That of a
+/// record goes with the record. Each refresh token that is used leaves one under a key
+/// [without a record](CoordinationKey::record_id): it can go an hour after it was written last, and
+/// not before, whatever is deleted, since Zoho goes on counting.
 #[async_trait]
 pub trait LeaseCells: fmt::Debug + Send + Sync + 'static {
     /// Reads the cell of `key`, and the store's clock at the same moment.

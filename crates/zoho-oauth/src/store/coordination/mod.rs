@@ -60,6 +60,10 @@ pub trait Coordination: fmt::Debug + Send + Sync {
     /// The permit ends when it is [released](Permit::release) or dropped, and when the process
     /// dies, however it dies.
     ///
+    /// Keys exclude only themselves where the agreement reaches a [`Fleet`](Guarantee::Fleet):
+    /// whoever holds that of a record takes that of its credential for a moment. On one machine
+    /// keys may share a lock; there nobody takes a second one.
+    ///
     /// # Errors
     /// What keeps the store from working.
     async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>>;
@@ -104,7 +108,7 @@ pub trait Permit: fmt::Debug + Send + Sync {
     }
 }
 
-/// What processes agree on: a stored record, or a login that is about to become one.
+/// What processes agree on: a stored record, or the use of one credential, stored or not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CoordinationKey(String);
 
@@ -114,13 +118,14 @@ impl CoordinationKey {
         Self(format!("id:{id}"))
     }
 
-    /// Returns the key of a login that is not stored yet, named by the digest of its credential.
+    /// Returns the key of a credential, named by its digest: of a login from it that is not stored
+    /// yet, and of what is made from it by whichever record.
     pub(crate) fn start(credential: &Fingerprint) -> Self {
         Self(format!("start:{}", credential.as_str()))
     }
 
-    /// Returns the record that this is the key of; `None` for a login that is not stored yet. What
-    /// is kept under such a key is of no use after an hour.
+    /// Returns the record that this is the key of; `None` for a credential. What is kept under such
+    /// a key is of no use after an hour.
     pub fn record_id(&self) -> Option<TokenId> {
         self.0.strip_prefix("id:")?.parse().ok()
     }

@@ -17,12 +17,12 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::store::{Cell, Coordination, CoordinationKey, Guarantee, LeaseCells, Leases, Permit};
 
-/// How often a store looks for leases of logins that never became a record.
+/// How often a store looks for leases of credentials that are of no use any more.
 const SWEEP: Duration = Duration::from_mins(10);
 /// How long such a lease is of use, in milliseconds.
 const LIFE_OF_A_START: u64 = 3_600_000;
 /// How many are deleted at a time.
-const SWEPT_AT_ONCE: u64 = 1000;
+const SWEPT_AT_ONCE: usize = 1000;
 
 /// All machines that use the same table agree.
 #[derive(Clone, Debug)]
@@ -221,15 +221,21 @@ impl Core {
         is_time
     }
 
-    /// Deletes the leases of logins that never became a record.
+    /// Deletes what is of no use any more of credentials.
     pub(super) async fn sweep(&self) -> Result<()> {
-        let mut tries = self.tries();
+        let mut last = String::new();
         loop {
-            let mut session = tries.session().await?;
-            let outcome = self.sweep_once(&mut session, &tries).await;
-            match tries.settle(session, outcome).await? {
-                Some(deleted) if deleted < SWEPT_AT_ONCE => return Ok(()),
-                _ => {}
+            let mut tries = self.tries();
+            let swept = loop {
+                let mut session = tries.session().await?;
+                let outcome = self.sweep_once(&mut session, &tries, &last).await;
+                if let Some(swept) = tries.settle(session, outcome).await? {
+                    break swept;
+                }
+            };
+            match swept {
+                Some(key) => last = key,
+                None => return Ok(()),
             }
         }
     }
@@ -302,28 +308,33 @@ impl Core {
         Ok(Some(last))
     }
 
-    async fn sweep_once(&self, session: &mut Session, tries: &Tries<'_>) -> Result<u64, Fault> {
+    /// Deletes the first old ones after `after`. Answers the last of them, if there may be more.
+    async fn sweep_once(
+        &self,
+        session: &mut Session,
+        tries: &Tries<'_>,
+        after: &str,
+    ) -> Result<Option<String>, Fault> {
         let schema = self.current(session, tries).await?;
         // By the primary key, one after the other: a range that is locked would stand in the way
         // of those who begin.
         let sql = format!(
             "SELECT lease_key FROM {LEASES} WHERE token_table = ? AND lease_key LIKE 'start:%' \
-            AND changed_at < {CLOCK} - ? LIMIT {SWEPT_AT_ONCE}"
+            AND lease_key > ? AND changed_at < {CLOCK} - ? ORDER BY lease_key LIMIT {SWEPT_AT_ONCE}"
         );
-        let values = vec![text(schema.table()), Value::UInt(LIFE_OF_A_START)];
-        let old = session.rows(&sql, values).await?;
-        let count = old.len() as u64;
+        let age = Value::UInt(LIFE_OF_A_START);
+        let values = vec![text(schema.table()), text(after), age.clone()];
+        let rows = session.rows(&sql, values).await?;
+        let old = rows.into_iter().filter_map(|row| Fields::of(row).text(0));
+        let old: Vec<_> = old.collect();
         let sql = format!(
             "DELETE FROM {LEASES} WHERE token_table = ? AND lease_key = ? AND changed_at < {CLOCK} - ?"
         );
-        for row in old {
-            if let Some(key) = Fields::of(row).text(0) {
-                let age = Value::UInt(LIFE_OF_A_START);
-                let values = vec![text(schema.table()), text(&key), age];
-                session.execute(&sql, values).await?;
-            }
+        for key in &old {
+            let values = vec![text(schema.table()), text(key), age.clone()];
+            session.execute(&sql, values).await?;
         }
-        Ok(count)
+        Ok(old.last().filter(|_| old.len() == SWEPT_AT_ONCE).cloned())
     }
 }
 

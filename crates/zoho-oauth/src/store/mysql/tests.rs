@@ -362,7 +362,7 @@ async fn a_cell_is_swapped_no_later_than_allowed_by_the_clock_of_the_server() {
 }
 
 #[tokio::test]
-async fn old_leases_of_logins_that_never_became_a_record_are_swept() {
+async fn old_leases_of_credentials_are_swept() {
     let (database, store, cells) = store_with_cells().await;
     let start = |name: &str| CoordinationKey::start(&Fingerprint::of(&[name]));
     let (old, new) = (start("old"), start("new"));
@@ -379,11 +379,22 @@ async fn old_leases_of_logins_that_never_became_a_record_are_swept() {
     database.run(&age(&old, 3_600_001)).await;
     database.run(&age(&new, 3_500_000)).await;
     database.run(&age(&record, 86_400_000)).await;
+    // More than are deleted at a time.
+    let older = (0..2100).map(|number| format!("('oauthtoken', 'start:{number:04}', 'a', 0)"));
+    let columns = "token_table, lease_key, lease, changed_at";
+    let older = older.collect::<Vec<_>>().join(", ");
+    database
+        .run(&format!("INSERT INTO {LEASES} ({columns}) VALUES {older}"))
+        .await;
     store.core.sweep().await.unwrap();
     let text = async |key| cells.read_cell(key).await.unwrap().text;
     assert_eq!(text(&old).await, None);
     assert_eq!(text(&new).await.as_deref(), Some("a"));
     assert_eq!(text(&record).await.as_deref(), Some("a"));
+    let mut session = store.core.tries().session().await.unwrap();
+    let sql = format!("SELECT 1 FROM {LEASES}");
+    assert_eq!(session.rows(&sql, Vec::new()).await.unwrap().len(), 2);
+    session.end().await;
     database.drop().await;
 }
 

@@ -56,12 +56,19 @@ impl LeaseCells for Cells {
         not_after: Option<Timestamp>,
     ) -> Result<bool> {
         let (server, key) = (Arc::clone(&self.0), key.clone());
+        let is_new = before.is_none() && key.record_id().is_none();
         let (before, after) = (before.map(str::to_owned), after.map(str::to_owned));
-        apart(async move {
+        let swapped = apart(async move {
             let (before, after) = (before.as_deref(), after.as_deref());
             server.swap_cell(&key, before, after, not_after).await
-        })
-        .await
+        });
+        let swapped = swapped.await;
+        if is_new && matches!(swapped, Ok(true)) && fastrand::u32(0..SWEEP) == 0 {
+            let server = Arc::clone(&self.0);
+            // Nobody waits for it.
+            tokio::spawn(async move { server.sweep_cells().await });
+        }
+        swapped
     }
 }
 
@@ -107,9 +114,6 @@ impl Server {
         if !swapped && told.may_be_done {
             // A cell never holds the same text twice, and only its holder takes it away.
             swapped = self.read_cell(key).await?.text.as_deref() == after;
-        }
-        if before.is_none() && key.record_id().is_none() && fastrand::u32(0..SWEEP) == 0 {
-            self.sweep_cells().await;
         }
         Ok(swapped)
     }

@@ -162,20 +162,24 @@ impl Statements {
                 ON CONFLICT (token_table, key) DO NOTHING RETURNING 1) \
                 SELECT (SELECT count(*) FROM done), {DURABLY}"
             ),
-            // That of a record keeps its time, which an index has: so its row stays in its page.
+            // An index has the time. As long as that stays as it was, the row stays in its page.
             update_cell: format!(
-                "WITH done AS (UPDATE {leases} SET cell = $5, \
-                made_at = CASE WHEN key LIKE 'start:%' THEN now() ELSE made_at END \
+                "WITH done AS (UPDATE {leases} SET cell = $5, made_at = CASE \
+                WHEN key LIKE 'start:%' AND made_at < now() - interval '10 minutes' THEN now() \
+                ELSE made_at END \
                 WHERE {same_cell} RETURNING 1) SELECT (SELECT count(*) FROM done), {DURABLY}"
             ),
             delete_cell: format!(
                 "WITH done AS (DELETE FROM {leases} WHERE {same_cell} RETURNING 1) \
                 SELECT (SELECT count(*) FROM done), {DURABLY}"
             ),
-            // Twice the hour after which they are of no use, counted from when they were written last.
+            // Twice the hour after which they are of no use, counted from when they were written
+            // last, or ten minutes before. A part at a time, so that nobody waits long for a row.
             sweep_cells: format!(
-                "DELETE FROM {leases} WHERE token_table = $1 AND key LIKE 'start:%' \
-                AND made_at < now() - interval '2 hours'"
+                "DELETE FROM {leases} WHERE token_table = $1 AND key IN (SELECT key FROM {leases} \
+                WHERE token_table = $1 AND key LIKE 'start:%' \
+                AND made_at < now() - interval '2 hours' \
+                ORDER BY made_at LIMIT 1000 FOR UPDATE SKIP LOCKED)"
             ),
             select,
             table,

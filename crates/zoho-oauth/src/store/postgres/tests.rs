@@ -142,8 +142,7 @@ fn pointed(server: &Server) -> Vec<Pointed> {
         (&statements.insert_cell, cell.to_vec(), vec![]),
         (&statements.update_cell, and_text, vec!["lease_pkey"]),
         (&statements.delete_cell, cell.to_vec(), vec!["lease_pkey"]),
-        // Either of two, as the locale of the server allows: both lead to the keys of logins alone.
-        (&statements.sweep_cells, vec![text], vec!["lease_"]),
+        (&statements.sweep_cells, vec![text], vec!["lease_starts"]),
     ] {
         all.push((sql.clone(), kinds, indexes));
     }
@@ -210,7 +209,7 @@ async fn every_look_up_and_write_goes_straight_to_its_rows() {
 }
 
 #[tokio::test]
-async fn leases_of_logins_that_never_came_are_swept_away() {
+async fn old_leases_of_credentials_are_swept_away() {
     let schema = format!("sweep_{:016x}", fastrand::u64(..));
     let (store, base) = open(&schema).await;
     let id = CoordinationKey::record(TokenId::new(7).unwrap());

@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::store::{Cell, Coordination, CoordinationKey, Guarantee, LeaseCells, Leases, Permit};
 
-/// What is known of a login that is not stored yet, or not any more, is of no use after an hour.
+/// What is known of a credential, stored or not, is of no use after an hour.
 const KEPT: Duration = Duration::from_hours(1);
 
 /// What the store offers: one worker per key among all machines.

@@ -10,7 +10,7 @@
 //! | `{p}:<g>:ids` | a sorted set of all ids, for reading in their order |
 //! | `{p}:<g>:user:<d>`, `…refresh:<d>`, `…grant:<d>`, `…access:<d>` | indexes: sets of the ids of the records with this value |
 //! | `{p}:<g>:cell:id:<id>` | what machines agree on about a record: a lease and a memo |
-//! | `{p}:cell:start:<d>` | the same for a login that is not stored yet; gone after an hour |
+//! | `{p}:cell:start:<d>` | the same for a credential, from which a login is not stored yet or access tokens were made; gone an hour after it was written last |
 //! | `{p}:done:<n>` | that the insert or delete with this random name was done; gone a minute after it was sent for the last time |
 //! | `{p}:told` | nothing, but a write that replicas can be waited for to have; gone after a minute |
 //! | `{p}:cleared` | a set of generations whose keys are still to be unlinked |
@@ -56,7 +56,8 @@
 //! [`require_persistence`](RedisStoreBuilder::require_persistence) refuses what is too little. A
 //! server that may evict keys without an end of their own (`maxmemory-policy allkeys-…` with a
 //! limit) is refused. Use `noeviction`; with `volatile-…` what has an end of its own can go early:
-//! leases of logins that are not stored yet, so that two machines exchange one grant; and the notes
+//! leases of logins that are not stored yet, so that two machines exchange one grant; how many
+//! access tokens were made from a refresh token, beside what its record remembers; and the notes
 //! that a write was done, so that an insert whose answer was lost is done again although somebody
 //! deleted the record meanwhile, or a delete answers that there was nothing. Settings that are
 //! changed later are not seen.
