@@ -328,8 +328,8 @@ fn companions(schema: &str, table: &str) -> Vec<(String, String, String)> {
             format!("{LEASE_TABLE}_starts"),
             LEASE_TABLE.to_owned(),
             format!(
-                "CREATE INDEX {LEASE_TABLE}_starts ON {schema}.{LEASE_TABLE} (made_at) \
-                WHERE key LIKE 'start:%'"
+                "CREATE INDEX {LEASE_TABLE}_starts ON {schema}.{LEASE_TABLE} \
+                (token_table, made_at) WHERE left(key, 6) = 'start:'"
             ),
         ),
     ];
