@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout};
 
-use super::table::TokenTable;
+use super::table::{TokenTable, check_same_login, next_id};
 use super::{Fact, Kept, Ruling};
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::{AccessToken, GrantToken, RefreshToken};
@@ -106,6 +106,12 @@ pub(crate) trait RowServer: Sync {
     /// rows of the plan are what the plan says, and the id of an insert is free; `false` if not.
     async fn apply(&self, mark: &Mark, plan: &Plan) -> Result<bool>;
 
+    /// Returns whether nobody who knows nothing of the mark can take `id`, which a new record just
+    /// got, for one of theirs, and write over it.
+    async fn is_out_of_reach(&self, _id: TokenId) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Returns when everything that was read before is as durable as a write. Asked before it is
     /// acknowledged that what was to be written is there already: somebody may have written it who
     /// was told that it is not durable yet. Most servers show only what is.
@@ -124,33 +130,111 @@ pub(crate) async fn save(
 ) -> Result<TokenId> {
     let token = token.checked()?;
     let mut again = Again::new();
+    // The ids that the record was to get here. What was told to fail may come about late.
+    let mut numbered = Vec::new();
     loop {
-        if let Some(plan) = plan(server, &token, None).await?
-            && plan.is_quick()
-        {
-            let Some((old, new)) = &plan.update else {
-                server.confirm().await?;
-                return Ok(plan.id);
-            };
-            if server.replace(old, new).await? {
-                return Ok(plan.id);
+        let saved = save_once(server, alone, &mut again, &token, &mut numbered).await?;
+        if let Some(id) = saved {
+            if !numbered.contains(&id) {
+                return Ok(id);
             }
-        } else {
-            let _alone = again.turn(alone).await?;
-            let mark = server.mark().await?;
-            // A record that brings its id along may have any that is above the highest.
-            let highest = match token.id {
-                Some(_) => mark.highest_id,
-                None => server.number_after(mark.highest_id),
-            };
-            if let Some(plan) = plan(server, &token, Some(highest)).await?
-                && server.apply(&mark, &plan).await?
-            {
-                return Ok(plan.id);
+            if let Some(id) = settle(server, &mut again, &token, &mut numbered, id).await? {
+                return Ok(id);
             }
         }
         again.pause().await?;
     }
+}
+
+/// `None` if something changed meanwhile.
+async fn save_once(
+    server: &impl RowServer,
+    alone: &Mutex<()>,
+    again: &mut Again,
+    token: &OAuthToken,
+    numbered: &mut Vec<TokenId>,
+) -> Result<Option<TokenId>> {
+    if let Some(plan) = plan(server, token, None).await?
+        && plan.is_quick()
+    {
+        let is_saved = match &plan.update {
+            None => {
+                server.confirm().await?;
+                true
+            }
+            Some((old, new)) => server.replace(old, new).await?,
+        };
+        return Ok(is_saved.then_some(plan.id));
+    }
+    let _alone = again.turn(alone).await?;
+    let mark = server.mark().await?;
+    // A record that brings its id along may have any that is above the highest.
+    let highest = match token.id {
+        Some(_) => mark.highest_id,
+        None => server.number_after(mark.highest_id),
+    };
+    let Some(plan) = plan(server, token, Some(highest)).await? else {
+        return Ok(None);
+    };
+    if plan.insert.is_some() && token.id.is_none() {
+        numbered.push(plan.id);
+    }
+    let is_saved = server.apply(&mark, &plan).await?;
+    Ok(is_saved.then_some(plan.id))
+}
+
+/// Gives a new record other ids, until it has one that is out of everybody's reach, and returns that.
+/// `None` if it was written over before: then the save begins again.
+///
+/// It is done before the save is acknowledged. Whoever found the record meanwhile may have an id
+/// that is gone.
+async fn settle(
+    server: &impl RowServer,
+    again: &mut Again,
+    token: &OAuthToken,
+    numbered: &mut Vec<TokenId>,
+    mut id: TokenId,
+) -> Result<Option<TokenId>> {
+    while !server.is_out_of_reach(id).await? {
+        let mark = server.mark().await?;
+        // A move that failed may have come about all the same, late.
+        let places: Vec<_> = numbered.iter().copied().map(Wanted::Id).collect();
+        let rows = server.rows(&places).await?;
+        let Some(row) = rows.iter().find(|row| is_known_as(row, token)) else {
+            // If nothing is in its place, it was saved, and deleted by somebody.
+            let is_overwritten = rows.iter().any(|row| row.id == Some(id));
+            return Ok((!is_overwritten).then_some(id));
+        };
+        if let Some(place) = row.id.filter(|&place| place != id) {
+            id = place;
+            continue;
+        }
+        let next = next_id(server.number_after(mark.highest_id))?;
+        numbered.push(next);
+        // As it is by now: others of us may have added to it.
+        let mut moved = row.clone();
+        moved.id = Some(next);
+        let plan = Plan {
+            id: next,
+            highest_id: next.get(),
+            insert: Some(moved),
+            update: None,
+            delete: vec![row.clone()],
+        };
+        if server.apply(&mark, &plan).await? {
+            id = next;
+        }
+        again.pause().await?;
+    }
+    Ok(Some(id))
+}
+
+/// Whether a row is the record that was saved as `token`, whatever was added to it.
+fn is_known_as(row: &OAuthToken, token: &OAuthToken) -> bool {
+    let known = wanted_by(token);
+    let mut names = wanted_by(row).into_iter();
+    check_same_login(row, token).is_ok()
+        && names.any(|name| !matches!(name, Wanted::Id(_)) && known.contains(&name))
 }
 
 /// Saves what Zoho issued: see [`TokenStore::save_fact`](super::TokenStore::save_fact).

@@ -24,6 +24,8 @@ use crate::token::{OAuthToken, TokenId};
 pub(super) struct Core {
     pub(super) nodes: Nodes,
     schema: ArcSwap<Schema>,
+    /// Up to which number no id is given; nobody had that one.
+    pub(super) reserved: u64,
     /// For all saves of this process that insert, delete or join rows.
     pub(super) alone: Mutex<()>,
     /// When old leases were last looked for.
@@ -92,9 +94,14 @@ impl Core {
                 call `MySqlStore::widen` once"
             );
         }
+        let reserved = match missing {
+            Missing::Made { reserved } => reserved,
+            Missing::Left => 0,
+        };
         Ok(Some(Self {
             schema: ArcSwap::new(schema),
             nodes,
+            reserved,
             alone: Mutex::new(()),
             swept: StdMutex::new(None),
         }))

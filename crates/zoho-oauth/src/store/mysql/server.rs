@@ -78,6 +78,30 @@ impl Rows {
         }))
     }
 
+    /// An official SDK gives an id if the one before it was the highest text when it looked, which
+    /// it is not any more since our commit. So if the one before is not there, nobody saw it,
+    /// unless it was deleted in the meantime.
+    async fn is_out_of_reach_once(
+        &self,
+        session: &mut Session,
+        tries: &Tries<'_>,
+        id: TokenId,
+    ) -> Result<bool, Fault> {
+        let schema = self.core.current(session, tries).await?;
+        let before = text(&(id.get() - 1).to_string());
+        let sql = schema.statements.taken(1);
+        if session.rows(&sql, vec![before]).await?.is_empty() {
+            return Ok(true);
+        }
+        // A smaller number that is the higher text was there first, and they number after that. The
+        // highest text may be a later one.
+        let id = id.to_string();
+        let values = vec![text(&id), Value::UInt(id.len() as u64)];
+        let sql = &schema.statements.shorter_above;
+        let above = session.rows(sql, values).await?;
+        Ok(!above.is_empty())
+    }
+
     async fn replace_once(
         &self,
         session: &mut Session,
@@ -147,15 +171,32 @@ impl RowServer for Rows {
         }
     }
 
-    /// Leaves out what the official SDKs could give at the same time.
+    /// Leaves out what the official SDKs could give at the same time. The highest text may be gone
+    /// since they looked, if it was one of ours.
     fn number_after(&self, highest_id: u64) -> u64 {
         let official_last = self.official_last.load(Ordering::Relaxed);
+        let was_given = highest_id != self.core.reserved;
+        let was_last = was_given && highest_id.to_string() > official_last.to_string();
+        let was_last = if was_last { highest_id } else { official_last };
+        let is_theirs =
+            |id| is_official(id, official_last, LEFT_OUT) || is_official(id, was_last, LEFT_OUT);
         let mut last = highest_id;
-        while last + 1 < TokenId::MAX.get() && is_official(last + 1, official_last, LEFT_OUT) {
+        while last + 1 < TokenId::MAX.get() && is_theirs(last + 1) {
             last += 1;
         }
         self.next.store(last + 1, Ordering::Relaxed);
         last
+    }
+
+    async fn is_out_of_reach(&self, id: TokenId) -> Result<bool> {
+        let mut tries = self.core.tries();
+        loop {
+            let mut session = tries.session().await?;
+            let outcome = self.is_out_of_reach_once(&mut session, &tries, id).await;
+            if let Some(is_safe) = tries.settle(session, outcome).await? {
+                return Ok(is_safe);
+            }
+        }
     }
 
     /// What became of it when the answer is lost, the engine finds out by reading again.
@@ -339,7 +380,7 @@ mod tests {
         // Theirs go on where they are, far from ours.
         assert_eq!(next(&[1, 2, 3]), 11);
         assert_eq!(next(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), 11);
-        assert_eq!(next(&[9_000_000_000]), 9_000_000_009);
+        assert_eq!(next(&[900_000_000]), 900_000_009);
         assert_eq!(next(&[95]), 101);
     }
 }

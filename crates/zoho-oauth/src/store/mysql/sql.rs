@@ -73,6 +73,7 @@ pub(super) struct Statements {
     pub(super) mark: String,
     pub(super) highest: String,
     pub(super) last_texts: String,
+    pub(super) shorter_above: String,
     pub(super) longest_page: String,
     pub(super) next_ids: String,
 }
@@ -112,6 +113,11 @@ impl Statements {
                 WHERE id REGEXP '^[1-9][0-9]{{0,9}}$'"
             ),
             last_texts: format!("SELECT id FROM `{table}` ORDER BY id DESC LIMIT 2"),
+            // From the top, where most often the first one is short.
+            shorter_above: format!(
+                "SELECT id FROM `{table}` WHERE id > {id} AND CHAR_LENGTH(id) < ? \
+                ORDER BY id DESC LIMIT 1"
+            ),
             // Ids of ten digits sort as text like the numbers they are, and none is longer.
             longest_page: format!(
                 "{select} WHERE id > {id} AND CHAR_LENGTH(id) = 10 ORDER BY id LIMIT ?"

@@ -10,6 +10,7 @@ use super::*;
 use crate::conformance::Place;
 use crate::query::TokenQuery;
 use crate::store::TokenStore;
+use crate::token::ClientId;
 
 #[derive(Debug, Default)]
 struct Rows {
@@ -297,4 +298,145 @@ async fn the_wait_for_a_turn_is_no_race_that_was_lost() {
     for saved in futures_util::future::join_all(saves).await {
         saved.unwrap();
     }
+}
+
+/// What somebody does to a row.
+type Deed = fn(&mut OAuthToken);
+
+/// Somebody is about to give each new id to another record, for so many times as there is
+/// something that is done to the row meanwhile.
+#[derive(Default)]
+struct Reached {
+    server: Fickle,
+    deeds: StdMutex<Vec<Deed>>,
+    /// Which id was not out of reach the last time; it stays so.
+    taken: StdMutex<Option<TokenId>>,
+    /// How many plans are carried out before one is of which the opposite is told.
+    until_lost: StdMutex<Option<usize>>,
+}
+
+#[async_trait]
+impl RowServer for Reached {
+    async fn rows(&self, wanted: &[Wanted]) -> Result<Vec<OAuthToken>> {
+        self.server.rows(wanted).await
+    }
+
+    async fn mark(&self) -> Result<Mark> {
+        self.server.mark().await
+    }
+
+    async fn replace(&self, old: &OAuthToken, new: &OAuthToken) -> Result<bool> {
+        self.server.replace(old, new).await
+    }
+
+    async fn apply(&self, mark: &Mark, plan: &Plan) -> Result<bool> {
+        let is_done = self.server.apply(mark, plan).await?;
+        let mut left = self.until_lost.lock().unwrap();
+        if is_done && let Some(plans) = left.as_mut() {
+            if *plans == 0 {
+                *left = None;
+                return Ok(false);
+            }
+            *plans -= 1;
+        }
+        Ok(is_done)
+    }
+
+    async fn is_out_of_reach(&self, id: TokenId) -> Result<bool> {
+        if *self.taken.lock().unwrap() == Some(id) {
+            return Ok(false);
+        }
+        let Some(deed) = self.deeds.lock().unwrap().pop() else {
+            return Ok(true);
+        };
+        *self.taken.lock().unwrap() = Some(id);
+        let table = &mut self.server.rows.lock().unwrap().table;
+        let mut row = table.remove(&id).unwrap();
+        deed(&mut row);
+        if let Some(id) = row.id {
+            table.insert(id, row);
+        }
+        Ok(false)
+    }
+}
+
+impl Reached {
+    /// What is stored after a save during which this is done.
+    async fn save(deeds: &[Deed], token: &OAuthToken) -> (TokenId, Vec<OAuthToken>) {
+        Self::save_and_lose(deeds, None, token).await
+    }
+
+    async fn save_and_lose(
+        deeds: &[Deed],
+        until_lost: Option<usize>,
+        token: &OAuthToken,
+    ) -> (TokenId, Vec<OAuthToken>) {
+        let server = Self::default();
+        *server.deeds.lock().unwrap() = deeds.to_vec();
+        *server.until_lost.lock().unwrap() = until_lost;
+        let id = save(&server, &server.server.alone, token).await.unwrap();
+        (id, server.server.get_tokens().await.unwrap())
+    }
+}
+
+fn with_id(id: u64, mut token: OAuthToken) -> OAuthToken {
+    token.id = TokenId::new(id).ok();
+    token
+}
+
+#[tokio::test]
+async fn a_new_record_moves_out_of_reach_with_all_that_was_added_to_it() {
+    let token = token("u", "a", 1);
+    let (id, stored) = Reached::save(&[|_| {}, |_| {}], &token).await;
+    assert_eq!(id.get(), 3);
+    assert_eq!(stored, [with_id(3, token.clone())]);
+
+    let add: Deed = |row| row.access_token = AccessToken::new("newer").ok();
+    let (id, stored) = Reached::save(&[add], &token).await;
+    assert_eq!(id.get(), 2);
+    let mut newer = token.clone();
+    add(&mut newer);
+    assert_eq!(stored, [with_id(2, newer)]);
+}
+
+#[tokio::test]
+async fn what_came_about_late_moves_out_of_reach_too() {
+    let token = token("u", "a", 1);
+    // The insert, and the move.
+    for until_lost in [0, 1] {
+        let (id, stored) = Reached::save_and_lose(&[|_| {}], Some(until_lost), &token).await;
+        assert_eq!(id.get(), 2, "{until_lost}");
+        assert_eq!(stored, [with_id(2, token.clone())], "{until_lost}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_record_that_is_written_over_is_saved_anew() {
+    let mut token = token("u", "a", 1);
+    token.client_id = ClientId::new("ours").ok();
+    let overwrite: [Deed; 2] = [
+        |row| row.user_name = UserName::new("theirs").ok(),
+        |row| row.client_id = ClientId::new("theirs").ok(),
+    ];
+    for overwrite in overwrite {
+        let (id, stored) = Reached::save(&[overwrite], &token).await;
+        assert_eq!(id.get(), 2);
+        assert_eq!(stored.len(), 2);
+        assert_eq!(stored[1], with_id(2, token.clone()));
+    }
+}
+
+#[tokio::test]
+async fn a_new_record_that_is_deleted_stays_so() {
+    let (id, stored) = Reached::save(&[|row| row.id = None], &token("u", "a", 1)).await;
+    assert_eq!(id.get(), 1);
+    assert_eq!(stored, []);
+}
+
+#[tokio::test]
+async fn an_id_that_was_brought_along_is_kept_within_reach() {
+    let token = with_id(7, token("u", "a", 1));
+    let (id, stored) = Reached::save(&[|_| {}], &token).await;
+    assert_eq!(id.get(), 7);
+    assert_eq!(stored, [token]);
 }

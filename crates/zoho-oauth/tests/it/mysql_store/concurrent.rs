@@ -8,18 +8,33 @@ use super::*;
 /// What the official SDKs for Java and PHP do for a login that they do not know: they number after
 /// the highest text, and write over whoever has the number by then.
 async fn official_insert(conn: &mut Conn, name: &str) {
+    let next = official_number(conn).await;
+    // Between the two anything may happen.
+    tokio::task::yield_now().await;
+    official_write(conn, next, name).await;
+}
+
+pub(super) async fn official_number(conn: &mut Conn) -> u64 {
     let last: Option<Option<String>> = conn
         .query_first("SELECT MAX(id) FROM oauthtoken")
         .await
         .unwrap();
     let last: u64 = last.flatten().map_or(0, |id| id.parse().unwrap());
-    let next = (last + 1).to_string();
-    // Between the two anything may happen.
-    tokio::task::yield_now().await;
+    last + 1
+}
+
+pub(super) async fn official_write(conn: &mut Conn, number: u64, name: &str) {
     conn.exec_drop(
-        "INSERT INTO oauthtoken (id, user_name, access_token) VALUES (?, ?, ?) \
-        ON DUPLICATE KEY UPDATE user_name = VALUES(user_name), access_token = VALUES(access_token)",
-        (next, name, format!("1000.a.{name}")),
+        "INSERT INTO oauthtoken (id, user_name, client_id, refresh_token, access_token) \
+        VALUES (?, ?, '1000.THEIRS', ?, ?) ON DUPLICATE KEY UPDATE \
+        user_name = VALUES(user_name), client_id = VALUES(client_id), \
+        refresh_token = VALUES(refresh_token), access_token = VALUES(access_token)",
+        (
+            number.to_string(),
+            name,
+            format!("1000.r.{name}"),
+            format!("1000.a.{name}"),
+        ),
     )
     .await
     .unwrap();
@@ -35,13 +50,18 @@ async fn no_record_of_ours_is_written_over_by_an_official_sdk_that_numbers_at_th
         }
         let store = builder.connect().await.unwrap();
         store.delete_tokens().await.unwrap();
+        let mut saved = Vec::new();
+        if shared {
+            // Until it is there they number from 1, and do not get past ten.
+            let id = store.save_token(&user("first")).await.unwrap();
+            saved.push(with_id(id, user("first")));
+        }
         let mut conn = database.connection().await;
         let theirs = tokio::spawn(async move {
             for number in 0..100 {
                 official_insert(&mut conn, &format!("theirs-{number}")).await;
             }
         });
-        let mut saved = Vec::new();
         for number in 0..100 {
             let token = user(&format!("ours-{number}"));
             let id = store.save_token(&token).await.unwrap();
@@ -61,6 +81,24 @@ async fn no_record_of_ours_is_written_over_by_an_official_sdk_that_numbers_at_th
             assert!(theirs <= 20, "{theirs}");
         }
     }
+}
+
+/// It has worked out its number, and the record that it counted from is deleted before it writes.
+#[tokio::test]
+async fn the_number_after_a_deleted_record_is_left_to_the_official_sdk_that_saw_it() {
+    let database = TestDatabase::official().await;
+    let store = database.builder().ids_from(MySqlStore::SHARED_IDS);
+    let store = store.connect().await.unwrap();
+    let ann = store.save_token(&user("ann")).await.unwrap();
+    let mut conn = database.connection().await;
+    let number = official_number(&mut conn).await;
+    assert_eq!(number, ann.get() + 1);
+    assert!(store.delete_token(ann).await.unwrap());
+    let bob = store.save_token(&user("bob")).await.unwrap();
+    official_write(&mut conn, number, "theirs").await;
+    let all = store.get_tokens().await.unwrap();
+    assert!(all.contains(&with_id(bob, user("bob"))), "{all:?}");
+    assert_eq!(all.len(), 2);
 }
 
 /// The deadlock is certain, and so is whom the server sends away: who has done less.

@@ -11,6 +11,7 @@ use zoho_oauth::{ErrorCode, ErrorKind, TokenQuery, TokenStore};
 use zoho_test_servers::{MariaDb, Options};
 
 use self::middleman::Middleman;
+use super::concurrent::{official_number, official_write};
 use super::*;
 
 /// A store whose only connection goes through the middleman, and one that goes straight.
@@ -170,6 +171,78 @@ async fn a_merge_whose_answer_is_lost_is_found_out() {
     with_each_answer_lost(&middleman, store, merges).await;
 }
 
+/// An official SDK adds so many records between our last look and our commit that it is about to
+/// give the number that ours has. It writes at once, or after the save.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_official_sdk_that_caught_up_writes_over_no_record_of_ours() {
+    for (is_shared, is_early) in [(false, false), (false, true), (true, false), (true, true)] {
+        let database = TestDatabase::official().await;
+        let middleman = Middleman::before(address().tcp_port()).await;
+        let hosts = [format!("127.0.0.1:{}", middleman.port())];
+        let mut store = database.builder().hosts(hosts).pool_size(1);
+        // For as long as it takes them.
+        store = store.timeout(PATIENCE);
+        let mut last = 0;
+        if is_shared {
+            store = store.ids_from(MySqlStore::SHARED_IDS);
+        }
+        let store = store.connect().await.unwrap();
+        if is_shared {
+            last = store.save_token(&user("ann")).await.unwrap().get();
+        }
+        // What is told to a new connection is not what is held.
+        store.get_tokens().await.unwrap();
+
+        let mut held = middleman.hold(b"COMMIT");
+        let saving = store.clone();
+        let saving = tokio::spawn(async move { saving.save_token(&user("bob")).await });
+        let commit = held.recv().await.unwrap();
+        let mut conn = database.connection().await;
+        for _ in 0..8 {
+            let number = official_number(&mut conn).await;
+            official_write(&mut conn, number, &format!("theirs-{number}")).await;
+        }
+        let number = official_number(&mut conn).await;
+        assert_eq!(number, last + 9);
+        let writing = async move { official_write(&mut conn, number, "theirs").await };
+        // All that comes after the commit.
+        let mut held = middleman.hold(b"\0");
+        let saved;
+        if is_early {
+            // It waits for the commit, if it comes before it.
+            let writing = tokio::spawn(writing);
+            commit.send(()).unwrap();
+            writing.await.unwrap();
+            saved = release_all(&mut held, saving).await;
+        } else {
+            commit.send(()).unwrap();
+            saved = release_all(&mut held, saving).await;
+            writing.await;
+        }
+
+        let saved = saved.unwrap().unwrap();
+        let all = database.open().await.get_tokens().await.unwrap();
+        assert!(all.contains(&with_id(saved, user("bob"))), "{all:?}");
+        let theirs = ClientId::new("1000.THEIRS").ok();
+        let theirs = all.iter().filter(|token| token.client_id == theirs);
+        assert_eq!(theirs.count(), 9, "{all:?}");
+        assert_eq!(all.len(), 10 + usize::from(is_shared), "{all:?}");
+    }
+}
+
+/// Lets everything go on its way until the work is done.
+async fn release_all<T>(
+    held: &mut tokio::sync::mpsc::UnboundedReceiver<tokio::sync::oneshot::Sender<()>>,
+    mut work: tokio::task::JoinHandle<T>,
+) -> Result<T, tokio::task::JoinError> {
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Some(command) = held.recv() => drop(command.send(())),
+        }
+    }
+}
+
 /// Reads work and writes stand still, as while somebody makes a backup.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_takes_no_writes_is_not_waited_for_for_ever() {
@@ -282,7 +355,7 @@ async fn what_is_remembered_of_all_records_stands_in_nobodys_way() {
             "INSERT INTO zoho_oauth_lease SELECT 'oauthtoken', CONCAT('id:', seq), '', 0 \
             FROM seq_1_to_2000; UPDATE zoho_oauth_mark SET highest_id = 2000; \
             INSERT INTO zoho_oauth_lease VALUES ('oauthtoken', 'start:x', '', 0), \
-            ('oauthtoken', 'id:2001', '', 0), ('another', 'id:7', '', 0)",
+            ('oauthtoken', 'id:2009', '', 0), ('another', 'id:7', '', 0)",
         )
         .await;
     let mut held = middleman.hold(b"DELETE FROM zoho_oauth_lease");
@@ -290,11 +363,12 @@ async fn what_is_remembered_of_all_records_stands_in_nobodys_way() {
     let held = held.recv().await.unwrap();
     assert_eq!(straight.get_tokens().await.unwrap(), []);
     let bob = straight.save_token(&user("bob")).await.unwrap();
-    assert_eq!(bob, id(2001));
+    // Some are left out, as after each record that was deleted.
+    assert_eq!(bob, id(2009));
     held.send(()).expect("the command is still held");
     assert_eq!(deleting.await.unwrap().unwrap(), 1);
     let cells = "SELECT CONCAT(token_table, ' ', lease_key) FROM zoho_oauth_lease ORDER BY 1";
-    let left = ["another id:7", "oauthtoken id:2001", "oauthtoken start:x"];
+    let left = ["another id:7", "oauthtoken id:2009", "oauthtoken start:x"];
     assert_eq!(database.ask(cells).await, left);
 }
 
