@@ -24,7 +24,7 @@ use crate::token::{OAuthToken, TokenId};
 pub(super) struct Core {
     pub(super) nodes: Nodes,
     schema: ArcSwap<Schema>,
-    /// Up to which number no id is given; nobody had that one.
+    /// The number below the one that ids begin with: left out as such, without anybody having had it.
     pub(super) reserved: u64,
     /// For all saves of this process that insert, delete or join rows.
     pub(super) alone: Mutex<()>,

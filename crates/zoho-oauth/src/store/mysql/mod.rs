@@ -16,11 +16,11 @@
 //! # Atomicity
 //! A save that changes one record and not its login, as each refresh does, is one `UPDATE` that
 //! counts only if all ten columns are still what they were when it was decided. All other saves are
-//! one short transaction, and only if no other such save came between (and a look afterwards where a
-//! record is new, see Compatibility). No lock is held while
-//! something is decided, nor while anything else than the database is waited for. `Ok` means that
-//! the server has committed; what that is worth in a power cut is the server's setting
-//! (`innodb_flush_log_at_trx_commit` and `sync_binlog`, both best 1).
+//! one short transaction, and only if no other such save came between; a new record is looked at
+//! once more after that (see Compatibility). No lock is held while something is decided, nor while
+//! anything else than the database is waited for. `Ok` means that the server has committed; what
+//! that is worth in a power cut is the server's setting (`innodb_flush_log_at_trx_commit` and
+//! `sync_binlog`, both best 1).
 //!
 //! Each operation runs in a task of its own. Dropping its future neither stops nor halves it, and a
 //! connection on which an answer is late is never used again.
@@ -48,19 +48,19 @@
 //! Official SDKs may use the same table at the same time. What to know about them:
 //! - They number new records after the highest id *as text*. Once there are ids 9 and 10, that is
 //!   10 for ever: the Python SDK then fails to add an eleventh record, and those for Java and PHP
-//!   write it over record 10, whoever that belongs to. So this store never gives an id that an
-//!   official SDK could give at the same moment: none of the eight after the highest text, also if
-//!   that was deleted by this store, and none of 10, 100, 1000 and so on. If theirs caught up with it all the same by the time it has
-//!   committed, the new record moves on to another id before the save is acknowledged; who found it
-//!   in that moment has an id that is gone. What cannot be seen from here: an SDK that has worked
-//!   out its number from a record that another one added and, since then, deleted. Our ids rise and
-//!   leave gaps; the first one in an empty table is 9.
+//!   write it over record 10, whoever that belongs to. So this store leaves out what an official
+//!   SDK could give at the same moment: the eight numbers after the highest text, whether that is
+//!   still there or was deleted, and 10, 100, 1000 and so on. If theirs caught up with it all the
+//!   same by the time it has committed, the new record moves on to another id before the save is
+//!   acknowledged; who found it in that moment has an id that is gone. What cannot be seen from
+//!   here: an SDK that has worked out its number from a record that another SDK added and deleted
+//!   since. Our ids rise and leave gaps; the first one in an empty table is 9.
 //! - With [`ids_from`](MySqlStoreBuilder::ids_from)[`(MySqlStore::SHARED_IDS)`](MySqlStore::SHARED_IDS)
 //!   new ids have nine digits and begin with a 9. Text and number then agree, and the official SDKs
 //!   can add records past the tenth, as many as they like, unless the table has a row with an id
-//!   from 91 to 99, or 901 to 999, and so on, which comes after all of them as text. Eleven
-//!   million records of ours have room. They are below 2³¹, since the SDK for Java computes the next
-//!   number as an `int` and fails above.
+//!   from 91 to 99, or 901 to 999, and so on, which comes after all of them as text. Eleven million
+//!   records of ours have room. The ids are below 2³¹, since the SDK for Java (6.0, read and not run)
+//!   computes the next number as an `int`.
 //! - They look records up by user name alone, whatever the client, and change a record by its
 //!   user name, not by its id. An `UPDATE` of theirs that changes nothing makes them insert a
 //!   second row for the login. So does an insert of theirs at the same moment as one of ours: nothing

@@ -171,8 +171,8 @@ impl RowServer for Rows {
         }
     }
 
-    /// Leaves out what the official SDKs could give at the same time. The highest text may be gone
-    /// since they looked, if it was one of ours.
+    /// Leaves out what the official SDKs could give at the same time. They may have looked when the
+    /// highest id of all was still there.
     fn number_after(&self, highest_id: u64) -> u64 {
         let official_last = self.official_last.load(Ordering::Relaxed);
         let was_given = highest_id != self.core.reserved;
