@@ -226,6 +226,21 @@ impl OAuthToken {
         })
     }
 
+    /// Returns what the ten texts of a row in an official file or table mean: `None` is absent.
+    ///
+    /// Empty text is absent, and so is the text `null`, which some official SDKs write. A user may
+    /// be called `null`: that user name is absent only if another field of the row says `null` too,
+    /// since our own rows never use the text for absence (see [`checked`](Self::checked)).
+    pub(crate) fn official_texts<'a>(fields: [Option<&'a str>; 10]) -> [Option<&'a str>; 10] {
+        const USER_NAME: usize = 1;
+        let is_null = |text: Option<&str>| text == Some("null");
+        let has_null = (0..10).any(|index| index != USER_NAME && is_null(fields[index]));
+        std::array::from_fn(|index| {
+            let may_be_null = index == USER_NAME && !has_null;
+            fields[index].filter(|text| !text.is_empty() && (may_be_null || *text != "null"))
+        })
+    }
+
     /// Returns whether the record holds any token at all.
     pub(crate) fn holds_a_token(&self) -> bool {
         self.refresh_token.is_some() || self.access_token.is_some() || self.grant_token.is_some()
@@ -235,7 +250,9 @@ impl OAuthToken {
     ///
     /// # Errors
     /// `invalid_input`, naming the field, when a value holds a NUL character: RFC 6749 (appendix A)
-    /// allows none, several databases cannot store one, and C code would see a shorter value.
+    /// allows none, several databases cannot store one, and C code would see a shorter value. Also
+    /// when a field other than the user name is the text `null`: official SDKs write that for an
+    /// absent value, and it would be read back as absent.
     pub(crate) fn checked(&self) -> Result<Self> {
         let mut token = self.clone();
         for text in [&mut token.redirect_url, &mut token.api_domain] {
@@ -244,10 +261,14 @@ impl OAuthToken {
             }
         }
         for (name, value) in Self::FIELDS.iter().zip(token.expose_fields()) {
-            if value.is_some_and(|value| value.contains('\0')) {
-                return Err(Error::invalid_input(format!(
-                    "the field `{name}` holds a NUL character"
-                )));
+            let Some(value) = value else { continue };
+            if value.contains('\0') {
+                let message = format!("the field `{name}` holds a NUL character");
+                return Err(Error::invalid_input(message));
+            }
+            if value == "null" && *name != "user_name" {
+                let message = format!("the field `{name}` is the text `null`");
+                return Err(Error::invalid_input(message));
             }
         }
         Ok(token)
@@ -290,6 +311,31 @@ mod tests {
             assert!(error.to_string().contains(OAuthToken::FIELDS[wrong]));
             assert!(!error.to_string().contains("s3cret"));
         }
+    }
+
+    #[test]
+    fn the_text_null_means_absent_as_official_sdks_write_it() {
+        let texts = ["1", "null", "c", "s", "r", "a", "null", "", "null", "x"];
+        let mut row = texts.map(Some);
+        let meant = OAuthToken::official_texts(row);
+        let absent = [1, 6, 7, 8];
+        for (index, text) in meant.into_iter().enumerate() {
+            assert_eq!(text, row[index].filter(|_| !absent.contains(&index)));
+        }
+        for index in absent.into_iter().skip(1) {
+            row[index] = None;
+        }
+        assert_eq!(OAuthToken::official_texts(row)[1], Some("null"), "a user");
+    }
+
+    #[test]
+    fn the_text_null_is_saved_as_a_user_name_alone() {
+        let mut token = OAuthToken::new();
+        token.user_name = UserName::new("null").ok();
+        token.checked().unwrap();
+        token.api_domain = Some("null".to_owned());
+        let error = token.checked().unwrap_err();
+        assert!(error.to_string().contains("`api_domain`"), "{error}");
     }
 
     #[test]
