@@ -11,7 +11,7 @@ use super::Event;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
-use crate::store::{Change, Coordination, Fact, Kept, TokenStore};
+use crate::store::{Change, Coordination, Fact, Inventory, Kept, TokenStore};
 use crate::token::{OAuthToken, TokenId};
 
 /// After so many failures in a row the store counts as down, and is not asked by everybody.
@@ -224,6 +224,10 @@ impl TokenStore for Observed {
     ) -> Result<Vec<OAuthToken>> {
         let page = self.inner.get_tokens_page(after, limit).await;
         self.health.observe(page)
+    }
+
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        self.health.observe(self.inner.inventory().await)
     }
 
     async fn save_fact(&self, fact: &Fact) -> Result<Kept> {

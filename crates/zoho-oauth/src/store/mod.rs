@@ -16,6 +16,7 @@ pub(crate) mod given;
 mod hearing;
 #[cfg(any(feature = "file", feature = "sqlite"))]
 mod host_lock;
+mod inventory;
 mod list;
 #[cfg(feature = "mysql")]
 pub mod mysql;
@@ -55,6 +56,7 @@ pub use coordination::{
 pub use copy::{CopyTokens, copy};
 #[cfg(feature = "file")]
 pub use file::FileStore;
+pub use inventory::Inventory;
 pub use list::ListStore;
 #[cfg(feature = "mysql")]
 pub use mysql::MySqlStore;
@@ -169,6 +171,19 @@ pub trait TokenStore: Debug + Send + Sync + 'static {
         Ok(rest.take(limit).collect())
     }
 
+    /// Counts the records in another way than by reading them, and names those that cannot be read.
+    ///
+    /// [`get_tokens`](Self::get_tokens) and [`get_tokens_page`](Self::get_tokens_page) leave out a
+    /// record that cannot be read, with a warning in the log. [`copy`](copy()) compares what it read
+    /// with this count, so that it never reports a complete copy of a part. `None` where the store
+    /// has no other way to count. A decorator forwards this to the store inside it.
+    ///
+    /// # Errors
+    /// What keeps the store from working.
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        Ok(None)
+    }
+
     /// Saves what Zoho issued for a record, as [`Fact::ruling`] says.
     ///
     /// A store that can decides and writes in one step, so that nobody else's write to the record
@@ -234,6 +249,9 @@ macro_rules! forward {
                 limit: usize,
             ) -> Result<Vec<OAuthToken>> {
                 (**self).get_tokens_page(after, limit).await
+            }
+            async fn inventory(&self) -> Result<Option<Inventory>> {
+                (**self).inventory().await
             }
             async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
                 (**self).save_fact(fact).await
