@@ -18,6 +18,7 @@ pub(crate) struct Need {
 pub(crate) enum Source {
     Programs(&'static [Program]),
     Python(PythonPackages),
+    Node(NodePackages),
 }
 
 /// A program of a Debian package.
@@ -41,10 +42,22 @@ pub(crate) struct PythonPackages {
     pub(crate) variable: &'static str,
 }
 
+/// Packages from npm, which `requirements` lists: a folder with `package.json` and its lock file.
+#[derive(Debug)]
+pub(crate) struct NodePackages {
+    pub(crate) requirements: &'static str,
+    /// The package that the tests use.
+    pub(crate) package: &'static str,
+    /// The variable that tells the tests the folder of the package.
+    pub(crate) variable: &'static str,
+}
+
 /// Where the tests find `chromedriver`.
 const CHROMEDRIVER: &str = "ZOHO_TEST_CHROMEDRIVER";
 /// Where the tests find a Python that has Zoho's official SDK.
 const PYTHON: &str = "ZOHO_TEST_PYTHON";
+/// Where the tests find Zoho's official Node SDK.
+const NODE_SDK: &str = "ZOHO_TEST_NODE_SDK";
 /// Where the dependency check finds cargo-deny.
 pub(crate) const CARGO_DENY: &str = "ZOHO_TEST_CARGO_DENY";
 /// Where the tests find moto, which answers in AWS's place.
@@ -86,6 +99,16 @@ pub(crate) const NEEDS: &[Need] = &[
             program: "python",
             on_path: false,
             variable: PYTHON,
+        }),
+    },
+    Need {
+        name: "node",
+        parts: &["tests"],
+        words: &[],
+        source: Source::Node(NodePackages {
+            requirements: "node",
+            package: "@zohocrm/nodejs-sdk-8.0",
+            variable: NODE_SDK,
         }),
     },
     Need {

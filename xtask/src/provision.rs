@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::environment::{chosen_program, find_program};
 use crate::failure::{Failure, Result};
-use crate::needs::{Need, Program, PythonPackages, Source};
+use crate::needs::{Need, NodePackages, Program, PythonPackages, Source};
 use crate::process;
 use crate::report;
 
@@ -39,6 +39,7 @@ pub(crate) fn provide(
         let way = without(task, needs.iter().copied());
         format!("try again when the packages can be had, or go without: {way}")
     };
+    let or_without = |failure: Failure, need: &str| failure.with_hint_if_none(|| hint(&[need]));
     let names: Vec<_> = missing.iter().map(|missing| missing.need).collect();
     install(&missing, task, scratch)
         .map_err(|failure| failure.with_hint_if_none(|| hint(&names)))?;
@@ -52,9 +53,13 @@ pub(crate) fn provide(
                 }
             }
             Source::Python(packages) => {
-                let path = packages
-                    .provide(root, scratch)
-                    .map_err(|failure| failure.with_hint_if_none(|| hint(&[need.name])))?;
+                let path = packages.provide(root, scratch);
+                let path = path.map_err(|failure| or_without(failure, need.name))?;
+                provided.push((packages.variable, path));
+            }
+            Source::Node(packages) => {
+                let path = packages.provide(root, scratch);
+                let path = path.map_err(|failure| or_without(failure, need.name))?;
                 provided.push((packages.variable, path));
             }
         }
@@ -109,6 +114,7 @@ fn missing(needs: &[&Need]) -> Vec<Missing> {
                 .collect(),
             Source::Python(packages) if packages.found_on_path().is_some() => Vec::new(),
             Source::Python(_) => missing_for_python(),
+            Source::Node(_) => missing_for_node(),
         };
         missing.extend(packages.into_iter().map(|package| Missing {
             package,
@@ -128,6 +134,15 @@ fn missing_for_python() -> Vec<&'static str> {
     } else {
         vec!["python3-venv"]
     }
+}
+
+/// Debian ships npm apart from Node.
+fn missing_for_node() -> Vec<&'static str> {
+    let programs = [("node", "nodejs"), ("npm", "npm")];
+    let missing = programs
+        .iter()
+        .filter(|(name, _)| find_program(name).is_none());
+    missing.map(|(_, package)| *package).collect()
 }
 
 fn install(missing: &[Missing], task: &str, scratch: &Path) -> Result<()> {
@@ -259,6 +274,46 @@ impl PythonPackages {
         fs::write(&stamp, wanted)
             .map_err(|error| Failure::io(format_args!("write `{}`", stamp.display()), &error))?;
         Ok(program)
+    }
+}
+
+impl NodePackages {
+    /// The folder of the package, after the packages were installed if they were not yet.
+    fn provide(&self, root: &Path, scratch: &Path) -> Result<PathBuf> {
+        let lists = root.join("xtask/requirements").join(self.requirements);
+        let home = scratch.join(self.requirements);
+        let package = home.join("node_modules").join(self.package);
+        let read = |path: &Path| {
+            fs::read(path)
+                .map_err(|error| Failure::io(format_args!("read `{}`", path.display()), &error))
+        };
+        let write = |path: &Path, content: &[u8]| {
+            fs::write(path, content)
+                .map_err(|error| Failure::io(format_args!("write `{}`", path.display()), &error))
+        };
+        let wanted = read(&lists.join("package-lock.json"))?;
+        let stamp = home.join("installed");
+        if fs::read(&stamp).is_ok_and(|installed| installed == wanted) && package.is_dir() {
+            return Ok(package);
+        }
+        report::talk(format_args!(
+            "installing `{}` (npm packages)",
+            self.requirements
+        ));
+        fs::create_dir_all(&home)
+            .map_err(|error| Failure::io(format_args!("make `{}`", home.display()), &error))?;
+        for list in ["package.json", "package-lock.json"] {
+            write(&home.join(list), &read(&lists.join(list))?)?;
+        }
+        process::run_logged(
+            Command::new("npm")
+                .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+                .current_dir(&home),
+            &scratch.join(format!("npm-{}.log", self.requirements)),
+        )?;
+        // Written last: an install that was cut off is done again.
+        write(&stamp, &wanted)?;
+        Ok(package)
     }
 }
 

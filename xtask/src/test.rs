@@ -398,7 +398,7 @@ mod tests_of_the_plan {
         assert_eq!(
             needs,
             [
-                "browser", "python", "deps", "mysql", "postgres", "redis", "aws"
+                "browser", "python", "node", "deps", "mysql", "postgres", "redis", "aws"
             ]
         );
     }
@@ -410,7 +410,7 @@ mod tests_of_the_plan {
             parts,
             ["format", "lints", "features", "docs", "doctests", "tests"]
         );
-        assert_eq!(needs, ["python", "postgres", "redis"]);
+        assert_eq!(needs, ["python", "node", "postgres", "redis"]);
         assert_eq!(names(&options(&[], &["format"])), (vec!["format"], vec![]));
         let (_, needs) = names(&options(&["mysql"], &["doctests"]));
         assert_eq!(needs, ["postgres", "redis", "aws"]);
@@ -423,7 +423,7 @@ mod tests_of_the_plan {
             .to_string();
         assert!(told.contains("`--without brwser`: no such part"), "{told}");
         assert!(
-            told.ends_with("tests, browser, python, mysql, postgres, redis, aws"),
+            told.ends_with("tests, browser, python, node, mysql, postgres, redis, aws"),
             "{told}"
         );
         assert!(

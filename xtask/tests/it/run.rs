@@ -27,7 +27,7 @@ fn text(output: &Output) -> (String, String) {
 fn totals_come_last_and_a_failure_shows_in_the_exit_status() {
     let stage = Stage::new(CARGO);
     stage.program("cargo-nextest", "");
-    let left_out = "browser,python,deps,mysql,postgres,redis,aws";
+    let left_out = "browser,python,node,deps,mysql,postgres,redis,aws";
     let arguments = ["test", "--without", left_out];
     let output = stage
         .xtask(&arguments)
@@ -57,7 +57,7 @@ fn a_provided_program_reaches_the_tests() {
     }
     let output = stage
         .xtask(&["test", "--only", "tests", "--without"])
-        .arg("python,mysql,postgres,redis,aws")
+        .arg("python,node,mysql,postgres,redis,aws")
         .output()
         .unwrap();
     let driver = format!(" driver={} ", stage.path().join("chromedriver").display());
@@ -70,7 +70,7 @@ fn a_provided_program_reaches_the_tests() {
 fn tests_of_what_is_left_out_do_not_run() {
     let stage = Stage::new(CARGO);
     let mut run = stage.xtask(&["test", "--only", "tests", "--without"]);
-    run.arg("browser,python,mysql,postgres,redis");
+    run.arg("browser,python,node,mysql,postgres,redis");
     let mut run = |without: &str| text(&run.args(["--without", without]).output().unwrap()).0;
     let words = [
         "mysql",

@@ -6,7 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn one_login_in_turns_in_a_file() {
-    one_login_in_turns(Kind::File).await;
+    one_login_in_turns(Language::Python, Kind::File).await;
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ fn first_line(place: &Place) -> String {
 #[tokio::test]
 async fn old_files_and_those_of_other_sdks_serve_both() {
     let sandbox = sandbox().await;
-    let Some(mut python) = Python::start(&sandbox) else {
+    let Some(mut python) = OfficialSdk::start(Language::Python, &sandbox) else {
         return;
     };
     // The names of the second and the ninth column, the line end, and whether there are ten.
@@ -92,7 +92,7 @@ async fn old_files_and_those_of_other_sdks_serve_both() {
 #[tokio::test]
 async fn an_empty_file_of_either_side_serves_both() {
     let sandbox = sandbox().await;
-    let Some(mut python) = Python::start(&sandbox) else {
+    let Some(mut python) = OfficialSdk::start(Language::Python, &sandbox) else {
         return;
     };
     for python_is_first in [true, false] {

@@ -6,7 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn one_login_in_turns_in_a_table_of_mysql() {
-    one_login_in_turns(Kind::MySql).await;
+    one_login_in_turns(Language::Python, Kind::MySql).await;
 }
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn an_id_that_the_sdk_gives_again_in_a_table_of_mysql_is_another_record() 
 #[tokio::test]
 async fn the_sdk_reads_and_changes_what_we_wrote_to_mysql() {
     let sandbox = sandbox().await;
-    let Some(mut python) = Python::start(&sandbox) else {
+    let Some(mut python) = OfficialSdk::start(Language::Python, &sandbox) else {
         return;
     };
     for official in [true, false] {
@@ -76,7 +76,7 @@ async fn the_sdk_reads_and_changes_what_we_wrote_to_mysql() {
 #[tokio::test]
 async fn the_eleventh_record_of_mysql() {
     let sandbox = sandbox().await;
-    let Some(mut python) = Python::start(&sandbox) else {
+    let Some(mut python) = OfficialSdk::start(Language::Python, &sandbox) else {
         return;
     };
     let database = TestDatabase::official().await;
@@ -119,7 +119,7 @@ async fn the_eleventh_record_of_mysql() {
 async fn both_write_to_mysql_at_once() {
     const ROUNDS: usize = 60;
     let sandbox = sandbox().await;
-    let Some(mut python) = Python::start(&sandbox) else {
+    let Some(mut python) = OfficialSdk::start(Language::Python, &sandbox) else {
         return;
     };
     let database = TestDatabase::official().await;

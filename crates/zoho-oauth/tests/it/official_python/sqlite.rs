@@ -5,7 +5,7 @@ use super::*;
 
 #[tokio::test]
 async fn one_login_in_turns_in_a_database() {
-    one_login_in_turns(Kind::Sqlite).await;
+    one_login_in_turns(Language::Python, Kind::Sqlite).await;
 }
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn an_id_that_the_sdk_gives_again_in_a_database_is_another_record() {
 #[tokio::test]
 async fn a_database_that_python_made_is_open_on_both_sides() {
     let sandbox = sandbox().await;
-    let Some(mut python) = Python::start(&sandbox) else {
+    let Some(mut python) = OfficialSdk::start(Language::Python, &sandbox) else {
         return;
     };
     let place = Place::new(Kind::Sqlite);
@@ -77,7 +77,7 @@ async fn a_database_that_python_made_is_open_on_both_sides() {
 #[tokio::test]
 async fn ids_of_the_sample_are_taken_as_they_come() {
     let sandbox = sandbox().await;
-    let Some(mut python) = Python::start(&sandbox) else {
+    let Some(mut python) = OfficialSdk::start(Language::Python, &sandbox) else {
         return;
     };
     let place = Place::new(Kind::Sqlite);

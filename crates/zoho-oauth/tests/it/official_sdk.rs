@@ -1,4 +1,10 @@
-//! The official SDK in a process of its own, doing what it is told: see `driver.py`.
+//! An official SDK of Zoho, unmodified, in its own process, which does what it is told: see
+//! `official_python/driver.py` and `official_node/driver.mjs`.
+//!
+//! The variable `ZOHO_TEST_PYTHON` names a Python that has the Python SDK (PyPI: `zohocrmsdk8_0`),
+//! `ZOHO_TEST_NODE_SDK` the folder of the Node SDK (npm: `@zohocrm/nodejs-sdk-8.0`); `cargo xtask
+//! test` sets both. `ZOHO_TEST_WITHOUT=python` and `ZOHO_TEST_WITHOUT=node` leave these tests out,
+//! visibly.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -16,61 +22,85 @@ use zoho_sandbox::Sandbox;
 
 use crate::mysql_store::{TestDatabase, server_parts};
 
-const DRIVER: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/official_python/driver.py"
-);
 /// A limit for what hangs, far above what anything takes.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The Python that has the SDK; none when these tests are left out by name.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the documented switches of these tests are environment variables"
-)]
-#[expect(
-    clippy::print_stdout,
-    reason = "what did not run must be seen in the test's output"
-)]
-fn interpreter() -> Option<String> {
-    let without = std::env::var("ZOHO_TEST_WITHOUT").unwrap_or_default();
-    if without.split(',').any(|word| word.trim() == "python") {
-        println!("NOT RUN: tests with the official Python SDK, left out by ZOHO_TEST_WITHOUT");
-        return None;
+/// An official SDK, by its language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Language {
+    Python,
+    Node,
+}
+
+impl Language {
+    /// The program that runs the driver; `None` when the tests of this SDK are left out by name.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the documented switches of these tests are environment variables"
+    )]
+    #[expect(
+        clippy::print_stdout,
+        reason = "what did not run must be seen in the test's output"
+    )]
+    fn driver(self) -> Option<Command> {
+        let (word, variable) = match self {
+            Self::Python => ("python", "ZOHO_TEST_PYTHON"),
+            Self::Node => ("node", "ZOHO_TEST_NODE_SDK"),
+        };
+        let without = std::env::var("ZOHO_TEST_WITHOUT").unwrap_or_default();
+        if without.split(',').any(|left_out| left_out.trim() == word) {
+            println!(
+                "NOT RUN: tests with the official {self:?} SDK, left out by ZOHO_TEST_WITHOUT"
+            );
+            return None;
+        }
+        let path = std::env::var(variable).unwrap_or_default();
+        assert!(
+            !path.is_empty(),
+            "{variable} does not say where the official {self:?} SDK is: run `cargo xtask test`, \
+             or set ZOHO_TEST_WITHOUT={word} to leave the tests with it out"
+        );
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        Some(match self {
+            Self::Python => {
+                let mut command = Command::new(path);
+                // UTF-8 whatever the locale, and no compiled files in the source folder.
+                command.args(["-X", "utf8", "-B"]);
+                command.arg(tests.join("official_python/driver.py"));
+                command
+            }
+            Self::Node => {
+                let mut command = Command::new("node");
+                command.env("ZOHO_SDK", path);
+                command.arg(tests.join("official_node/driver.mjs"));
+                command
+            }
+        })
     }
-    let path = std::env::var("ZOHO_TEST_PYTHON").unwrap_or_default();
-    assert!(
-        !path.is_empty(),
-        "ZOHO_TEST_PYTHON does not name a Python with zohocrmsdk8_0: run `cargo xtask test`, or \
-         set ZOHO_TEST_WITHOUT=python to leave the tests with the official SDK out"
-    );
-    Some(path)
 }
 
 /// How the Python store finds its next id.
 #[derive(Clone, Copy)]
-pub(super) enum NextId {
+pub(crate) enum NextId {
     /// After the highest number.
     Number,
     /// After the highest text, as Zoho's sample does.
     Text,
 }
 
-/// A Python process with the official SDK. It ends when this is dropped.
-pub(super) struct Python {
+/// A process with an official SDK. It ends when this is dropped.
+pub(crate) struct OfficialSdk {
     _child: Child,
     stdin: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
     _resources: TempDir,
 }
 
-impl Python {
-    /// Starts one that knows the sandbox; `None` when these tests are left out by name.
-    pub(super) fn start(sandbox: &Sandbox) -> Option<Self> {
+impl OfficialSdk {
+    /// Starts one that knows the sandbox; `None` when the tests of this SDK are left out by name.
+    pub(crate) fn start(language: Language, sandbox: &Sandbox) -> Option<Self> {
         let resources = tempfile::tempdir().unwrap();
-        let mut child = Command::new(interpreter()?)
-            // UTF-8 whatever the locale, and no compiled files in the source folder.
-            .args(["-X", "utf8", "-B", DRIVER])
+        let mut child = (language.driver()?)
             .env("ZOHO_ACCOUNTS_URL", sandbox.accounts_url())
             .env("ZOHO_API_URL", sandbox.api_url())
             .env("ZOHO_RESOURCES", resources.path())
@@ -81,7 +111,7 @@ impl Python {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("the Python of ZOHO_TEST_PYTHON starts");
+            .expect("the driver of the official SDK starts");
         let stdin = child.stdin.take().unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap()).lines();
         Some(Self {
@@ -97,8 +127,8 @@ impl Python {
         let line = format!("{request}\n");
         self.stdin.write_all(line.as_bytes()).await.unwrap();
         let answer = tokio::time::timeout(PATIENCE, self.answers.next_line()).await;
-        let answer = answer.expect("Python answers in time").unwrap();
-        let answer = answer.expect("Python goes on running; see its error output");
+        let answer = answer.expect("the SDK answers in time").unwrap();
+        let answer = answer.expect("the SDK goes on running; see its error output");
         let mut answer: Value = serde_json::from_str(&answer).unwrap();
         match answer.get_mut("error") {
             Some(Value::String(error)) => Err(std::mem::take(error)),
@@ -114,11 +144,11 @@ impl Python {
         }
     }
 
-    pub(super) async fn open_file(&mut self, path: &Path) {
+    pub(crate) async fn open_file(&mut self, path: &Path) {
         self.ask(json!(["open_file", path])).await;
     }
 
-    pub(super) async fn open_sqlite(&mut self, path: &Path, next_id: NextId) {
+    pub(crate) async fn open_sqlite(&mut self, path: &Path, next_id: NextId) {
         let next_id = match next_id {
             NextId::Number => "number",
             NextId::Text => "text",
@@ -127,41 +157,41 @@ impl Python {
     }
 
     /// Uses the SDK's own store for MySQL.
-    pub(super) async fn open_mysql(&mut self, database: &TestDatabase) {
+    pub(crate) async fn open_mysql(&mut self, database: &TestDatabase) {
         let (host, port, user, password) = server_parts();
         let request = json!(["open_mysql", host, port, user, password, database.name()]);
         self.ask(request).await;
     }
 
     /// Closes the database; the next thing must be to open a store.
-    pub(super) async fn close_sqlite(&mut self) {
+    pub(crate) async fn close_sqlite(&mut self) {
         self.ask(json!(["close"])).await;
     }
 
     /// All tokens of the store, by id.
-    pub(super) async fn tokens(&mut self) -> Vec<OAuthToken> {
+    pub(crate) async fn tokens(&mut self) -> Vec<OAuthToken> {
         let answer = self.ask(json!(["get_tokens"])).await;
         let mut tokens: Vec<_> = answer.as_array().unwrap().iter().map(decode).collect();
         tokens.sort_by_key(|token| token.id);
         tokens
     }
 
-    pub(super) async fn find(&mut self, partial: &OAuthToken) -> Option<OAuthToken> {
+    pub(crate) async fn find(&mut self, partial: &OAuthToken) -> Option<OAuthToken> {
         let answer = self.ask(json!(["find_token", encode(partial)])).await;
         (!answer.is_null()).then(|| decode(&answer))
     }
 
-    pub(super) async fn find_by_id(&mut self, id: TokenId) -> Result<OAuthToken, String> {
+    pub(crate) async fn find_by_id(&mut self, id: TokenId) -> Result<OAuthToken, String> {
         let request = json!(["find_token_by_id", id.to_string()]);
         self.try_ask(request).await.map(|answer| decode(&answer))
     }
 
-    pub(super) async fn try_save(&mut self, token: &OAuthToken) -> Result<TokenId, String> {
+    pub(crate) async fn try_save(&mut self, token: &OAuthToken) -> Result<TokenId, String> {
         let answer = self.try_ask(json!(["save_token", encode(token)])).await?;
         Ok(answer.as_str().unwrap().parse().unwrap())
     }
 
-    pub(super) async fn save(&mut self, token: &OAuthToken) -> TokenId {
+    pub(crate) async fn save(&mut self, token: &OAuthToken) -> TokenId {
         match self.try_save(token).await {
             Ok(id) => id,
             Err(error) => panic!("the official SDK failed: {error}"),
@@ -169,21 +199,21 @@ impl Python {
     }
 
     /// Saves a token that is stored already. The SDK's store for MySQL does not tell its id.
-    pub(super) async fn update(&mut self, token: &OAuthToken) {
+    pub(crate) async fn update(&mut self, token: &OAuthToken) {
         self.ask(json!(["save_token", encode(token)])).await;
     }
 
-    pub(super) async fn delete(&mut self, id: TokenId) {
+    pub(crate) async fn delete(&mut self, id: TokenId) {
         self.ask(json!(["delete_token", id.to_string()])).await;
     }
 
     /// Starts the SDK anew, as an application does, from this token and the store.
-    pub(super) async fn initialize(&mut self, token: &OAuthToken) {
+    pub(crate) async fn initialize(&mut self, token: &OAuthToken) {
         self.ask(json!(["initialize", encode(token)])).await;
     }
 
     /// Reads a page of leads and returns how many there are on it.
-    pub(super) async fn leads(&mut self) -> u64 {
+    pub(crate) async fn leads(&mut self) -> u64 {
         self.ask(json!(["leads"])).await.as_u64().unwrap()
     }
 }
