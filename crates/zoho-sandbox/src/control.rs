@@ -240,3 +240,33 @@ async fn reset(State(context): State<Context>) -> Json<Value> {
     context.shared.reset();
     Json(json!({ "status": "reset" }))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::crm::arbitrary;
+
+    proptest! {
+        #[test]
+        fn any_body_is_a_fault_or_refused(
+            bytes in any::<Vec<u8>>(),
+            mut fault in arbitrary::json(),
+            effect in prop::sample::select(&["status", "delay", "html", "earthquake"][..]),
+            number in arbitrary::json(),
+        ) {
+            if let Err(response) = read::<Expire>(&Bytes::from(bytes)) {
+                prop_assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+            }
+            if let Some(fault) = fault.as_object_mut() {
+                fault.insert("effect".into(), effect.into());
+                fault.insert("status".into(), number.clone());
+                fault.insert("times".into(), number);
+            }
+            if let Ok(Fault { effect: Effect::Status { status }, .. }) = parse_fault(fault) {
+                prop_assert!((200..=599).contains(&status));
+            }
+        }
+    }
+}

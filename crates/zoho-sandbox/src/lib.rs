@@ -49,6 +49,7 @@ mod control;
 mod crm;
 mod demo;
 mod error;
+mod expiring;
 mod faults;
 mod ledger;
 mod params;

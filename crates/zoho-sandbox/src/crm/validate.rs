@@ -21,6 +21,10 @@ pub(super) enum Purpose {
 /// Keys of a record that are not fields, and are taken without a look.
 const PASSED_OVER: &[&str] = &["id", "Layout", "Record_Image"];
 
+/// The most tags of a record, and the most characters in the name of one.
+const TAGS_LIMIT: usize = 100;
+const TAG_LENGTH: usize = 120;
+
 pub(super) struct Checker<'a> {
     pub(super) data: &'a OrgData,
     pub(super) module: &'static Module,
@@ -41,7 +45,7 @@ impl Checker<'_> {
                 continue;
             }
             if key == "Tag" {
-                checked.insert(key.clone(), value.clone());
+                checked.insert(key.clone(), self.tags(value)?);
                 continue;
             }
             let Some(field) = self.module.field(key) else {
@@ -184,6 +188,32 @@ impl Checker<'_> {
         Ok(user.reference())
     }
 
+    /// Tags, as `[{name, id, color_code}]`. Nothing else of them is stored: what is stored is
+    /// shown again, inside an answer that must not be deeper than readers of JSON allow.
+    fn tags(&self, value: &Value) -> Result<Value> {
+        let wrong = |more| ApiError::invalid_data(self.place("Tag", more));
+        let wrong_type = || wrong(json!({ "expected_data_type": "jsonarray" }));
+        let given = match value {
+            Value::Null => return Ok(json!([])),
+            Value::Array(given) => given,
+            _ => return Err(wrong_type()),
+        };
+        if given.len() > TAGS_LIMIT {
+            return Err(wrong(json!({ "maximum_length": TAGS_LIMIT })));
+        }
+        let mut tags = Vec::new();
+        for tag in given {
+            let name = tag["name"].as_str().ok_or_else(wrong_type)?;
+            if name.chars().count() > TAG_LENGTH {
+                return Err(wrong(json!({ "maximum_length": TAG_LENGTH })));
+            }
+            let color = tag["color_code"].as_str().filter(|color| color.len() <= 7);
+            let id = id_of(&tag["id"]).map(|id| id.to_string());
+            tags.push(json!({ "name": name, "id": id, "color_code": color }));
+        }
+        Ok(Value::Array(tags))
+    }
+
     fn wrong(&self, field: &Field, more: Value) -> ApiError {
         ApiError::invalid_data(self.place(field.api_name, more))
     }
@@ -196,10 +226,16 @@ impl Checker<'_> {
     }
 }
 
+/// An ID as text: digits, and no more than fit in 64 bits.
+pub(super) fn id_from(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits { text.parse().ok() } else { None }
+}
+
 /// An ID as clients send it: digits in a string, a number, or an object with either.
 pub(super) fn id_of(value: &Value) -> Option<u64> {
     match value {
-        Value::String(text) => text.parse().ok(),
+        Value::String(text) => id_from(text),
         Value::Number(number) => number.as_u64(),
         Value::Object(object) => object.get("id").and_then(id_of),
         _ => None,

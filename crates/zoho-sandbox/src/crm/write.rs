@@ -8,7 +8,7 @@ use super::read::{self, no_such_record, path_id};
 use super::reply::{ApiError, Reply, Result};
 use super::schema::Module;
 use super::store::{OrgData, Record, text};
-use super::validate::{Checker, Purpose, id_of};
+use super::validate::{Checker, Purpose, id_from, id_of};
 
 /// The most records in one write.
 const RECORDS_LIMIT: usize = 100;
@@ -264,6 +264,16 @@ fn duplicate_checks(module: &'static Module, rest: &Record) -> Result<Vec<&'stat
         )
     };
     let names = given.as_array().ok_or_else(wrong)?;
+    // Each name costs a look at every record.
+    if names.len() > module.fields.len() {
+        return Err(
+            ApiError::new(400, "LIMIT_EXCEEDED", "limit exceeded").details(json!({
+                "api_name": "duplicate_check_fields",
+                "json_path": "$.duplicate_check_fields",
+                "maximum_length": module.fields.len(),
+            })),
+        );
+    }
     names
         .iter()
         .map(|name| {
@@ -298,9 +308,7 @@ pub(super) fn delete_one(call: &Call<'_>, data: &mut OrgData, module: &Module, i
 }
 
 fn remove(call: &Call<'_>, data: &mut OrgData, module: &Module, id: &str) -> Result<Value> {
-    let gone = id
-        .parse()
-        .is_ok_and(|id| data.delete(module, id, &call.user, call.now));
+    let gone = id_from(id).is_some_and(|id| data.delete(module, id, &call.user, call.now));
     if gone {
         Ok(json!({
             "code": "SUCCESS",

@@ -7,6 +7,7 @@
 mod accounts;
 mod authorize_page;
 mod binary;
+mod bounds;
 mod browser;
 mod crm_query;
 mod crm_records;
