@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use url::Url;
 
 use crate::config::{Client, DataCenter, Organisation, Person, Rules};
+use crate::hosts::Hosts;
 use crate::sandbox::Sandbox;
 use crate::shared::{Center, Shared};
 use crate::{Error, demo, server};
@@ -182,9 +183,13 @@ impl SandboxBuilder {
                 "[::]" => "[::1]",
                 other => other,
             };
+            let url = format!("http://{host}:{}", bound.port());
+            let hosts = Hosts::new(&url, bound.ip().is_unspecified())
+                .ok_or_else(|| config(format!("`{address}` is not a host with a port")))?;
             centers.push(Center {
                 name: center.name.clone(),
-                url: format!("http://{host}:{}", bound.port()),
+                url,
+                hosts,
             });
             listeners.push(listener);
         }
@@ -198,15 +203,16 @@ impl SandboxBuilder {
     }
 
     /// Makes a sandbox that listens nowhere: its first data center is served by
-    /// [`Sandbox::router`], which the caller mounts at `base_url`. Other data centers are
+    /// [`Sandbox::router`], which the caller mounts at `base_url`. Requests must name the host of
+    /// `base_url`; a proxy in between must pass `Host` on. Other data centers are
     /// dropped, and so are the people who live there.
     ///
     /// # Errors
     /// [`Error::Config`] when the parts do not fit together or `base_url` is not an http URL.
     pub fn mounted_at(mut self, base_url: &str) -> Result<Sandbox, Error> {
-        if Url::parse(base_url).map_or(true, |url| !url.scheme().starts_with("http")) {
-            return Err(config(format!("`{base_url}` is not an http URL")));
-        }
+        let url = base_url.trim_end_matches('/');
+        let hosts = Hosts::new(url, false)
+            .ok_or_else(|| config(format!("`{base_url}` is not an http URL")))?;
         self.centers.truncate(1);
         let centers = &self.centers;
         let here = |name: &str| centers.iter().any(|center| center.name == name);
@@ -222,7 +228,8 @@ impl SandboxBuilder {
         self.check()?;
         let center = Center {
             name: self.centers[0].name.clone(),
-            url: base_url.trim_end_matches('/').to_owned(),
+            url: url.to_owned(),
+            hosts,
         };
         Ok(Sandbox::new(
             Arc::new(self.into_shared(vec![center])),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::faults::{Effect, Endpoint, Fault};
+use crate::hosts::{self, refusal};
 use crate::sandbox::console_code;
 use crate::server::Context;
 
@@ -38,40 +39,14 @@ pub(crate) fn routes() -> Router<Context> {
     Router::new()
         .nest(PREFIX, routes)
         .route(&format!("{PREFIX}/"), get(overview))
-        .layer(axum::middleware::from_fn(same_origin))
-}
-
-/// Refuses calls that a page of another site makes from somebody's browser.
-async fn same_origin(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
-    let headers = request.headers();
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    let origin = headers
-        .get(header::ORIGIN)
-        .and_then(|origin| origin.to_str().ok());
-    let foreign = origin.is_some_and(|origin| {
-        let (_, from) = origin.split_once("://").unwrap_or_default();
-        Some(from) != host
-    });
-    if foreign {
-        return problem(
-            StatusCode::FORBIDDEN,
-            "the call comes from a page of another site",
-        );
-    }
-    next.run(request).await
-}
-
-fn problem(status: StatusCode, text: &str) -> Response {
-    (status, Json(json!({ "error": text }))).into_response()
+        .layer(axum::middleware::from_fn(hosts::same_origin))
 }
 
 /// A JSON body, whatever its `Content-Type`; none at all counts as `{}`.
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Box<Response>> {
     let text: &[u8] = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(text)
-        .map_err(|error| Box::new(problem(StatusCode::BAD_REQUEST, &error.to_string())))
+        .map_err(|error| Box::new(refusal(StatusCode::BAD_REQUEST, &error.to_string())))
 }
 
 async fn overview(State(context): State<Context>) -> Json<Value> {
@@ -155,7 +130,7 @@ async fn add_fault(State(context): State<Context>, body: Bytes) -> Response {
             context.shared.faults.inject(fault);
             answer
         }
-        Ok(Err(text)) => problem(StatusCode::BAD_REQUEST, &text),
+        Ok(Err(text)) => refusal(StatusCode::BAD_REQUEST, &text),
         Err(response) => *response,
     }
 }
@@ -230,9 +205,9 @@ async fn code(State(context): State<Context>, body: Bytes) -> Response {
             .into_response()
         }
         Err(error @ Error::Refused(_)) => {
-            problem(StatusCode::TOO_MANY_REQUESTS, &error.to_string())
+            refusal(StatusCode::TOO_MANY_REQUESTS, &error.to_string())
         }
-        Err(error) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }
 

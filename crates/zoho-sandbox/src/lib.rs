@@ -21,6 +21,20 @@
 //! are checked, and the documented limits hold: see [`Rules`], whose fields name the documents
 //! and the readings where those disagree.
 //!
+//! # Who is answered
+//!
+//! A request must name this machine: a loopback name or address, or the address that was
+//! configured, with the right port, in `Host`, in HTTP/2's `:authority` and in an absolute
+//! request target. Else the answer is 403, or 400 where the host cannot be read, with
+//! `{"error": "…"}`, and nothing is carried out. So a site whose name resolves to 127.0.0.1 (DNS
+//! rebinding) gets nothing. A sandbox that listens on every address (`0.0.0.0`, `[::]`) answers
+//! for every address, but for no name except `localhost`.
+//!
+//! A control call with an `Origin` other than the sandbox's own comes from a page of another
+//! site, and is refused with 403. Programs send no `Origin`. The accounts server and the CRM need
+//! no such check: their calls need a token, a secret or the name of an open page, which a page of
+//! another site does not have and cannot read.
+//!
 //! # Control API
 //!
 //! Below [`Sandbox::control_url`], for programs in any language. Bodies are JSON.
@@ -51,6 +65,7 @@ mod demo;
 mod error;
 mod expiring;
 mod faults;
+mod hosts;
 mod ledger;
 mod params;
 mod random;

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::{self, Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
 use futures_util::stream;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -20,7 +19,7 @@ use crate::faults::{Effect, Endpoint};
 use crate::params::Params;
 use crate::recorder::{LoggedRequest, Outcome, loggable};
 use crate::shared::Shared;
-use crate::{accounts, control, crm};
+use crate::{accounts, control, crm, hosts};
 
 /// The longest body of a call of the API in bytes: a hundred records with long texts.
 const API_BODY_LIMIT: usize = 16 * 1024 * 1024;
@@ -82,6 +81,7 @@ pub(crate) fn serve(listener: TcpListener, shared: Arc<Shared>, center: usize) -
 
 /// The routes of one data center.
 pub(crate) fn router(shared: Arc<Shared>, center: usize) -> Router {
+    let hosts = shared.centers[center].hosts.clone();
     let context = Context { shared, center };
     Router::new()
         .merge(accounts::routes())
@@ -89,6 +89,7 @@ pub(crate) fn router(shared: Arc<Shared>, center: usize) -> Router {
         .fallback(no_such_page)
         .layer(middleware::from_fn_with_state(context.clone(), surround))
         .merge(control::routes())
+        .layer(middleware::from_fn_with_state(hosts, hosts::check))
         .with_state(context)
 }
 
@@ -170,8 +171,7 @@ fn too_long(api: bool, status: StatusCode, limit: usize) -> Response {
     if api {
         crm::too_long(status, limit)
     } else {
-        let text = format!("the request is longer than {limit} bytes");
-        (status, Json(json!({ "error": text }))).into_response()
+        hosts::refusal(status, &format!("the request is longer than {limit} bytes"))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::config::{Client, Organisation, Person, Rules};
 use crate::crm::Crm;
 use crate::expiring::Expiring;
 use crate::faults::Faults;
+use crate::hosts::Hosts;
 use crate::ledger::Ledger;
 use crate::recorder::Recorder;
 
@@ -36,6 +37,8 @@ pub(crate) struct Center {
     pub(crate) name: String,
     /// `http://host:port`, without a slash at the end.
     pub(crate) url: String,
+    /// The hosts that it answers for.
+    pub(crate) hosts: Hosts,
 }
 
 impl Shared {

@@ -12,6 +12,7 @@ mod browser;
 mod crm_query;
 mod crm_records;
 mod faults;
+mod hosts;
 mod limits;
 mod official_python;
 mod support;
