@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::config::{Client, DataCenter, Organisation, Person, Rules};
 use crate::hosts::Hosts;
+use crate::recorder::LOG_BYTES;
 use crate::sandbox::Sandbox;
 use crate::shared::{Center, Shared};
 use crate::{Error, demo, server};
@@ -24,6 +25,7 @@ pub struct SandboxBuilder {
     people: Vec<Person>,
     organisations: Vec<Organisation>,
     centers: Vec<DataCenter>,
+    request_log_bytes: usize,
 }
 
 impl Default for SandboxBuilder {
@@ -36,6 +38,7 @@ impl Default for SandboxBuilder {
             people: demo::people(),
             organisations: demo::organisations(),
             centers: vec![DataCenter::new("us"), DataCenter::new("eu")],
+            request_log_bytes: LOG_BYTES,
         }
     }
 }
@@ -143,6 +146,13 @@ impl SandboxBuilder {
         self
     }
 
+    /// Sets how many bytes of memory the log of [`Sandbox::requests`] takes; the oldest requests
+    /// go first. The default is 32 MiB; zero is no log.
+    pub fn request_log_bytes(mut self, bytes: usize) -> Self {
+        self.request_log_bytes = bytes;
+        self
+    }
+
     /// Leaves out the demo people and organisations; add your own after this call.
     pub fn without_demo(mut self) -> Self {
         self.people.clear();
@@ -246,6 +256,7 @@ impl SandboxBuilder {
             self.people,
             self.organisations,
             centers,
+            self.request_log_bytes,
         )
     }
 

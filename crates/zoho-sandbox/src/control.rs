@@ -21,6 +21,9 @@ use crate::server::Context;
 /// Where the control API is, below the address of a data center.
 pub(crate) const PREFIX: &str = "/_sandbox";
 
+/// How many requests the answer to `GET /requests` no longer has.
+const DROPPED: &str = "x-sandbox-requests-dropped";
+
 pub(crate) fn routes() -> Router<Context> {
     let routes = Router::new()
         .route("/", get(overview))
@@ -64,7 +67,10 @@ async fn counts(State(context): State<Context>) -> Response {
 }
 
 async fn requests(State(context): State<Context>) -> Response {
-    Json(context.shared.recorder.requests()).into_response()
+    let recorder = &context.shared.recorder;
+    let dropped = recorder.counts().requests_dropped;
+    let headers = [(DROPPED, dropped.to_string())];
+    (headers, Json(recorder.requests())).into_response()
 }
 
 async fn people(State(context): State<Context>) -> Json<Value> {

@@ -43,7 +43,7 @@
 //! | --- | --- |
 //! | `GET /` | data centers and client IDs |
 //! | `GET /counts` | [`Counts`] |
-//! | `GET /requests` | the [`LoggedRequest`]s, oldest first |
+//! | `GET /requests` | the [`LoggedRequest`]s, oldest first; `x-sandbox-requests-dropped` counts those that went |
 //! | `GET /people` | who can sign in |
 //! | `POST /codes` `{email, scopes, client_id?, life_seconds?}` | a grant code as from the API console |
 //! | `POST /expire` `{email?}` | ends access tokens, everybody's or one person's |

@@ -48,6 +48,7 @@ impl Shared {
         people: Vec<Person>,
         organisations: Vec<Organisation>,
         centers: Vec<Center>,
+        request_log_bytes: usize,
     ) -> Self {
         let crm = Crm::new(&organisations, &people);
         Self {
@@ -58,7 +59,7 @@ impl Shared {
             centers,
             clock: Clock::default(),
             faults: Faults::default(),
-            recorder: Recorder::default(),
+            recorder: Recorder::new(request_log_bytes),
             ledger: Mutex::default(),
             pending: Mutex::new(Expiring::new(PENDING_LIMIT, PENDING_LIFE_S)),
             crm: Mutex::new(crm),

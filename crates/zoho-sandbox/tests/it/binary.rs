@@ -53,6 +53,8 @@ async fn the_first_line_is_json_with_these_keys_when_the_program_is_ready() {
         "shh",
         "--redirect-uri",
         "https://app.example.com/cb",
+        "--request-log-bytes",
+        "1000000",
     ];
     let (child, line) = started(&args).await;
     let ready: Value = serde_json::from_str(&line).unwrap();
@@ -115,6 +117,7 @@ async fn a_configuration_file_adds_and_options_go_before_it() {
         br#"
         listen = "127.0.0.1:0"
         demo = false
+        request_log_bytes = 4000
         [client]
         id = "1000.FROMFILE"
         secret = "file-secret"
@@ -153,6 +156,20 @@ async fn a_configuration_file_adds_and_options_go_before_it() {
     assert_eq!(people[0]["email"], "kim@example.com");
     assert_eq!(people[0]["center"], "in");
     assert_eq!(people.as_array().unwrap().len(), 1);
+    let home = ready["accounts_url"].as_str().unwrap();
+    for _ in 0..20 {
+        http().get(home).send().await.unwrap();
+    }
+    let counts = format!("{}/counts", ready["control_url"].as_str().unwrap());
+    let counts: Value = http()
+        .get(counts)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert!(counts["requests_dropped"].as_u64().unwrap() > 0);
     assert_eq!(terminated(child).await, Some(0));
 }
 
