@@ -81,6 +81,12 @@ impl SandboxBuilder {
         self.rule(|rules| rules.mint_limit = limit)
     }
 
+    /// Asks every record for the fields that are mandatory only in a layout, such as the company
+    /// of a lead: see [`Rules::require_layout_fields`].
+    pub fn require_layout_fields(self) -> Self {
+        self.rule(|rules| rules.require_layout_fields = true)
+    }
+
     /// Switches off every limit on how much may be issued, for load tests.
     pub fn no_limits(self) -> Self {
         self.rule(|rules| {

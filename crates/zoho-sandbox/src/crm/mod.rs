@@ -50,6 +50,7 @@ struct Call<'a> {
     now: u64,
     scope_mismatch_status: u16,
     refuse_unknown_fields: bool,
+    require_layout_fields: bool,
 }
 
 impl Call<'_> {
@@ -132,6 +133,7 @@ fn carry_out(
         now,
         scope_mismatch_status: shared.rules.scope_mismatch_status,
         refuse_unknown_fields: shared.rules.refuse_unknown_fields,
+        require_layout_fields: shared.rules.require_layout_fields,
     };
     let path = uri.path().strip_prefix(VERSION);
     let path = path.ok_or_else(ApiError::no_such_path)?;
@@ -391,6 +393,7 @@ mod tests {
                     now: EPOCH_MS,
                     scope_mismatch_status: 401,
                     refuse_unknown_fields: false,
+                    require_layout_fields: false,
                 };
                 let segments: Vec<&str> = asked.path.split('/').collect();
                 let (status, answer) = match dispatch(&call, data, &segments) {

@@ -34,6 +34,8 @@ pub(super) struct Checker<'a> {
     /// The record that is being changed, for unique fields.
     pub(super) own_id: Option<u64>,
     pub(super) refuse_unknown: bool,
+    /// Whether a record that names no layout needs the fields of one too.
+    pub(super) require_layout_fields: bool,
 }
 
 impl Checker<'_> {
@@ -60,12 +62,13 @@ impl Checker<'_> {
             }
             checked.insert(key.clone(), self.value(field, value)?);
         }
-        self.mandatory(&checked)?;
+        let layout = given.get("Layout").and_then(id_of).is_some();
+        self.mandatory(&checked, layout || self.require_layout_fields)?;
         self.unique(&checked)?;
         Ok(checked)
     }
 
-    fn mandatory(&self, checked: &Record) -> Result<()> {
+    fn mandatory(&self, checked: &Record, layout: bool) -> Result<()> {
         let empty = |value: Option<&Value>| match value {
             None => self.purpose == Purpose::Create,
             Some(Value::Null) => true,
@@ -74,7 +77,7 @@ impl Checker<'_> {
         };
         let fields = self.module.fields.iter();
         match fields
-            .filter(|field| field.mandatory)
+            .filter(|field| field.mandatory || layout && field.layout_mandatory)
             .find(|field| empty(checked.get(field.api_name)))
         {
             Some(field) => {
@@ -89,13 +92,11 @@ impl Checker<'_> {
 
     fn unique(&self, checked: &Record) -> Result<()> {
         for field in self.module.fields.iter().filter(|field| field.unique) {
-            let Some(value) = checked.get(field.api_name).and_then(Value::as_str) else {
+            let Some(value) = checked.get(field.api_name) else {
                 continue;
             };
-            let twin = self.data.records(self.module).find(|record| {
-                text(record, field.api_name).eq_ignore_ascii_case(value)
-                    && text(record, "id").parse().ok() != self.own_id
-            });
+            let mut twins = holders(self.data, self.module, field, value);
+            let twin = twins.find(|twin| text(twin, "id").parse().ok() != self.own_id);
             if let Some(twin) = twin {
                 let owner = twin.get("Owner").cloned().unwrap_or_default();
                 let more = json!({
@@ -223,6 +224,36 @@ impl Checker<'_> {
         more["api_name"] = api_name.into();
         more["json_path"] = format!("$.data[{}].{api_name}", self.index).into();
         more
+    }
+}
+
+/// The records that have this value in a field. What is empty, nothing has.
+pub(super) fn holders<'a>(
+    data: &'a OrgData,
+    module: &Module,
+    field: &'a Field,
+    value: &Value,
+) -> impl Iterator<Item = &'a Record> {
+    let wanted = comparable(field.kind, value);
+    data.records(module).filter(move |record| {
+        let has = record.get(field.api_name);
+        wanted.is_some() && has.and_then(|has| comparable(field.kind, has)) == wanted
+    })
+}
+
+/// A value for the question whether two are the same: without case, numbers by what they mean,
+/// pointers by the ID.
+fn comparable(kind: Kind, value: &Value) -> Option<String> {
+    match (kind, value) {
+        (Kind::Lookup(_) | Kind::Owner, to) => id_of(to).map(|id| id.to_string()),
+        (Kind::Picklist(_), Value::String(text)) if text == "-None-" => None,
+        (_, Value::String(text)) => {
+            let text = text.trim().to_lowercase();
+            (!text.is_empty()).then_some(text)
+        }
+        (_, Value::Number(number)) => number.as_f64().map(|number| number.to_string()),
+        (_, Value::Bool(flag)) => Some(flag.to_string()),
+        _ => None,
     }
 }
 
