@@ -1,6 +1,6 @@
 //! Reading records: lists with paging, one record, related, deleted, counts.
 
-use axum::http::{Method, header};
+use axum::http::{HeaderName, Method, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -227,21 +227,38 @@ fn sorting(params: &Params) -> Result<(&str, &str)> {
 }
 
 fn modified_since(call: &Call<'_>) -> Result<Option<OffsetDateTime>> {
-    let Some(value) = call.headers.get(header::IF_MODIFIED_SINCE) else {
+    instant_in(call, &header::IF_MODIFIED_SINCE, "If-Modified-Since")
+}
+
+/// The date-time in a header, if the header is there.
+pub(super) fn instant_in(
+    call: &Call<'_>,
+    header: &HeaderName,
+    name: &str,
+) -> Result<Option<OffsetDateTime>> {
+    let Some(value) = call.headers.get(header) else {
         return Ok(None);
     };
-    let since = value.to_str().ok().and_then(instant);
-    match since {
+    match value.to_str().ok().and_then(instant) {
         Some(since) => Ok(Some(since)),
-        None => Err(ApiError::invalid_data(
-            json!({ "header_name": "If-Modified-Since" }),
-        )),
+        None => Err(ApiError::invalid_data(json!({ "header_name": name }))),
     }
 }
 
-/// A date-time as the API takes and gives it.
+/// A date-time as the API takes it: with `Z`, or an offset as `+00:00`, `+0000` or `+00`.
 pub(super) fn instant(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc3339).ok()
+    // RFC 3339 wants the colon, which ISO 8601 lets clients leave out.
+    let digits = text.rfind(['+', '-']).map_or("", |sign| &text[sign + 1..]);
+    let bare = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let with_colon = match digits.len() {
+        4 if bare => {
+            let (rest, minutes) = text.split_at(text.len() - 2);
+            &format!("{rest}:{minutes}")
+        }
+        2 if bare => &format!("{text}:00"),
+        _ => text,
+    };
+    OffsetDateTime::parse(with_colon, &Rfc3339).ok()
 }
 
 /// A record with the asked fields only, and its ID. Fields that do not exist are left out.
@@ -390,4 +407,45 @@ pub(super) fn deleted(call: &Call<'_>, data: &OrgData, module: &Module) -> Resul
 pub(super) fn count(call: &Call<'_>, data: &OrgData, module: &Module) -> Result {
     read_scope(call, module)?;
     Ok(Reply::ok(json!({ "count": data.records(module).count() })))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_date_time_or_none(
+            texts in prop::collection::vec(
+                prop_oneof![
+                    any::<String>(),
+                    "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{0,12})?([+-][0-9:]{0,6}|Z)",
+                ],
+                2,
+            ),
+        ) {
+            let read: Vec<_> = texts.iter().filter_map(|text| instant(text)).collect();
+            if let [one, other] = read.as_slice() {
+                prop_assert_eq!(one.cmp(other), other.cmp(one).reverse());
+            }
+        }
+
+        #[test]
+        fn the_colon_of_an_offset_may_be_missing(
+            year in 0..=9999_u32,
+            hours in 0..24_u32,
+            minutes in 0..60_u32,
+            sign in prop::sample::select(&["+", "-"][..]),
+        ) {
+            let at = |offset: String| instant(&format!("{year:04}-06-15T12:00:00{sign}{offset}"));
+            let with = at(format!("{hours:02}:{minutes:02}"));
+            prop_assert!(with.is_some());
+            prop_assert_eq!(at(format!("{hours:02}{minutes:02}")), with);
+            if minutes == 0 {
+                prop_assert_eq!(at(format!("{hours:02}")), with);
+            }
+        }
+    }
 }

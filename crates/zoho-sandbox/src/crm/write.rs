@@ -204,8 +204,7 @@ fn change(
 
 /// `If-Unmodified-Since`: 412 when somebody was faster.
 fn unmodified_since(call: &Call<'_>, data: &OrgData, module: &Module, id: u64) -> Result<()> {
-    let since = call.headers.get(header::IF_UNMODIFIED_SINCE);
-    let since = since.and_then(|value| read::instant(value.to_str().ok()?));
+    let since = read::instant_in(call, &header::IF_UNMODIFIED_SINCE, "If-Unmodified-Since")?;
     let (Some(since), Some(record)) = (since, data.record(module, id)) else {
         return Ok(());
     };

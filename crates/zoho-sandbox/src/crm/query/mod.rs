@@ -131,19 +131,23 @@ impl Column {
 }
 
 impl Condition {
-    /// A single condition. A number in it must fit its column.
+    /// A single condition. What cannot be compared with its column is refused: it would match
+    /// nothing.
     fn test(column: Column, test: Test) -> Result<Self> {
-        let too_large = |literal: &&String| {
-            let digits = literal.strip_prefix(['-', '+']).unwrap_or(literal);
-            let digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-            digits && column.kind() == Kind::Integer && literal.parse::<i64>().is_err()
+        let wrong = |literal: &String| match column.kind() {
+            Kind::Integer => {
+                let digits = literal.strip_prefix(['-', '+']).unwrap_or(literal);
+                let number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+                (number && literal.parse::<i64>().is_err()).then_some("the number is too large")
+            }
+            Kind::DateTime => instant(literal)
+                .is_none()
+                .then_some("the value is no date-time"),
+            _ => None,
         };
-        match test.literals().iter().find(|literal| too_large(literal)) {
-            Some(_) => Err(
-                ApiError::new(400, "INVALID_QUERY", "invalid query formed").details(
-                    json!({ "column_name": column.name(), "reason": "the number is too large" }),
-                ),
-            ),
+        match test.literals().into_iter().find_map(wrong) {
+            Some(reason) => Err(ApiError::new(400, "INVALID_QUERY", "invalid query formed")
+                .details(json!({ "column_name": column.name(), "reason": reason }))),
             None => Ok(Self::Test(column, test)),
         }
     }
