@@ -21,6 +21,9 @@ use crate::server::Context;
 /// Where the control API is, below the address of a data center.
 pub(crate) const PREFIX: &str = "/_sandbox";
 
+/// How many faults may wait. Each request looks at all of them.
+const FAULTS_LIMIT: usize = 1_000;
+
 /// How many requests the answer to `GET /requests` no longer has.
 const DROPPED: &str = "x-sandbox-requests-dropped";
 
@@ -130,6 +133,10 @@ async fn list_faults(State(context): State<Context>) -> Response {
 /// `{"effect": "status", "status": 503, "endpoint": "refresh", "times": 2}`; `"times": null`
 /// lets it strike until faults are cleared.
 async fn add_fault(State(context): State<Context>, body: Bytes) -> Response {
+    if context.shared.faults.waiting().len() >= FAULTS_LIMIT {
+        let text = format!("{FAULTS_LIMIT} faults wait already");
+        return refusal(StatusCode::BAD_REQUEST, &text);
+    }
     match read::<Value>(&body).map(parse_fault) {
         Ok(Ok(fault)) => {
             let answer = Json(&fault).into_response();

@@ -21,6 +21,22 @@
 //! are checked, and the documented limits hold: see [`Rules`], whose fields name the documents
 //! and the readings where those disagree.
 //!
+//! # What is bounded
+//!
+//! | input | at most | answer |
+//! | --- | --- | --- |
+//! | path and query | 16 KiB | 414 |
+//! | body of a CRM call; of any other request | 16 MiB; 64 KiB | 413 |
+//! | JSON | 127 levels | `INVALID_DATA` |
+//! | COQL and criteria | 64 KiB of COQL, 50 levels of parentheses, 25 or 15 conditions | `LIMIT_EXCEEDED`, `INVALID_QUERY` |
+//! | open logins | 2,000, each for ten minutes; the oldest go | the page says that it is no longer valid |
+//! | page tokens of an organisation | 1,000; the oldest go | `TOKEN_BOUND_DATA_MISMATCH` |
+//! | log of requests | 20,000 and [`SandboxBuilder::request_log_bytes`]; the oldest go | [`Counts::requests_dropped`] |
+//! | faults that wait (control API) | 1,000 | 400 |
+//!
+//! Numbers that are too large are errors of the service, such as `LIMIT_EXCEEDED` and
+//! `INVALID_DATA`.
+//!
 //! # Who is answered
 //!
 //! A request must name this machine: a loopback name or address, or the address that was

@@ -269,6 +269,25 @@ async fn lists_of_names_are_bounded_in_every_call() {
     assert_eq!((status, &body["code"]), (400, &json!("LIMIT_EXCEEDED")));
 }
 
+/// Each request looks at all faults that wait.
+#[tokio::test]
+async fn waiting_faults_are_bounded_in_number() {
+    let sandbox = sandbox().await;
+    let add = async || {
+        let url = format!("{}/faults", sandbox.control_url());
+        let fault = json!({ "effect": "html", "endpoint": "revoke" }).to_string();
+        http().post(url).body(fault).send().await.unwrap()
+    };
+    for _ in 0..999 {
+        sandbox.inject(zoho_sandbox::Fault::html().on(zoho_sandbox::Endpoint::Revoke));
+    }
+    assert_eq!(add().await.status(), 200);
+    let refused = add().await;
+    assert_eq!(refused.status(), 400);
+    let body: Value = refused.json().await.unwrap();
+    assert_eq!(body["error"], "1000 faults wait already");
+}
+
 /// Each page that is opened waits for its form. Only the newest wait.
 #[tokio::test]
 async fn open_logins_are_bounded_in_number() {
