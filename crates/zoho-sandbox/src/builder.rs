@@ -7,6 +7,8 @@ use tokio::net::TcpListener;
 use url::Url;
 
 use crate::config::{Client, DataCenter, Organisation, Person, Rules};
+use crate::hosts::Hosts;
+use crate::recorder::LOG_BYTES;
 use crate::sandbox::Sandbox;
 use crate::shared::{Center, Shared};
 use crate::{Error, demo, server};
@@ -23,6 +25,7 @@ pub struct SandboxBuilder {
     people: Vec<Person>,
     organisations: Vec<Organisation>,
     centers: Vec<DataCenter>,
+    request_log_bytes: usize,
 }
 
 impl Default for SandboxBuilder {
@@ -35,6 +38,7 @@ impl Default for SandboxBuilder {
             people: demo::people(),
             organisations: demo::organisations(),
             centers: vec![DataCenter::new("us"), DataCenter::new("eu")],
+            request_log_bytes: LOG_BYTES,
         }
     }
 }
@@ -75,6 +79,12 @@ impl SandboxBuilder {
     /// Sets how many access tokens one refresh token yields in ten minutes; zero for no limit.
     pub fn mint_limit(self, limit: u32) -> Self {
         self.rule(|rules| rules.mint_limit = limit)
+    }
+
+    /// Asks every record for the fields that are mandatory only in a layout, such as the company
+    /// of a lead: see [`Rules::require_layout_fields`].
+    pub fn require_layout_fields(self) -> Self {
+        self.rule(|rules| rules.require_layout_fields = true)
     }
 
     /// Switches off every limit on how much may be issued, for load tests.
@@ -142,6 +152,13 @@ impl SandboxBuilder {
         self
     }
 
+    /// Sets how many bytes of memory the log of [`Sandbox::requests`] takes; the oldest requests
+    /// go first. The default is 32 MiB; zero is no log.
+    pub fn request_log_bytes(mut self, bytes: usize) -> Self {
+        self.request_log_bytes = bytes;
+        self
+    }
+
     /// Leaves out the demo people and organisations; add your own after this call.
     pub fn without_demo(mut self) -> Self {
         self.people.clear();
@@ -182,9 +199,13 @@ impl SandboxBuilder {
                 "[::]" => "[::1]",
                 other => other,
             };
+            let url = format!("http://{host}:{}", bound.port());
+            let hosts = Hosts::new(&url, bound.ip().is_unspecified())
+                .ok_or_else(|| config(format!("`{address}` is not a host with a port")))?;
             centers.push(Center {
                 name: center.name.clone(),
-                url: format!("http://{host}:{}", bound.port()),
+                url,
+                hosts,
             });
             listeners.push(listener);
         }
@@ -198,15 +219,16 @@ impl SandboxBuilder {
     }
 
     /// Makes a sandbox that listens nowhere: its first data center is served by
-    /// [`Sandbox::router`], which the caller mounts at `base_url`. Other data centers are
+    /// [`Sandbox::router`], which the caller mounts at `base_url`. Requests must name the host of
+    /// `base_url`; a proxy in between must pass `Host` on. Other data centers are
     /// dropped, and so are the people who live there.
     ///
     /// # Errors
     /// [`Error::Config`] when the parts do not fit together or `base_url` is not an http URL.
     pub fn mounted_at(mut self, base_url: &str) -> Result<Sandbox, Error> {
-        if Url::parse(base_url).map_or(true, |url| !url.scheme().starts_with("http")) {
-            return Err(config(format!("`{base_url}` is not an http URL")));
-        }
+        let url = base_url.trim_end_matches('/');
+        let hosts = Hosts::new(url, false)
+            .ok_or_else(|| config(format!("`{base_url}` is not an http URL")))?;
         self.centers.truncate(1);
         let centers = &self.centers;
         let here = |name: &str| centers.iter().any(|center| center.name == name);
@@ -222,7 +244,8 @@ impl SandboxBuilder {
         self.check()?;
         let center = Center {
             name: self.centers[0].name.clone(),
-            url: base_url.trim_end_matches('/').to_owned(),
+            url: url.to_owned(),
+            hosts,
         };
         Ok(Sandbox::new(
             Arc::new(self.into_shared(vec![center])),
@@ -239,6 +262,7 @@ impl SandboxBuilder {
             self.people,
             self.organisations,
             centers,
+            self.request_log_bytes,
         )
     }
 

@@ -324,6 +324,10 @@ pub struct Rules {
     /// Whether a record with a field the module does not have is refused (the default) or the
     /// field passed over.
     pub refuse_unknown_fields: bool,
+    /// Whether every record needs the fields that are mandatory only in a layout (`Company` of a
+    /// lead). The default is no: they are asked for where the record names its `Layout`, as
+    /// Zoho's documentation of upsert has it.
+    pub require_layout_fields: bool,
 }
 
 impl Default for Rules {
@@ -342,6 +346,7 @@ impl Default for Rules {
             scope_mismatch_status: 401,
             revoke_on_code_reuse: false,
             refuse_unknown_fields: true,
+            require_layout_fields: false,
         }
     }
 }

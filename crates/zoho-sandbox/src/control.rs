@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -14,11 +14,18 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::faults::{Effect, Endpoint, Fault};
+use crate::hosts::{self, refusal};
 use crate::sandbox::console_code;
 use crate::server::Context;
 
 /// Where the control API is, below the address of a data center.
 pub(crate) const PREFIX: &str = "/_sandbox";
+
+/// How many faults may wait. Each request looks at all of them.
+const FAULTS_LIMIT: usize = 1_000;
+
+/// How many requests the answer to `GET /requests` no longer has.
+const DROPPED: &str = "x-sandbox-requests-dropped";
 
 pub(crate) fn routes() -> Router<Context> {
     let routes = Router::new()
@@ -38,40 +45,14 @@ pub(crate) fn routes() -> Router<Context> {
     Router::new()
         .nest(PREFIX, routes)
         .route(&format!("{PREFIX}/"), get(overview))
-        .layer(axum::middleware::from_fn(same_origin))
-}
-
-/// Refuses calls that a page of another site makes from somebody's browser.
-async fn same_origin(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
-    let headers = request.headers();
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    let origin = headers
-        .get(header::ORIGIN)
-        .and_then(|origin| origin.to_str().ok());
-    let foreign = origin.is_some_and(|origin| {
-        let (_, from) = origin.split_once("://").unwrap_or_default();
-        Some(from) != host
-    });
-    if foreign {
-        return problem(
-            StatusCode::FORBIDDEN,
-            "the call comes from a page of another site",
-        );
-    }
-    next.run(request).await
-}
-
-fn problem(status: StatusCode, text: &str) -> Response {
-    (status, Json(json!({ "error": text }))).into_response()
+        .layer(axum::middleware::from_fn(hosts::same_origin))
 }
 
 /// A JSON body, whatever its `Content-Type`; none at all counts as `{}`.
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Box<Response>> {
     let text: &[u8] = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(text)
-        .map_err(|error| Box::new(problem(StatusCode::BAD_REQUEST, &error.to_string())))
+        .map_err(|error| Box::new(refusal(StatusCode::BAD_REQUEST, &error.to_string())))
 }
 
 async fn overview(State(context): State<Context>) -> Json<Value> {
@@ -89,7 +70,10 @@ async fn counts(State(context): State<Context>) -> Response {
 }
 
 async fn requests(State(context): State<Context>) -> Response {
-    Json(context.shared.recorder.requests()).into_response()
+    let recorder = &context.shared.recorder;
+    let dropped = recorder.counts().requests_dropped;
+    let headers = [(DROPPED, dropped.to_string())];
+    (headers, Json(recorder.requests())).into_response()
 }
 
 async fn people(State(context): State<Context>) -> Json<Value> {
@@ -149,13 +133,17 @@ async fn list_faults(State(context): State<Context>) -> Response {
 /// `{"effect": "status", "status": 503, "endpoint": "refresh", "times": 2}`; `"times": null`
 /// lets it strike until faults are cleared.
 async fn add_fault(State(context): State<Context>, body: Bytes) -> Response {
+    if context.shared.faults.waiting().len() >= FAULTS_LIMIT {
+        let text = format!("{FAULTS_LIMIT} faults wait already");
+        return refusal(StatusCode::BAD_REQUEST, &text);
+    }
     match read::<Value>(&body).map(parse_fault) {
         Ok(Ok(fault)) => {
             let answer = Json(&fault).into_response();
             context.shared.faults.inject(fault);
             answer
         }
-        Ok(Err(text)) => problem(StatusCode::BAD_REQUEST, &text),
+        Ok(Err(text)) => refusal(StatusCode::BAD_REQUEST, &text),
         Err(response) => *response,
     }
 }
@@ -230,13 +218,43 @@ async fn code(State(context): State<Context>, body: Bytes) -> Response {
             .into_response()
         }
         Err(error @ Error::Refused(_)) => {
-            problem(StatusCode::TOO_MANY_REQUESTS, &error.to_string())
+            refusal(StatusCode::TOO_MANY_REQUESTS, &error.to_string())
         }
-        Err(error) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }
 
 async fn reset(State(context): State<Context>) -> Json<Value> {
     context.shared.reset();
     Json(json!({ "status": "reset" }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::crm::arbitrary;
+
+    proptest! {
+        #[test]
+        fn any_body_is_a_fault_or_refused(
+            bytes in any::<Vec<u8>>(),
+            mut fault in arbitrary::json(),
+            effect in prop::sample::select(&["status", "delay", "html", "earthquake"][..]),
+            number in arbitrary::json(),
+        ) {
+            if let Err(response) = read::<Expire>(&Bytes::from(bytes)) {
+                prop_assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+            }
+            if let Some(fault) = fault.as_object_mut() {
+                fault.insert("effect".into(), effect.into());
+                fault.insert("status".into(), number.clone());
+                fault.insert("times".into(), number);
+            }
+            if let Ok(Fault { effect: Effect::Status { status }, .. }) = parse_fault(fault) {
+                prop_assert!((200..=599).contains(&status));
+            }
+        }
+    }
 }

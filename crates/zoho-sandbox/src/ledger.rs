@@ -95,6 +95,8 @@ impl Refusal {
 #[derive(Default)]
 pub(crate) struct Ledger {
     codes: HashMap<String, Code>,
+    /// How many codes there are when the ones of no use are dropped next.
+    sweep_codes_at: usize,
     /// When each client's recent codes were issued.
     code_times: HashMap<String, VecDeque<u64>>,
     refresh: HashMap<String, RefreshToken>,
@@ -137,9 +139,13 @@ impl Ledger {
             return Err(Refusal::AccessDenied);
         }
         times.push_back(now);
-        // Codes long past their end are of no use even for telling reuse from invention.
-        self.codes
-            .retain(|_, code| code.expires_ms.saturating_add(3_600_000) > now);
+        // Codes long past their end are of no use even for telling reuse from invention. All are
+        // looked at when their number has doubled, so that many codes do not make each one slow.
+        if self.codes.len() >= self.sweep_codes_at {
+            self.codes
+                .retain(|_, code| code.expires_ms.saturating_add(3_600_000) > now);
+            self.sweep_codes_at = (2 * self.codes.len()).max(1_000);
+        }
         let text = random::token();
         self.codes.insert(
             text.clone(),
@@ -470,6 +476,30 @@ mod tests {
         );
         let refused = ledger.refresh(&rules, &first.refresh_token.unwrap(), "1000.C", "us", 0);
         assert_eq!(refused.err(), Some(Refusal::InvalidCode));
+    }
+
+    #[test]
+    fn codes_of_no_use_are_dropped_when_there_are_many() {
+        let rules = Rules {
+            code_limit: 0,
+            ..Rules::default()
+        };
+        let mut ledger = Ledger::default();
+        let mut issue = |now| {
+            let new = NewCode {
+                grant: grant(),
+                redirect_uri: None,
+                challenge: None,
+                with_refresh_token: true,
+                life_s: 60,
+            };
+            ledger.issue_code(&rules, new, now).unwrap();
+            ledger.codes.len()
+        };
+        for _ in 0..1_000 {
+            issue(0);
+        }
+        assert_eq!(issue(3_660_000), 1);
     }
 
     #[test]

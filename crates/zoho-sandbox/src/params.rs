@@ -71,3 +71,44 @@ async fn multipart(parts: &Parts, body: &Bytes) -> Vec<(String, String)> {
     }
     list
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_request_has_parameters(
+            query in "[ -~]{0,60}",
+            content_type in prop_oneof![
+                Just("multipart/form-data; boundary=b".to_owned()),
+                Just("multipart/form-data".to_owned()),
+                Just("application/x-www-form-urlencoded".to_owned()),
+                "[ -~]{0,30}",
+            ],
+            body in prop_oneof![
+                any::<Vec<u8>>(),
+                prop::collection::vec(prop::sample::select(&[
+                    "--b", "\r\n", "--", "Content-Disposition: form-data; name=\"code\"", ":", "&",
+                    "=", "%", "%zz", "grant_type",
+                ][..]), 0..60).prop_map(|pieces| pieces.concat().into_bytes()),
+            ],
+        ) {
+            let Ok(request) = Request::builder()
+                .uri(format!("/?{}", query.replace(['#', ' '], "")))
+                .header(header::CONTENT_TYPE, content_type)
+                .body(())
+            else {
+                return Ok(());
+            };
+            let (parts, ()) = request.into_parts();
+            let length = query.len() + body.len();
+            let body = Bytes::from(body);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let params = runtime.block_on(Params::read(&parts, &body));
+            prop_assert!(params.0.len() <= length + 1);
+        }
+    }
+}

@@ -197,7 +197,9 @@ impl Sandbox {
         self.shared.recorder.counts()
     }
 
-    /// The requests that arrived, oldest first (the last 20,000). Control calls are left out.
+    /// The requests that arrived, oldest first. Control calls are left out. The log holds the last
+    /// 20,000, and no more than [`SandboxBuilder::request_log_bytes`];
+    /// [`Counts::requests_dropped`] says how many went.
     pub fn requests(&self) -> Vec<LoggedRequest> {
         self.shared.recorder.requests()
     }

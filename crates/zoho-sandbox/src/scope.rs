@@ -107,7 +107,18 @@ fn is_scope(scope: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_list_is_read_or_refused(list in "([A-Za-z._, ]{0,30}|ZohoCRM\\.[a-z.]{0,12}\\.ALL[ ,]?){0,9}") {
+            if let Ok(scopes) = Scopes::parse(&list) {
+                prop_assert!(scopes.iter().all(is_scope));
+            }
+        }
+    }
 
     fn scopes(list: &str) -> Scopes {
         Scopes::parse(list).unwrap()

@@ -19,10 +19,14 @@ use crate::faults::{Effect, Endpoint};
 use crate::params::Params;
 use crate::recorder::{LoggedRequest, Outcome, loggable};
 use crate::shared::Shared;
-use crate::{accounts, control, crm};
+use crate::{accounts, control, crm, hosts};
 
-/// The longest request body that is read.
-const BODY_LIMIT: usize = 16 * 1024 * 1024;
+/// The longest body of a call of the API in bytes: a hundred records with long texts.
+const API_BODY_LIMIT: usize = 16 * 1024 * 1024;
+/// The longest body of any other request in bytes: forms of a few fields.
+const FORM_LIMIT: usize = 64 * 1024;
+/// The longest path with its query in bytes.
+const URI_LIMIT: usize = 16 * 1024;
 
 /// What a handler works with: the sandbox, and which of its data centers was asked.
 #[derive(Clone)]
@@ -77,6 +81,7 @@ pub(crate) fn serve(listener: TcpListener, shared: Arc<Shared>, center: usize) -
 
 /// The routes of one data center.
 pub(crate) fn router(shared: Arc<Shared>, center: usize) -> Router {
+    let hosts = shared.centers[center].hosts.clone();
     let context = Context { shared, center };
     Router::new()
         .merge(accounts::routes())
@@ -84,6 +89,7 @@ pub(crate) fn router(shared: Arc<Shared>, center: usize) -> Router {
         .fallback(no_such_page)
         .layer(middleware::from_fn_with_state(context.clone(), surround))
         .merge(control::routes())
+        .layer(middleware::from_fn_with_state(hosts, hosts::check))
         .with_state(context)
 }
 
@@ -102,10 +108,15 @@ pub(crate) struct Received {
 /// Reads the request, lets faults strike, and writes down what came of it.
 async fn surround(State(context): State<Context>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    let Ok(body) = body::to_bytes(body, BODY_LIMIT).await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
-    };
     let api = parts.uri.path().starts_with("/crm/");
+    let target = parts.uri.path_and_query();
+    if target.is_some_and(|target| target.as_str().len() > URI_LIMIT) {
+        return too_long(api, StatusCode::URI_TOO_LONG, URI_LIMIT);
+    }
+    let limit = if api { API_BODY_LIMIT } else { FORM_LIMIT };
+    let Ok(body) = body::to_bytes(body, limit).await else {
+        return too_long(api, StatusCode::PAYLOAD_TOO_LARGE, limit);
+    };
     let params = if api {
         Params::from_query(parts.uri.query().unwrap_or_default())
     } else {
@@ -152,6 +163,16 @@ async fn surround(State(context): State<Context>, request: Request, next: Next) 
         response = spoil(response, effect).await;
     }
     response
+}
+
+/// The answer to a request that is longer than `limit` bytes, in the form of the server that was
+/// asked.
+fn too_long(api: bool, status: StatusCode, limit: usize) -> Response {
+    if api {
+        crm::too_long(status, limit)
+    } else {
+        hosts::refusal(status, &format!("the request is longer than {limit} bytes"))
+    }
 }
 
 fn endpoint_of(method: &Method, uri: &Uri, params: &Params) -> Endpoint {

@@ -1,15 +1,20 @@
 //! The state that every endpoint of one sandbox works on.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::accounts::Pending;
+use crate::accounts::{PENDING_LIFE_S, Pending};
 use crate::clock::Clock;
 use crate::config::{Client, Organisation, Person, Rules};
 use crate::crm::Crm;
+use crate::expiring::Expiring;
 use crate::faults::Faults;
+use crate::hosts::Hosts;
 use crate::ledger::Ledger;
 use crate::recorder::Recorder;
+
+/// How many logins wait for their forms at most. A request with its parameters is at most as
+/// long as a URL.
+const PENDING_LIMIT: usize = 2_000;
 
 /// What a sandbox is made of once it is checked, plus what has happened in it.
 pub(crate) struct Shared {
@@ -22,7 +27,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Faults,
     pub(crate) recorder: Recorder,
     ledger: Mutex<Ledger>,
-    pending: Mutex<HashMap<String, Pending>>,
+    pending: Mutex<Expiring<Pending>>,
     crm: Mutex<Crm>,
 }
 
@@ -32,6 +37,8 @@ pub(crate) struct Center {
     pub(crate) name: String,
     /// `http://host:port`, without a slash at the end.
     pub(crate) url: String,
+    /// The hosts that it answers for.
+    pub(crate) hosts: Hosts,
 }
 
 impl Shared {
@@ -41,6 +48,7 @@ impl Shared {
         people: Vec<Person>,
         organisations: Vec<Organisation>,
         centers: Vec<Center>,
+        request_log_bytes: usize,
     ) -> Self {
         let crm = Crm::new(&organisations, &people);
         Self {
@@ -51,9 +59,9 @@ impl Shared {
             centers,
             clock: Clock::default(),
             faults: Faults::default(),
-            recorder: Recorder::default(),
+            recorder: Recorder::new(request_log_bytes),
             ledger: Mutex::default(),
-            pending: Mutex::default(),
+            pending: Mutex::new(Expiring::new(PENDING_LIMIT, PENDING_LIFE_S)),
             crm: Mutex::new(crm),
         }
     }
@@ -62,7 +70,7 @@ impl Shared {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn pending(&self) -> MutexGuard<'_, HashMap<String, Pending>> {
+    pub(crate) fn pending(&self) -> MutexGuard<'_, Expiring<Pending>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

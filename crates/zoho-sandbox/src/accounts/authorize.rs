@@ -11,7 +11,6 @@ use axum::response::{IntoResponse, Response};
 use url::Url;
 
 use super::pages;
-use crate::clock::after;
 use crate::config::{ClientKind, Person};
 use crate::ledger::{Challenge, Grant, NewCode};
 use crate::params::Params;
@@ -20,8 +19,8 @@ use crate::scope::Scopes;
 use crate::server::{Context, Received};
 use crate::shared::Shared;
 
-/// How long a page may stay open before its forms are refused, in seconds.
-const PENDING_LIFE_S: u64 = 600;
+/// How long a page may stay open before its form is refused, in seconds.
+pub(crate) const PENDING_LIFE_S: u64 = 600;
 
 /// A valid authorization request.
 #[derive(Clone)]
@@ -40,7 +39,6 @@ pub(crate) struct Pending {
     request: AuthorizeRequest,
     /// Set by the first form.
     email: Option<String>,
-    opened_ms: u64,
 }
 
 /// Why the page shows an error instead of redirecting.
@@ -223,17 +221,12 @@ pub(crate) async fn open(
     };
     let name = random::handle();
     let page = pages::sign_in(shared, &request, &name);
+    let pending = Pending {
+        request,
+        email: None,
+    };
     let now = shared.clock.now_ms();
-    let mut pending = shared.pending();
-    pending.retain(|_, open| after(open.opened_ms, PENDING_LIFE_S) > now);
-    pending.insert(
-        name,
-        Pending {
-            request,
-            email: None,
-            opened_ms: now,
-        },
-    );
+    shared.pending().insert(name, pending, now);
     page
 }
 
@@ -248,15 +241,17 @@ pub(crate) async fn sign_in(
         .get("email")
         .and_then(|email| shared.person(email));
     let name = received.params.get("request").unwrap_or_default();
+    let now = shared.clock.now_ms();
     let mut pending = shared.pending();
-    let (Some(person), Some(mut open)) = (person, take(&mut pending, name, shared)) else {
+    let open = person.and_then(|person| Some((person, pending.take(name, now)?)));
+    let Some((person, mut open)) = open else {
         return pages::problem(Problem::Expired);
     };
     // The name changes with the step, so that the first page cannot answer for the second.
     let name = random::handle();
     let page = pages::consent(shared, &open.request, person, &name);
     open.email = Some(person.email.clone());
-    pending.insert(name, open);
+    pending.insert(name, open, now);
     page
 }
 
@@ -272,7 +267,7 @@ pub(crate) async fn consent(
         Some("reject") => false,
         _ => return pages::problem(Problem::Parameter("decision")),
     };
-    let open = take(&mut shared.pending(), name, shared);
+    let open = shared.pending().take(name, shared.clock.now_ms());
     let signed_in = open.and_then(|open| {
         let person = shared.person(open.email.as_deref()?)?;
         Some((open.request, person))
@@ -282,15 +277,4 @@ pub(crate) async fn consent(
     };
     let url = decide(shared, &request, person, accept);
     (StatusCode::FOUND, [(header::LOCATION, url)]).into_response()
-}
-
-fn take(
-    pending: &mut std::collections::HashMap<String, Pending>,
-    name: &str,
-    shared: &Shared,
-) -> Option<Pending> {
-    let now = shared.clock.now_ms();
-    pending
-        .remove(name)
-        .filter(|open| after(open.opened_ms, PENDING_LIFE_S) > now)
 }

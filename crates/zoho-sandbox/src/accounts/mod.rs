@@ -11,7 +11,7 @@ use axum::routing::{any, get, post};
 
 use crate::server::Context;
 
-pub(crate) use authorize::{AuthorizeRequest, Pending, decide};
+pub(crate) use authorize::{AuthorizeRequest, PENDING_LIFE_S, Pending, decide};
 pub(crate) use token::throttled;
 
 pub(crate) fn routes() -> Router<Context> {

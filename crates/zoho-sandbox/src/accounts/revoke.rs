@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::token::{check_client, refused};
+use super::token::{bad_request, check_client, refused};
 use crate::recorder::Outcome;
 use crate::server::{Context, Received};
 
@@ -20,7 +20,7 @@ pub(crate) async fn by_token(
     Extension(received): Extension<Received>,
 ) -> Response {
     if method != Method::POST {
-        return StatusCode::BAD_REQUEST.into_response();
+        return bad_request();
     }
     let token = received.params.get("token").unwrap_or_default();
     let ended = context
@@ -39,7 +39,7 @@ pub(crate) async fn by_client(
     Extension(received): Extension<Received>,
 ) -> Response {
     if method != Method::POST {
-        return StatusCode::BAD_REQUEST.into_response();
+        return bad_request();
     }
     let credentials = basic(&headers);
     let (id, secret) = match &credentials {

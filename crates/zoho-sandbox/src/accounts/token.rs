@@ -55,7 +55,7 @@ pub(crate) async fn answer(
 ) -> Response {
     let params = &received.params;
     let (Method::POST, Some(grant_type)) = (method, params.get("grant_type")) else {
-        return StatusCode::BAD_REQUEST.into_response();
+        return bad_request();
     };
     let result = match grant_type {
         "authorization_code" => exchange(&context, params),
@@ -196,6 +196,14 @@ fn issued_answer(rules: &Rules, api_domain: &str, issued: &Issued, shape: TokenS
     let mut response = (no_store, Json(answer)).into_response();
     response.extensions_mut().insert(Outcome::Done);
     response
+}
+
+/// The answer to a request that is none: another method than POST, or no `grant_type`. The status
+/// is 400, unlike that of other refusals (public logs); the error is the one of a wrong
+/// `grant_type`.
+pub(crate) fn bad_request() -> Response {
+    let error = Refusal::InvalidClient.code();
+    (StatusCode::BAD_REQUEST, Json(ErrorAnswer { error })).into_response()
 }
 
 pub(crate) fn refused(rules: &Rules, refusal: Refusal) -> Response {

@@ -3,6 +3,8 @@
 //! Paths are taken apart here rather than by the router, because the API answers unknown paths
 //! and methods in its own envelope, and fixed segments go before module names.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod org;
 mod query;
 mod read;
@@ -48,6 +50,7 @@ struct Call<'a> {
     now: u64,
     scope_mismatch_status: u16,
     refuse_unknown_fields: bool,
+    require_layout_fields: bool,
 }
 
 impl Call<'_> {
@@ -130,6 +133,7 @@ fn carry_out(
         now,
         scope_mismatch_status: shared.rules.scope_mismatch_status,
         refuse_unknown_fields: shared.rules.refuse_unknown_fields,
+        require_layout_fields: shared.rules.require_layout_fields,
     };
     let path = uri.path().strip_prefix(VERSION);
     let path = path.ok_or_else(ApiError::no_such_path)?;
@@ -215,6 +219,13 @@ pub(crate) fn too_many_requests() -> Response {
     ApiError::new(429, "TOO_MANY_REQUESTS", "too many requests").into_response()
 }
 
+/// The answer to a call that is longer than `limit` bytes.
+pub(crate) fn too_long(status: StatusCode, limit: usize) -> Response {
+    ApiError::new(status.as_u16(), "LIMIT_EXCEEDED", "limit exceeded")
+        .details(serde_json::json!({ "limit": limit }))
+        .into_response()
+}
+
 /// An answer with a status of the fault's choice.
 pub(crate) fn broken(status: StatusCode) -> Response {
     let error = match status.as_u16() {
@@ -226,4 +237,173 @@ pub(crate) fn broken(status: StatusCode) -> Response {
         other => ApiError::new(other, "INTERNAL_ERROR", "Internal Server Error"),
     };
     error.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, *};
+    use serde_json::json;
+
+    use super::arbitrary::{json, nested, word};
+    use super::*;
+    use crate::demo;
+
+    #[derive(Debug)]
+    struct Asked {
+        method: Method,
+        path: String,
+        query: String,
+        date: Option<String>,
+        body: Vec<u8>,
+    }
+
+    fn query() -> impl Strategy<Value = String> {
+        const NAMES: &[&str] = &[
+            "fields",
+            "ids",
+            "page",
+            "per_page",
+            "page_token",
+            "sort_by",
+            "sort_order",
+            "criteria",
+            "email",
+            "phone",
+            "word",
+            "type",
+            "module",
+        ];
+        let value = prop_oneof![
+            3 => word(),
+            1 => nested(Just("City:equals:Porto".to_owned())),
+        ];
+        let pairs = prop::collection::vec((prop::sample::select(NAMES), value), 0..5);
+        let pairs = pairs.prop_map(|pairs| {
+            url::form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(pairs)
+                .finish()
+        });
+        prop_oneof![4 => pairs, 1 => any::<String>()]
+    }
+
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        let nest = (0_usize..5_000, 0_usize..5_000).prop_map(|(open, close)| {
+            let deep = "[".repeat(open) + &"]".repeat(close);
+            format!(r#"{{"data":[{{"Last_Name":"A","Company":"B","Tag":{deep}}}]}}"#)
+        });
+        let records = prop::collection::vec(prop::collection::vec((word(), json()), 0..6), 1..4);
+        let records = (records, json(), nested(word())).prop_map(|(records, checks, query)| {
+            let records: Vec<Value> = records
+                .into_iter()
+                .map(|fields| {
+                    let mut record = json!({ "Last_Name": "A", "Company": "B" });
+                    for (name, value) in fields {
+                        record[name] = value;
+                    }
+                    record
+                })
+                .collect();
+            json!({
+                "data": records,
+                "duplicate_check_fields": checks,
+                "select_query": format!("select id, City from Leads where {query}"),
+            })
+        });
+        prop_oneof![
+            4 => records.prop_map(|body| body.to_string().into_bytes()),
+            1 => json().prop_map(|body| body.to_string().into_bytes()),
+            1 => nest.prop_map(String::into_bytes),
+            1 => any::<Vec<u8>>(),
+        ]
+    }
+
+    fn asked() -> impl Strategy<Value = Asked> {
+        const PATHS: &[&str] = &[
+            "Leads",
+            "Contacts/upsert",
+            "Leads/upsert",
+            "Leads/search",
+            "Contacts/search",
+            "Leads/deleted",
+            "Leads/actions/count",
+            "coql",
+            "users",
+            "users/actions/count",
+            "org",
+            "settings/modules",
+            "settings/fields",
+            "settings/related_lists",
+            "Leads/5540230000100009",
+            "Accounts/5540230000100001/Contacts",
+        ];
+        let path = prop_oneof![
+            4 => prop::sample::select(PATHS).prop_map(str::to_owned),
+            1 => prop::collection::vec(word(), 0..4).prop_map(|words| words.join("/")),
+        ];
+        let method = prop::sample::select(
+            &[
+                Method::GET,
+                Method::POST,
+                Method::PUT,
+                Method::DELETE,
+                Method::PATCH,
+            ][..],
+        );
+        let date = prop::option::of(word());
+        (method, path, query(), date, body()).prop_map(|(method, path, query, date, body)| Asked {
+            method,
+            path,
+            query,
+            date,
+            body,
+        })
+    }
+
+    proptest! {
+        /// Whatever is asked, the answer is a status and a body that every JSON reader can take.
+        #[test]
+        fn any_call_has_an_answer(calls in prop::collection::vec(asked(), 1..8)) {
+            let (organisations, people) = (demo::organisations(), demo::people());
+            let mut crm = Crm::new(&organisations, &people);
+            let data = crm.organisation(0);
+            let user = data.users[0].clone();
+            let scopes = Scopes::parse(
+                "ZohoCRM.modules.ALL,ZohoCRM.settings.ALL,ZohoCRM.users.ALL,ZohoCRM.org.ALL,\
+                 ZohoCRM.coql.READ",
+            )
+            .unwrap();
+            for asked in calls {
+                let mut headers = HeaderMap::new();
+                if let Some(date) = asked.date.and_then(|date| date.parse().ok()) {
+                    let name = if asked.method == Method::GET {
+                        header::IF_MODIFIED_SINCE
+                    } else {
+                        header::IF_UNMODIFIED_SINCE
+                    };
+                    headers.insert(name, date);
+                }
+                let (params, body) = (Params::from_query(&asked.query), Bytes::from(asked.body));
+                let call = Call {
+                    method: &asked.method,
+                    params: &params,
+                    headers: &headers,
+                    body: &body,
+                    scopes: &scopes,
+                    user: user.clone(),
+                    now: EPOCH_MS,
+                    scope_mismatch_status: 401,
+                    refuse_unknown_fields: false,
+                    require_layout_fields: false,
+                };
+                let segments: Vec<&str> = asked.path.split('/').collect();
+                let (status, answer) = match dispatch(&call, data, &segments) {
+                    Ok(reply) => (reply.status, reply.body.unwrap_or_default()),
+                    Err(error) => (error.status, error.envelope()),
+                };
+                prop_assert!((200..500).contains(&status), "{status}");
+                let text = answer.to_string();
+                prop_assert!(serde_json::from_str::<Value>(&text).is_ok());
+            }
+        }
+    }
 }

@@ -57,8 +57,7 @@ pub(super) fn users(call: &Call<'_>, data: &OrgData) -> Result {
 pub(super) fn user(call: &Call<'_>, data: &OrgData, id: &str) -> Result {
     call.only(&Method::GET)?;
     call.need(&["ZohoCRM.users"], "READ")?;
-    let user = id.parse().ok().and_then(|id| data.user_by_id(id));
-    Ok(match user {
+    Ok(match data.user_by_id(read::path_id(id, 1)?) {
         Some(user) => Reply::ok(json!({ "users": [body(data, user)] })),
         None => Reply::nothing(),
     })

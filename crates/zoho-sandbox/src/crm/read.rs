@@ -1,7 +1,8 @@
 //! Reading records: lists with paging, one record, related, deleted, counts.
 
-use axum::http::{Method, header};
+use axum::http::{HeaderName, Method, header};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -9,6 +10,7 @@ use super::Call;
 use super::reply::{ApiError, Reply, Result};
 use super::schema::{Kind, Module};
 use super::store::{OrgData, PageToken, Record, text};
+use super::validate::id_from;
 use crate::clock::{after, iso};
 use crate::params::Params;
 use crate::random;
@@ -20,7 +22,7 @@ const TOKEN_LIMIT: usize = 100_000;
 /// The most names in `fields`.
 const FIELDS_LIMIT: usize = 50;
 /// Page tokens live for a day.
-const PAGE_TOKEN_LIFE_S: u64 = 24 * 3600;
+pub(super) const PAGE_TOKEN_LIFE_S: u64 = 24 * 3600;
 
 pub(super) fn read_scope(call: &Call<'_>, module: &Module) -> Result<()> {
     let target = format!("ZohoCRM.modules.{}", module.api_name);
@@ -44,7 +46,7 @@ pub(super) fn page(params: &Params) -> Result<(usize, usize)> {
 }
 
 /// The parameter `fields`, which lists need.
-fn fields(params: &Params) -> Result<Vec<&str>> {
+pub(super) fn fields(params: &Params) -> Result<Vec<&str>> {
     let list = params.get("fields");
     let list = list.ok_or_else(|| ApiError::missing_param("fields"))?;
     let names: Vec<&str> = list.split(',').map(str::trim).collect();
@@ -64,10 +66,13 @@ pub(super) fn list(call: &Call<'_>, data: &mut OrgData, module: &Module) -> Resu
     let start = start(call, data, page_number, per_page)?;
 
     let mut found: Vec<&Record> = match call.params.get("ids") {
-        Some(ids) => ids
-            .split(',')
-            .filter_map(|id| data.record(module, id.trim().parse().ok()?))
-            .collect(),
+        Some(ids) => {
+            let ids = ids.split(',').map(|id| id_from(id.trim()));
+            let ids: Option<Vec<u64>> = ids.collect();
+            let ids = ids.ok_or_else(|| ApiError::invalid_param("ids"))?;
+            let found = ids.into_iter().filter_map(|id| data.record(module, id));
+            found.collect()
+        }
         None => data.records(module).collect(),
     };
     if let Some(since) = since {
@@ -109,6 +114,7 @@ pub(super) fn list(call: &Call<'_>, data: &mut OrgData, module: &Module) -> Resu
                 page: start.page + 1,
                 expires_ms: after(call.now, PAGE_TOKEN_LIFE_S),
             },
+            call.now,
         );
         token
     });
@@ -137,15 +143,8 @@ struct Start {
 }
 
 /// Where the list starts: by page number, or by a token from an earlier answer.
-fn start(
-    call: &Call<'_>,
-    data: &mut OrgData,
-    page_number: usize,
-    per_page: usize,
-) -> Result<Start> {
+fn start(call: &Call<'_>, data: &OrgData, page_number: usize, per_page: usize) -> Result<Start> {
     let now = call.now;
-    data.page_tokens
-        .retain(|_, token| after(token.expires_ms, PAGE_TOKEN_LIFE_S) > now);
     let Some(given) = call.params.get("page_token") else {
         let offset = (page_number - 1) * per_page;
         if offset + per_page > DISCRETE_LIMIT {
@@ -171,7 +170,7 @@ fn start(
             { "param_name": "page" }, { "param_name": "page_token" },
         ]})));
     }
-    let token = data.page_tokens.get(given);
+    let token = data.page_tokens.get(given, now);
     let token = token.filter(|token| token.bound_to == bound_to(call));
     let token = token.ok_or_else(|| {
         ApiError::new(
@@ -200,7 +199,9 @@ fn start(
 }
 
 /// What a page token is bound to: the user, and every parameter but the page.
-fn bound_to(call: &Call<'_>) -> String {
+///
+/// A digest, so that a token takes the same room whatever the parameters are.
+fn bound_to(call: &Call<'_>) -> [u8; 32] {
     let mut bound = format!("{}\n", call.user.id);
     for (name, value) in call.params.sorted() {
         if name != "page" && name != "page_token" {
@@ -210,7 +211,7 @@ fn bound_to(call: &Call<'_>) -> String {
             bound.push('\n');
         }
     }
-    bound
+    Sha256::digest(bound).into()
 }
 
 fn sorting(params: &Params) -> Result<(&str, &str)> {
@@ -226,21 +227,38 @@ fn sorting(params: &Params) -> Result<(&str, &str)> {
 }
 
 fn modified_since(call: &Call<'_>) -> Result<Option<OffsetDateTime>> {
-    let Some(value) = call.headers.get(header::IF_MODIFIED_SINCE) else {
+    instant_in(call, &header::IF_MODIFIED_SINCE, "If-Modified-Since")
+}
+
+/// The date-time in a header, if the header is there.
+pub(super) fn instant_in(
+    call: &Call<'_>,
+    header: &HeaderName,
+    name: &str,
+) -> Result<Option<OffsetDateTime>> {
+    let Some(value) = call.headers.get(header) else {
         return Ok(None);
     };
-    let since = value.to_str().ok().and_then(instant);
-    match since {
+    match value.to_str().ok().and_then(instant) {
         Some(since) => Ok(Some(since)),
-        None => Err(ApiError::invalid_data(
-            json!({ "header_name": "If-Modified-Since" }),
-        )),
+        None => Err(ApiError::invalid_data(json!({ "header_name": name }))),
     }
 }
 
-/// A date-time as the API takes and gives it.
+/// A date-time as the API takes it: with `Z`, or an offset as `+00:00`, `+0000` or `+00`.
 pub(super) fn instant(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc3339).ok()
+    // RFC 3339 wants the colon, which ISO 8601 lets clients leave out.
+    let digits = text.rfind(['+', '-']).map_or("", |sign| &text[sign + 1..]);
+    let bare = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let with_colon = match digits.len() {
+        4 if bare => {
+            let (rest, minutes) = text.split_at(text.len() - 2);
+            &format!("{rest}:{minutes}")
+        }
+        2 if bare => &format!("{text}:00"),
+        _ => text,
+    };
+    OffsetDateTime::parse(with_colon, &Rfc3339).ok()
 }
 
 /// A record with the asked fields only, and its ID. Fields that do not exist are left out.
@@ -279,7 +297,7 @@ fn shown(kind: Kind, value: Option<&Value>) -> Value {
 
 /// The ID in a path.
 pub(super) fn path_id(id: &str, index: usize) -> Result<u64> {
-    id.parse().map_err(|_| no_such_record(index))
+    id_from(id).ok_or_else(|| no_such_record(index))
 }
 
 pub(super) fn no_such_record(index: usize) -> ApiError {
@@ -389,4 +407,45 @@ pub(super) fn deleted(call: &Call<'_>, data: &OrgData, module: &Module) -> Resul
 pub(super) fn count(call: &Call<'_>, data: &OrgData, module: &Module) -> Result {
     read_scope(call, module)?;
     Ok(Reply::ok(json!({ "count": data.records(module).count() })))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_date_time_or_none(
+            texts in prop::collection::vec(
+                prop_oneof![
+                    any::<String>(),
+                    "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9](\\.[0-9]{0,12})?([+-][0-9:]{0,6}|Z)",
+                ],
+                2,
+            ),
+        ) {
+            let read: Vec<_> = texts.iter().filter_map(|text| instant(text)).collect();
+            if let [one, other] = read.as_slice() {
+                prop_assert_eq!(one.cmp(other), other.cmp(one).reverse());
+            }
+        }
+
+        #[test]
+        fn the_colon_of_an_offset_may_be_missing(
+            year in 0..=9999_u32,
+            hours in 0..24_u32,
+            minutes in 0..60_u32,
+            sign in prop::sample::select(&["+", "-"][..]),
+        ) {
+            let at = |offset: String| instant(&format!("{year:04}-06-15T12:00:00{sign}{offset}"));
+            let with = at(format!("{hours:02}:{minutes:02}"));
+            prop_assert!(with.is_some());
+            prop_assert_eq!(at(format!("{hours:02}{minutes:02}")), with);
+            if minutes == 0 {
+                prop_assert_eq!(at(format!("{hours:02}")), with);
+            }
+        }
+    }
 }

@@ -65,6 +65,8 @@ pub(crate) struct Field {
     /// The most characters, or digits of a number.
     pub(crate) length: usize,
     pub(crate) mandatory: bool,
+    /// Mandatory in the layout only.
+    pub(crate) layout_mandatory: bool,
     pub(crate) read_only: bool,
     pub(crate) unique: bool,
     pub(crate) custom: bool,
@@ -89,6 +91,7 @@ impl Field {
             kind,
             length,
             mandatory: false,
+            layout_mandatory: false,
             read_only: false,
             unique: false,
             custom: false,
@@ -102,6 +105,11 @@ impl Field {
 
     const fn mandatory(mut self) -> Self {
         self.mandatory = true;
+        self
+    }
+
+    const fn layout_mandatory(mut self) -> Self {
+        self.layout_mandatory = true;
         self
     }
 
@@ -233,7 +241,7 @@ pub(crate) static MODULES: LazyLock<Vec<Module>> = LazyLock::new(|| {
                 &[
                     Field::new("Company", "Company", Kind::Text)
                         .at_most(200)
-                        .mandatory(),
+                        .layout_mandatory(),
                     Field::new("Designation", "Title", Kind::Text).at_most(100),
                     Field::new("Website", "Website", Kind::Website),
                     Field::new("Lead_Source", "Lead Source", Kind::Picklist(LEAD_SOURCES)),

@@ -191,7 +191,7 @@ fn field_body(data: &OrgData, module: &Module, at: usize, field: &Field) -> Valu
             "api_create": writable,
             "api_update": writable,
         },
-        "view_type": { "view": true, "edit": writable, "create": writable, "quick_create": field.mandatory },
+        "view_type": { "view": true, "edit": writable, "create": writable, "quick_create": field.mandatory || field.layout_mandatory },
         "profiles": [
             { "name": "Administrator", "id": data.fixed_id(31), "permission_type": "read_write" },
             { "name": "Standard", "id": data.fixed_id(32), "permission_type": "read_write" },

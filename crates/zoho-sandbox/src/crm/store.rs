@@ -1,13 +1,15 @@
 //! The CRM's data: organisations with their users and records.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::read::PAGE_TOKEN_LIFE_S;
 use super::schema::{Kind, Module};
 use crate::clock;
 use crate::config::{Organisation, Person};
 use crate::demo;
+use crate::expiring::Expiring;
 
 /// A record by field API name. System keys and fields that are null may be missing.
 pub(crate) type Record = Map<String, Value>;
@@ -17,6 +19,9 @@ pub(crate) const EPOCH_MS: u64 = 1_768_209_301_000;
 
 /// IDs of an organisation are this many apart from the next one's.
 const ID_SPAN: u64 = 1_000_000_000;
+
+/// How many page tokens an organisation has at most.
+const PAGE_TOKENS_LIMIT: usize = 1_000;
 
 /// The data of all organisations of a sandbox.
 pub(crate) struct Crm {
@@ -32,7 +37,7 @@ pub(crate) struct OrgData {
     /// Records by module API name, then by ID.
     modules: BTreeMap<&'static str, BTreeMap<u64, Record>>,
     pub(crate) deleted: Vec<Deleted>,
-    pub(crate) page_tokens: HashMap<String, PageToken>,
+    pub(crate) page_tokens: Expiring<PageToken>,
     first_id: u64,
     next_record: u64,
 }
@@ -74,7 +79,7 @@ pub(crate) struct Deleted {
 /// Where a list goes on.
 pub(crate) struct PageToken {
     /// The user and parameters the token is bound to.
-    pub(crate) bound_to: String,
+    pub(crate) bound_to: [u8; 32],
     pub(crate) offset: usize,
     pub(crate) page: usize,
     pub(crate) expires_ms: u64,
@@ -124,7 +129,8 @@ impl OrgData {
             users,
             modules: BTreeMap::new(),
             deleted: Vec::new(),
-            page_tokens: HashMap::new(),
+            // A day longer than they are good, for the answer that says so.
+            page_tokens: Expiring::new(PAGE_TOKENS_LIMIT, 2 * PAGE_TOKEN_LIFE_S),
             first_id,
             next_record: first_id + 100_001,
         };

@@ -21,6 +21,10 @@ pub(super) enum Purpose {
 /// Keys of a record that are not fields, and are taken without a look.
 const PASSED_OVER: &[&str] = &["id", "Layout", "Record_Image"];
 
+/// The most tags of a record, and the most characters in the name of one.
+const TAGS_LIMIT: usize = 100;
+const TAG_LENGTH: usize = 120;
+
 pub(super) struct Checker<'a> {
     pub(super) data: &'a OrgData,
     pub(super) module: &'static Module,
@@ -30,6 +34,8 @@ pub(super) struct Checker<'a> {
     /// The record that is being changed, for unique fields.
     pub(super) own_id: Option<u64>,
     pub(super) refuse_unknown: bool,
+    /// Whether a record that names no layout needs the fields of one too.
+    pub(super) require_layout_fields: bool,
 }
 
 impl Checker<'_> {
@@ -41,7 +47,7 @@ impl Checker<'_> {
                 continue;
             }
             if key == "Tag" {
-                checked.insert(key.clone(), value.clone());
+                checked.insert(key.clone(), self.tags(value)?);
                 continue;
             }
             let Some(field) = self.module.field(key) else {
@@ -56,12 +62,13 @@ impl Checker<'_> {
             }
             checked.insert(key.clone(), self.value(field, value)?);
         }
-        self.mandatory(&checked)?;
+        let layout = given.get("Layout").and_then(id_of).is_some();
+        self.mandatory(&checked, layout || self.require_layout_fields)?;
         self.unique(&checked)?;
         Ok(checked)
     }
 
-    fn mandatory(&self, checked: &Record) -> Result<()> {
+    fn mandatory(&self, checked: &Record, layout: bool) -> Result<()> {
         let empty = |value: Option<&Value>| match value {
             None => self.purpose == Purpose::Create,
             Some(Value::Null) => true,
@@ -70,7 +77,7 @@ impl Checker<'_> {
         };
         let fields = self.module.fields.iter();
         match fields
-            .filter(|field| field.mandatory)
+            .filter(|field| field.mandatory || layout && field.layout_mandatory)
             .find(|field| empty(checked.get(field.api_name)))
         {
             Some(field) => {
@@ -85,13 +92,11 @@ impl Checker<'_> {
 
     fn unique(&self, checked: &Record) -> Result<()> {
         for field in self.module.fields.iter().filter(|field| field.unique) {
-            let Some(value) = checked.get(field.api_name).and_then(Value::as_str) else {
+            let Some(value) = checked.get(field.api_name) else {
                 continue;
             };
-            let twin = self.data.records(self.module).find(|record| {
-                text(record, field.api_name).eq_ignore_ascii_case(value)
-                    && text(record, "id").parse().ok() != self.own_id
-            });
+            let mut twins = holders(self.data, self.module, field, value);
+            let twin = twins.find(|twin| text(twin, "id").parse().ok() != self.own_id);
             if let Some(twin) = twin {
                 let owner = twin.get("Owner").cloned().unwrap_or_default();
                 let more = json!({
@@ -184,6 +189,32 @@ impl Checker<'_> {
         Ok(user.reference())
     }
 
+    /// Tags, as `[{name, id, color_code}]`. Nothing else of them is stored: what is stored is
+    /// shown again, inside an answer that must not be deeper than readers of JSON allow.
+    fn tags(&self, value: &Value) -> Result<Value> {
+        let wrong = |more| ApiError::invalid_data(self.place("Tag", more));
+        let wrong_type = || wrong(json!({ "expected_data_type": "jsonarray" }));
+        let given = match value {
+            Value::Null => return Ok(json!([])),
+            Value::Array(given) => given,
+            _ => return Err(wrong_type()),
+        };
+        if given.len() > TAGS_LIMIT {
+            return Err(wrong(json!({ "maximum_length": TAGS_LIMIT })));
+        }
+        let mut tags = Vec::new();
+        for tag in given {
+            let name = tag["name"].as_str().ok_or_else(wrong_type)?;
+            if name.chars().count() > TAG_LENGTH {
+                return Err(wrong(json!({ "maximum_length": TAG_LENGTH })));
+            }
+            let color = tag["color_code"].as_str().filter(|color| color.len() <= 7);
+            let id = id_of(&tag["id"]).map(|id| id.to_string());
+            tags.push(json!({ "name": name, "id": id, "color_code": color }));
+        }
+        Ok(Value::Array(tags))
+    }
+
     fn wrong(&self, field: &Field, more: Value) -> ApiError {
         ApiError::invalid_data(self.place(field.api_name, more))
     }
@@ -196,10 +227,46 @@ impl Checker<'_> {
     }
 }
 
+/// The records that have this value in a field. What is empty, nothing has.
+pub(super) fn holders<'a>(
+    data: &'a OrgData,
+    module: &Module,
+    field: &'a Field,
+    value: &Value,
+) -> impl Iterator<Item = &'a Record> {
+    let wanted = comparable(field.kind, value);
+    data.records(module).filter(move |record| {
+        let has = record.get(field.api_name);
+        wanted.is_some() && has.and_then(|has| comparable(field.kind, has)) == wanted
+    })
+}
+
+/// A value for the question whether two are the same: without case, numbers by what they mean,
+/// pointers by the ID.
+fn comparable(kind: Kind, value: &Value) -> Option<String> {
+    match (kind, value) {
+        (Kind::Lookup(_) | Kind::Owner, to) => id_of(to).map(|id| id.to_string()),
+        (Kind::Picklist(_), Value::String(text)) if text == "-None-" => None,
+        (_, Value::String(text)) => {
+            let text = text.trim().to_lowercase();
+            (!text.is_empty()).then_some(text)
+        }
+        (_, Value::Number(number)) => number.as_f64().map(|number| number.to_string()),
+        (_, Value::Bool(flag)) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+/// An ID as text: digits, and no more than fit in 64 bits.
+pub(super) fn id_from(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits { text.parse().ok() } else { None }
+}
+
 /// An ID as clients send it: digits in a string, a number, or an object with either.
 pub(super) fn id_of(value: &Value) -> Option<u64> {
     match value {
-        Value::String(text) => text.parse().ok(),
+        Value::String(text) => id_from(text),
         Value::Number(number) => number.as_u64(),
         Value::Object(object) => object.get("id").and_then(id_of),
         _ => None,
@@ -258,7 +325,10 @@ mod tests {
         assert!(well_formed(Kind::Date, "2026-02-28"));
         assert!(!well_formed(Kind::Date, "2026-02-30"));
         assert!(!well_formed(Kind::Date, "28/02/2026"));
-        assert!(well_formed(Kind::DateTime, "2026-02-28T10:00:00+05:30"));
+        for good in ["+05:30", "+0530", "Z"] {
+            let given = format!("2026-02-28T10:00:00{good}");
+            assert!(well_formed(Kind::DateTime, &given), "{given}");
+        }
         assert!(!well_formed(Kind::DateTime, "2026-02-28T10:00:00"));
     }
 }

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use super::Call;
 use super::read::{self, no_such_record, path_id};
 use super::reply::{ApiError, Reply, Result};
-use super::schema::Module;
+use super::schema::{Field, Module};
 use super::store::{OrgData, Record, text};
-use super::validate::{Checker, Purpose, id_of};
+use super::validate::{Checker, Purpose, holders, id_from, id_of};
 
 /// The most records in one write.
 const RECORDS_LIMIT: usize = 100;
@@ -125,6 +125,7 @@ fn create_one(
         index,
         own_id: None,
         refuse_unknown: call.refuse_unknown_fields,
+        require_layout_fields: call.require_layout_fields,
     }
     .check(object(given, index)?)?;
     let id = data.insert(module, fields, &call.user, call.now);
@@ -142,18 +143,21 @@ pub(super) fn update_many(call: &Call<'_>, data: &mut OrgData, module: &'static 
                 .details(json!({ "api_name": "id", "json_path": format!("$.data[{index}].id") }))
         });
         let item = id.and_then(|id| {
-            let wrong = || {
-                ApiError::new(400, "INVALID_DATA", "the id given seems to be invalid").details(
-                    json!({ "api_name": "id", "json_path": format!("$.data[{index}].id") }),
-                )
-            };
-            let id = id_of(id).ok_or_else(wrong)?;
-            data.record(module, id).ok_or_else(wrong)?;
+            let id = existing(data, module, index, id)?;
             change(call, data, module, index, id, given)
         });
         items.push(item);
     }
     Ok(answer(items, 200))
+}
+
+/// The ID of a record that is there.
+fn existing(data: &OrgData, module: &Module, index: usize, id: &Value) -> Result<u64> {
+    let id = id_of(id).filter(|id| data.record(module, *id).is_some());
+    id.ok_or_else(|| {
+        ApiError::new(400, "INVALID_DATA", "the id given seems to be invalid")
+            .details(json!({ "api_name": "id", "json_path": format!("$.data[{index}].id") }))
+    })
 }
 
 /// `PUT /{module}/{id}`.
@@ -191,6 +195,7 @@ fn change(
         index,
         own_id: Some(id),
         refuse_unknown: call.refuse_unknown_fields,
+        require_layout_fields: call.require_layout_fields,
     }
     .check(object(given, index)?)?;
     data.update(module, id, fields, &call.user, call.now);
@@ -199,8 +204,7 @@ fn change(
 
 /// `If-Unmodified-Since`: 412 when somebody was faster.
 fn unmodified_since(call: &Call<'_>, data: &OrgData, module: &Module, id: u64) -> Result<()> {
-    let since = call.headers.get(header::IF_UNMODIFIED_SINCE);
-    let since = since.and_then(|value| read::instant(value.to_str().ok()?));
+    let since = read::instant_in(call, &header::IF_UNMODIFIED_SINCE, "If-Unmodified-Since")?;
     let (Some(since), Some(record)) = (since, data.record(module, id)) else {
         return Ok(());
     };
@@ -229,48 +233,77 @@ pub(super) fn upsert(call: &Call<'_>, data: &mut OrgData, module: &'static Modul
     let checks = duplicate_checks(module, &rest)?;
     let mut items = Vec::new();
     for (index, given) in records.iter().enumerate() {
-        let twin = checks.iter().find_map(|field| {
-            let value = given.get(*field)?.as_str()?;
-            let id = data
-                .records(module)
-                .find(|record| text(record, field).eq_ignore_ascii_case(value))
-                .and_then(|record| text(record, "id").parse().ok())?;
-            Some((id, *field))
-        });
-        let (action, duplicate_field, item) = match twin {
-            Some((id, field)) => (
-                "update",
-                Some(field),
-                change(call, data, module, index, id, given),
-            ),
-            None => ("insert", None, create_one(call, data, module, index, given)),
+        let (action, field, item) = match twin(data, module, &checks, index, given) {
+            Ok(Some((id, field))) => {
+                let item = change(call, data, module, index, id, given);
+                ("update", field, item)
+            }
+            Ok(None) => {
+                let item = create_one(call, data, module, index, given);
+                ("insert", None, item)
+            }
+            Err(error) => ("update", None, Err(error)),
         };
         items.push(item.map(|mut item| {
             item["action"] = action.into();
-            item["duplicate_field"] = duplicate_field.into();
+            item["duplicate_field"] = field.into();
             item
         }));
     }
     Ok(answer(items, 200))
 }
 
-fn duplicate_checks(module: &'static Module, rest: &Record) -> Result<Vec<&'static str>> {
-    let Some(given) = rest.get("duplicate_check_fields") else {
-        return Ok(module.duplicate_check.to_vec());
+/// The record that an upsert means, and the field that tells: the record with its `id`, or else
+/// the first one that has the same value in one of `checks`.
+fn twin(
+    data: &OrgData,
+    module: &Module,
+    checks: &[&'static Field],
+    index: usize,
+    given: &Value,
+) -> Result<Option<(u64, Option<&'static str>)>> {
+    match given.get("id") {
+        None | Some(Value::Null) => {}
+        Some(id) => return Ok(Some((existing(data, module, index, id)?, None))),
+    }
+    let mut twins = checks.iter().filter_map(|field| {
+        let value = given.get(field.api_name)?;
+        let twin = holders(data, module, field, value).next()?;
+        Some((id_from(text(twin, "id"))?, Some(field.api_name)))
+    });
+    Ok(twins.next())
+}
+
+/// The fields that an upsert finds records by, in their order: the named ones, or else the
+/// module's own; then every unique field, always (CRM documentation: upsert).
+fn duplicate_checks(module: &'static Module, rest: &Record) -> Result<Vec<&'static Field>> {
+    let place = json!({
+        "api_name": "duplicate_check_fields",
+        "json_path": "$.duplicate_check_fields",
+    });
+    let wrong = || ApiError::invalid_data(place.clone());
+    let mut checks = match rest.get("duplicate_check_fields") {
+        None | Some(Value::Null) => {
+            let own = module.duplicate_check.iter();
+            own.filter_map(|name| module.field(name)).collect()
+        }
+        // Each name costs a look at every record.
+        Some(Value::Array(names)) if names.len() > module.fields.len() => {
+            let mut place = place;
+            place["maximum_length"] = module.fields.len().into();
+            return Err(ApiError::new(400, "LIMIT_EXCEEDED", "limit exceeded").details(place));
+        }
+        Some(Value::Array(names)) => names
+            .iter()
+            .map(|name| {
+                let field = name.as_str().and_then(|name| module.field(name));
+                field.ok_or_else(wrong)
+            })
+            .collect::<Result<Vec<_>>>()?,
+        Some(_) => return Err(wrong()),
     };
-    let wrong = || {
-        ApiError::invalid_data(
-            json!({ "api_name": "duplicate_check_fields", "json_path": "$.duplicate_check_fields" }),
-        )
-    };
-    let names = given.as_array().ok_or_else(wrong)?;
-    names
-        .iter()
-        .map(|name| {
-            let field = name.as_str().and_then(|name| module.field(name));
-            field.map(|field| field.api_name).ok_or_else(wrong)
-        })
-        .collect()
+    checks.extend(module.fields.iter().filter(|field| field.unique));
+    Ok(checks)
 }
 
 /// `DELETE /{module}?ids=…`.
@@ -298,9 +331,7 @@ pub(super) fn delete_one(call: &Call<'_>, data: &mut OrgData, module: &Module, i
 }
 
 fn remove(call: &Call<'_>, data: &mut OrgData, module: &Module, id: &str) -> Result<Value> {
-    let gone = id
-        .parse()
-        .is_ok_and(|id| data.delete(module, id, &call.user, call.now));
+    let gone = id_from(id).is_some_and(|id| data.delete(module, id, &call.user, call.now));
     if gone {
         Ok(json!({
             "code": "SUCCESS",

@@ -126,14 +126,24 @@ async fn refusals_are_status_200_and_name_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn get_and_a_missing_grant_type_are_status_400() {
+async fn get_and_a_missing_grant_type_are_status_400_with_an_error() {
     let sandbox = sandbox().await;
-    assert_eq!(token_response(&sandbox, &[]).await.status(), 400);
-    let url = format!(
-        "{}/oauth/v2/token?grant_type=refresh_token",
-        sandbox.accounts_url()
-    );
-    assert_eq!(http().get(url).send().await.unwrap().status(), 400);
+    let get = async |path: &str| {
+        let url = format!("{}{path}", sandbox.accounts_url());
+        http().get(url).send().await.unwrap()
+    };
+    for response in [
+        token_response(&sandbox, &[]).await,
+        token_response(&sandbox, &[("grant_type", "")]).await,
+        get("/oauth/v2/token?grant_type=refresh_token").await,
+        get("/oauth/v2/token").await,
+        get("/oauth/v2/token/revoke?token=1000.a.b").await,
+        get("/oauth/v2/revoke/token?token=1000.a.b").await,
+    ] {
+        assert_eq!(response.status(), 400, "{}", response.url());
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body, json!({ "error": "invalid_client" }));
+    }
 }
 
 #[tokio::test]

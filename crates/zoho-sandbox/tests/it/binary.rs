@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::support::http;
+use crate::support::{ALL, Api, MIRA, http};
 
 fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zoho-sandbox"));
@@ -27,6 +27,28 @@ async fn started(args: &[&str]) -> (Child, String) {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = tokio::time::timeout(Duration::from_secs(30), lines.next_line());
     (child, line.await.unwrap().unwrap().unwrap_or_default())
+}
+
+/// What comes of a lead that lacks what only its layout demands: the code of the answer.
+async fn lead_without_company(ready: &Value) -> String {
+    let field = |name: &str| ready[name].as_str().unwrap();
+    let asked = serde_json::json!({ "email": MIRA, "scopes": ALL }).to_string();
+    let url = format!("{}/codes", field("control_url"));
+    let code = http().post(url).body(asked).send().await.unwrap();
+    let code: Value = code.json().await.unwrap();
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("client_id", field("client_id")),
+        ("client_secret", field("client_secret")),
+        ("code", code["code"].as_str().unwrap()),
+    ];
+    let url = format!("{}/oauth/v2/token", field("accounts_url"));
+    let token = http().post(url).form(&form).send().await.unwrap();
+    let token: Value = token.json().await.unwrap();
+    let api = Api::with_token(field("api_url"), token["access_token"].as_str().unwrap());
+    let lead = serde_json::json!({ "data": [{ "Last_Name": "A" }] });
+    let (_, body) = api.post("Leads", lead).await;
+    body["data"][0]["code"].as_str().unwrap().to_owned()
 }
 
 async fn terminated(mut child: Child) -> Option<i32> {
@@ -53,6 +75,9 @@ async fn the_first_line_is_json_with_these_keys_when_the_program_is_ready() {
         "shh",
         "--redirect-uri",
         "https://app.example.com/cb",
+        "--require-layout-fields",
+        "--request-log-bytes",
+        "1000000",
     ];
     let (child, line) = started(&args).await;
     let ready: Value = serde_json::from_str(&line).unwrap();
@@ -72,7 +97,9 @@ async fn the_first_line_is_json_with_these_keys_when_the_program_is_ready() {
     assert_eq!(ready["client_id"], "1000.ABC");
     assert_eq!(ready["client_secret"], "shh");
     assert_eq!(ready["redirect_uri"], "https://app.example.com/cb");
-    let counts = format!("{}/counts", ready["control_url"].as_str().unwrap());
+    let control = ready["control_url"].as_str().unwrap();
+    assert_eq!(lead_without_company(&ready).await, "MANDATORY_NOT_FOUND");
+    let counts = format!("{control}/counts");
     assert_eq!(http().get(counts).send().await.unwrap().status(), 200);
     assert_eq!(terminated(child).await, Some(0), "SIGTERM ends it cleanly");
 }
@@ -115,12 +142,14 @@ async fn a_configuration_file_adds_and_options_go_before_it() {
         br#"
         listen = "127.0.0.1:0"
         demo = false
+        request_log_bytes = 4000
         [client]
         id = "1000.FROMFILE"
         secret = "file-secret"
         redirect_uris = ["https://app.example.com/cb"]
         [rules]
         code_limit = 0
+        require_layout_fields = true
         [[clients]]
         id = "1000.SELF"
         secret = "s"
@@ -153,6 +182,20 @@ async fn a_configuration_file_adds_and_options_go_before_it() {
     assert_eq!(people[0]["email"], "kim@example.com");
     assert_eq!(people[0]["center"], "in");
     assert_eq!(people.as_array().unwrap().len(), 1);
+    let home = ready["accounts_url"].as_str().unwrap();
+    for _ in 0..20 {
+        http().get(home).send().await.unwrap();
+    }
+    let counts = format!("{}/counts", ready["control_url"].as_str().unwrap());
+    let counts: Value = http()
+        .get(counts)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert!(counts["requests_dropped"].as_u64().unwrap() > 0);
     assert_eq!(terminated(child).await, Some(0));
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
+use zoho_sandbox::Sandbox;
 
 use crate::support::{ALL, Api, MIRA, http, sandbox};
 
@@ -145,6 +147,154 @@ async fn lists_are_sorted_and_narrowed() {
     assert_eq!(since("2026-01-01T00:00:00+00:00").await, 200);
     assert_eq!(since("2126-01-01T00:00:00+00:00").await, 304);
     assert_eq!(since("once").await, 400);
+}
+
+const CHANGE: &str = r#"{ "data": [{ "City": "Oslo" }] }"#;
+
+/// A call with a date-time in a header.
+async fn conditional(
+    sandbox: &Sandbox,
+    token: &str,
+    method: Method,
+    path: &str,
+    (header, time): (&str, &str),
+    body: &str,
+) -> (u16, Value) {
+    let request = http()
+        .request(method, format!("{}/crm/v8/{path}", sandbox.api_url()))
+        .header("Authorization", format!("Bearer {token}"))
+        .header(header, time)
+        .body(body.to_owned());
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or_default())
+}
+
+/// Clients write the offset with a colon, without one, or as `Z`; the sandbox reads all of them
+/// wherever it reads a date-time.
+#[tokio::test]
+async fn every_date_time_is_read_with_any_offset() {
+    let sandbox = sandbox().await;
+    let (_, token) = sandbox.login(MIRA, ALL);
+    let api = Api::with_token(sandbox.api_url(), &token);
+    let (_, body) = api.get("Leads?fields=id&per_page=1").await;
+    let id = body["data"][0]["id"].as_str().unwrap().to_owned();
+    let lead = format!("Leads/{id}");
+    let send = async |method, path: &str, header, time: &str, body: &str| {
+        conditional(&sandbox, &token, method, path, (header, time), body).await
+    };
+    for (offset, hour) in [
+        ("+00:00", "12"),
+        ("+0000", "12"),
+        ("-0000", "12"),
+        ("+00", "12"),
+        ("Z", "12"),
+        ("z", "12"),
+        ("+05:30", "17"),
+        ("+0530", "17"),
+        ("-0300", "09"),
+        ("-03", "09"),
+    ] {
+        for fraction in ["", ".000", ".123456789"] {
+            let at = |year: u32| format!("{year}-01-01T{hour}:30:00{fraction}{offset}");
+            let list = async |time: String| {
+                let header = "If-Modified-Since";
+                send(Method::GET, "Leads?fields=id", header, &time, "")
+                    .await
+                    .0
+            };
+            assert_eq!(list(at(2036)).await, 304, "{}", at(2036));
+            assert_eq!(list(at(2026)).await, 200, "{}", at(2026));
+            let put = async |time: String| {
+                let header = "If-Unmodified-Since";
+                send(Method::PUT, &lead, header, &time, CHANGE).await.0
+            };
+            assert_eq!(put(at(2136)).await, 200, "{}", at(2136));
+            assert_eq!(put(at(2026)).await, 412, "{}", at(2026));
+            for quote in ["", "'"] {
+                let query = |sign, year| {
+                    format!(
+                        "select id from Deals where Created_Time {sign} {quote}{}{quote}",
+                        at(year)
+                    )
+                };
+                assert_eq!(coql(&api, &query(">", 2026)).await.0, 200, "{}", at(2026));
+                assert_eq!(coql(&api, &query("<", 2026)).await.0, 204, "{}", at(2026));
+                assert_eq!(coql(&api, &query(">", 2036)).await.0, 204, "{}", at(2036));
+            }
+            let search = async |year| {
+                let time = at(year).replace('+', "%2B");
+                let path = format!("Deals/search?criteria=(Created_Time:greater_than:{time})");
+                api.get(&path).await.0
+            };
+            assert_eq!(search(2026).await, 200, "{}", at(2026));
+            assert_eq!(search(2036).await, 204, "{}", at(2036));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_date_time_is_refused_wherever_one_is_read() {
+    let sandbox = sandbox().await;
+    let (_, token) = sandbox.login(MIRA, ALL);
+    let api = Api::with_token(sandbox.api_url(), &token);
+    let (_, body) = api.get("Leads?fields=id&per_page=1").await;
+    let lead = format!("Leads/{}", body["data"][0]["id"].as_str().unwrap());
+    for wrong in [
+        "once",
+        "",
+        "2036-01-01",
+        "2036-01-01T00:00:00",
+        "2036-01-01T00:00:00+000",
+        "2036-01-01T00:00:00+00000",
+        "2036-01-01T00:00:00 0000",
+        "2036-01-01T00:00:00+2500",
+        "2036-01-01T00:00:00+00:0000",
+        "2036-01-01T00:00:00Z0000",
+        "2036-01-01T25:00:00+0000",
+        "2036-02-30T00:00:00+0000",
+        "0000",
+        "+0000",
+        "Fri, 01 Jan 2036 00:00:00 +0000",
+    ] {
+        for (method, path, header, change) in [
+            (Method::GET, "Leads?fields=id", "If-Modified-Since", ""),
+            (Method::PUT, &lead, "If-Unmodified-Since", CHANGE),
+        ] {
+            let asked = (header, wrong);
+            let (status, body) = conditional(&sandbox, &token, method, path, asked, change).await;
+            let error = if body["data"].is_array() {
+                &body["data"][0]
+            } else {
+                &body
+            };
+            assert_eq!(
+                (status, &error["code"]),
+                (400, &json!("INVALID_DATA")),
+                "{wrong}"
+            );
+            assert_eq!(error["details"], json!({ "header_name": header }));
+        }
+        let query = format!("select id from Leads where Created_Time > '{wrong}'");
+        let (status, body) = coql(&api, &query).await;
+        assert_eq!(
+            (status, &body["code"]),
+            (400, &json!("INVALID_QUERY")),
+            "{wrong}"
+        );
+        assert_eq!(body["details"]["column_name"], "Created_Time");
+        let wrong = wrong.replace('+', "%2B");
+        let path = format!("Leads/search?criteria=(Created_Time:in:2036-01-01T00:00:00Z,{wrong})");
+        if !wrong.contains(',') {
+            let (status, body) = api.get(&path).await;
+            assert_eq!(
+                (status, &body["code"]),
+                (400, &json!("INVALID_QUERY")),
+                "{wrong}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

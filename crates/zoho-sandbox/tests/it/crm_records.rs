@@ -141,7 +141,7 @@ async fn the_status_tells_all_some_and_none() {
     let sandbox = sandbox().await;
     let api = Api::new(&sandbox, MIRA, ALL);
     let good = json!({ "Last_Name": "A", "Company": "B" });
-    let bad = json!({ "Last_Name": "A" });
+    let bad = json!({ "Company": "B" });
     assert_eq!(
         api.post("Leads", json!({ "data": [good, good] })).await.0,
         201
@@ -151,7 +151,7 @@ async fn the_status_tells_all_some_and_none() {
     assert_eq!(item(&body)["code"], "MANDATORY_NOT_FOUND");
     assert_eq!(
         item(&body)["details"],
-        json!({ "api_name": "Company", "json_path": "$.data[0].Company" })
+        json!({ "api_name": "Last_Name", "json_path": "$.data[0].Last_Name" })
     );
     assert_eq!(body["data"][1]["code"], "SUCCESS");
     assert_eq!(api.post("Leads", json!({ "data": [bad] })).await.0, 400);
@@ -279,6 +279,265 @@ async fn upsert_goes_by_the_fields_it_is_told() {
         api.post("Leads/upsert", wrong).await.1["code"],
         "INVALID_DATA"
     );
+}
+
+/// Unique fields are looked at in every upsert, after the fields that it names or the module's own.
+#[tokio::test]
+async fn upsert_finds_a_record_by_its_unique_field() {
+    let sandbox = sandbox().await;
+    let api = Api::new(&sandbox, MIRA, ALL);
+    let (_, body) = api
+        .get("Contacts?fields=Student_Number,Email,Account_Name&sort_order=asc&per_page=2")
+        .await;
+    let (one, other) = (&body["data"][0], &body["data"][1]);
+    assert_eq!(one["Student_Number"], "NL-10001");
+    let upsert = async |contact: Value, checks: Value| {
+        let mut asked = json!({ "data": [contact] });
+        if !checks.is_null() {
+            asked["duplicate_check_fields"] = checks;
+        }
+        let (status, body) = api.post("Contacts/upsert", asked).await;
+        (status, item(&body).clone())
+    };
+    for checks in [
+        Value::Null,
+        json!(["Email"]),
+        json!(["Phone", "Email"]),
+        json!([]),
+    ] {
+        for number in ["NL-10001", "nl-10001"] {
+            let contact =
+                json!({ "Last_Name": "A", "Student_Number": number, "Email": "new@example.com" });
+            let (status, item) = upsert(contact, checks.clone()).await;
+            assert_eq!((status, &item["code"]), (200, &json!("SUCCESS")), "{item}");
+            assert_eq!(item["action"], "update");
+            assert_eq!(item["details"]["id"], one["id"]);
+        }
+    }
+    // The number alone is enough, and the field is named.
+    let contact = json!({ "Last_Name": "A", "Student_Number": "NL-10001" });
+    let (_, item) = upsert(contact, Value::Null).await;
+    assert_eq!(
+        (&item["action"], &item["duplicate_field"]),
+        (&json!("update"), &json!("Student_Number"))
+    );
+    // The named field goes first, and what it finds may not take another record's number.
+    let contact = json!({ "Last_Name": "A", "Email": other["Email"] });
+    let (_, item) = upsert(contact.clone(), Value::Null).await;
+    assert_eq!(
+        (&item["details"]["id"], &item["duplicate_field"]),
+        (&other["id"], &json!("Email"))
+    );
+    let mut taken = contact;
+    taken["Student_Number"] = "NL-10001".into();
+    let (status, item) = upsert(taken, Value::Null).await;
+    assert_eq!(
+        (status, &item["code"]),
+        (400, &json!("DUPLICATE_DATA")),
+        "{item}"
+    );
+    assert_eq!(item["details"]["id"], one["id"]);
+    // A number that is new is an insert; the second record of one request finds the first.
+    let fresh = json!({ "Last_Name": "N", "Student_Number": "NL-77777" });
+    let (_, body) = api
+        .post("Contacts/upsert", json!({ "data": [fresh, fresh] }))
+        .await;
+    let actions = [&body["data"][0]["action"], &body["data"][1]["action"]];
+    assert_eq!(actions, [&json!("insert"), &json!("update")]);
+    assert_eq!(
+        body["data"][0]["details"]["id"],
+        body["data"][1]["details"]["id"]
+    );
+    // An insert still refuses a number that is taken.
+    let (status, _) = api.post("Contacts", json!({ "data": [fresh] })).await;
+    assert_eq!(status, 400);
+}
+
+/// What is empty is no value that two records can share.
+#[tokio::test]
+async fn empty_values_are_no_duplicates() {
+    let sandbox = sandbox().await;
+    let api = Api::new(&sandbox, MIRA, ALL);
+    for empty in [Value::Null, json!(""), json!(" ")] {
+        let contact = json!({ "Last_Name": "Empty", "Student_Number": empty, "Phone": empty });
+        for path in ["Contacts", "Contacts/upsert"] {
+            for _ in 0..2 {
+                let asked = json!({ "data": [contact], "duplicate_check_fields": ["Phone"] });
+                let (_, body) = api.post(path, asked).await;
+                assert_eq!(
+                    item(&body)["message"],
+                    "record added",
+                    "{path} {empty}: {body}"
+                );
+            }
+        }
+    }
+}
+
+/// Duplicates are found by fields of every type.
+#[tokio::test]
+async fn upsert_compares_numbers_and_lookups() {
+    let sandbox = sandbox().await;
+    let api = Api::new(&sandbox, MIRA, ALL);
+    let (_, body) = api.get("Accounts?fields=Employees&per_page=1").await;
+    let account = item(&body).clone();
+    let asked = |mut record: Value, field: &str, value: &Value| {
+        record[field] = value.clone();
+        json!({ "data": [record], "duplicate_check_fields": [field] })
+    };
+    let (_, body) = api
+        .post(
+            "Accounts/upsert",
+            asked(
+                json!({ "Account_Name": "Renamed" }),
+                "Employees",
+                &account["Employees"],
+            ),
+        )
+        .await;
+    assert_eq!(item(&body)["details"]["id"], account["id"], "{body}");
+    let id: u64 = account["id"].as_str().unwrap().parse().unwrap();
+    for to in [
+        json!({ "id": account["id"] }),
+        json!(id),
+        json!({ "id": id, "name": "x" }),
+    ] {
+        let (_, body) = api
+            .post(
+                "Deals/upsert",
+                asked(
+                    json!({ "Deal_Name": "D", "Stage": "Offer" }),
+                    "Account_Name",
+                    &to,
+                ),
+            )
+            .await;
+        assert_eq!(item(&body)["duplicate_field"], "Account_Name", "{body}");
+    }
+}
+
+#[tokio::test]
+async fn upsert_with_an_id_means_that_record() {
+    let sandbox = sandbox().await;
+    let api = Api::new(&sandbox, MIRA, ALL);
+    let (_, body) = api.get("Leads?fields=Email&per_page=2").await;
+    let (one, other) = (body["data"][0].clone(), body["data"][1].clone());
+    let id: u64 = one["id"].as_str().unwrap().parse().unwrap();
+    let upsert = async |lead: Value| {
+        let asked = json!({ "data": [lead], "duplicate_check_fields": ["Email"] });
+        let (status, body) = api.post("Leads/upsert", asked).await;
+        (status, item(&body).clone())
+    };
+    // The ID goes before every other field, whatever that would find. No name is needed.
+    for (given, email) in [
+        (one["id"].clone(), &one["Email"]),
+        (json!(id), &json!("n@example.com")),
+        (one["id"].clone(), &other["Email"]),
+    ] {
+        let (status, item) = upsert(json!({ "id": given, "City": "Oslo", "Email": email })).await;
+        assert_eq!((status, &item["action"]), (200, &json!("update")), "{item}");
+        assert_eq!(item["duplicate_field"], Value::Null);
+        assert_eq!(item["details"]["id"], one["id"]);
+    }
+    let count = async || api.get("Leads/actions/count").await.1["count"].clone();
+    assert_eq!(count().await, 60, "nothing was added");
+    // An ID that no record of the module has is an error, as it is in an update.
+    api.delete(&format!("Leads/{}", other["id"].as_str().unwrap()))
+        .await;
+    let (_, contacts) = api.get("Contacts?fields=id&per_page=1").await;
+    for id in [
+        json!("1"),
+        json!(1),
+        other["id"].clone(),
+        item(&contacts)["id"].clone(),
+        json!("abc"),
+        json!(-1),
+        json!("99999999999999999999"),
+        json!(true),
+    ] {
+        let (status, item) =
+            upsert(json!({ "id": id, "Last_Name": "A", "Email": one["Email"] })).await;
+        assert_eq!(
+            (status, &item["code"]),
+            (400, &json!("INVALID_DATA")),
+            "{id}"
+        );
+        assert_eq!(
+            item["details"],
+            json!({ "api_name": "id", "json_path": "$.data[0].id" })
+        );
+    }
+    assert_eq!(count().await, 59);
+    let (_, item) = upsert(json!({ "id": null, "Last_Name": "A" })).await;
+    assert_eq!(item["action"], "insert", "no ID");
+}
+
+/// A lead's company is mandatory in its layout only, and is asked for where the layout is named.
+#[tokio::test]
+async fn what_only_a_layout_demands_is_asked_for_with_the_layout() {
+    let strict = Sandbox::builder()
+        .require_layout_fields()
+        .start()
+        .await
+        .unwrap();
+    let strict = Api::new(&strict, MIRA, ALL);
+    let sandbox = sandbox().await;
+    let lenient = Api::new(&sandbox, MIRA, ALL);
+    let layout = json!({ "id": "5540230000000055", "name": "Standard" });
+    for (api, lead, good) in [
+        (&lenient, json!({ "Last_Name": "A" }), true),
+        (&lenient, json!({ "Last_Name": "A", "Company": null }), true),
+        (&lenient, json!({ "Last_Name": "A", "Layout": null }), true),
+        (
+            &lenient,
+            json!({ "Last_Name": "A", "Layout": layout }),
+            false,
+        ),
+        (
+            &lenient,
+            json!({ "Last_Name": "A", "Layout": "5540230000000055" }),
+            false,
+        ),
+        (
+            &lenient,
+            json!({ "Last_Name": "A", "Layout": layout, "Company": "B" }),
+            true,
+        ),
+        (&lenient, json!({ "Company": "B" }), false),
+        (&strict, json!({ "Last_Name": "A" }), false),
+        (&strict, json!({ "Last_Name": "A", "Company": "" }), false),
+        (&strict, json!({ "Last_Name": "A", "Company": "B" }), true),
+    ] {
+        for path in ["Leads", "Leads/upsert"] {
+            let (_, body) = api.post(path, json!({ "data": [lead] })).await;
+            let expected = if good {
+                "SUCCESS"
+            } else {
+                "MANDATORY_NOT_FOUND"
+            };
+            assert_eq!(item(&body)["code"], expected, "{path} {lead}");
+        }
+    }
+    // Emptying it is the same question.
+    let (_, body) = lenient.get("Leads?fields=Company&per_page=1").await;
+    let id = item(&body)["id"].clone();
+    for (change, status) in [
+        (json!({ "id": id, "Company": null, "Layout": layout }), 400),
+        (json!({ "id": id, "City": "Oslo", "Layout": layout }), 200),
+        (json!({ "id": id, "Company": null }), 200),
+    ] {
+        let asked = json!({ "data": [change] });
+        assert_eq!(lenient.put("Leads", asked).await.0, status, "{change}");
+    }
+    let (_, fields) = lenient.get("settings/fields?module=Leads").await;
+    let mandatory: Vec<&str> = fields["fields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|field| field["system_mandatory"] == true)
+        .map(|field| field["api_name"].as_str().unwrap())
+        .collect();
+    assert_eq!(mandatory, ["Last_Name"], "the SDKs refuse what lacks those");
 }
 
 #[tokio::test]

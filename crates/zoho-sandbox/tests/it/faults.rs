@@ -165,6 +165,53 @@ async fn the_log_has_queries_but_no_credentials() {
 }
 
 #[tokio::test]
+async fn the_log_is_bounded_in_bytes_and_says_what_went() {
+    let sandbox = zoho_sandbox::Sandbox::builder()
+        .request_log_bytes(100_000)
+        .start()
+        .await
+        .unwrap();
+    let send = async |number: usize, length: usize| {
+        http()
+            .get(format!(
+                "{}/oauth/serverinfo?n={number}",
+                sandbox.accounts_url()
+            ))
+            .header("X-Long", "x".repeat(length))
+            .send()
+            .await
+            .unwrap();
+    };
+    for number in 0..40 {
+        send(number, 9_000).await;
+    }
+    let kept = sandbox.requests();
+    assert!((8..=11).contains(&kept.len()), "{} are kept", kept.len());
+    assert!(kept.last().unwrap().path_and_query.ends_with("n=39"));
+    let dropped = 40 - kept.len() as u64;
+    assert_eq!(sandbox.counts().requests_dropped, dropped);
+    let control = async |path: &str| {
+        let url = format!("{}{path}", sandbox.control_url());
+        http().get(url).send().await.unwrap()
+    };
+    let listed = control("/requests").await;
+    let header = listed.headers()["x-sandbox-requests-dropped"].clone();
+    assert_eq!(header, dropped.to_string().as_str());
+    let counts: Value = control("/counts").await.json().await.unwrap();
+    assert_eq!(counts["requests_dropped"], dropped);
+
+    // One that is larger than the whole log takes nothing else with it.
+    send(40, 150_000).await;
+    assert_eq!(sandbox.requests().len(), kept.len());
+    assert_eq!(sandbox.counts().requests_dropped, dropped + 1);
+
+    sandbox.reset();
+    assert_eq!(sandbox.counts(), zoho_sandbox::Counts::default());
+    send(41, 9_000).await;
+    assert_eq!(sandbox.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn the_control_api_does_what_the_handle_does() {
     let sandbox = sandbox().await;
     let control = async |method: Method, path: &str, body: Value| {

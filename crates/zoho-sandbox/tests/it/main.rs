@@ -7,10 +7,12 @@
 mod accounts;
 mod authorize_page;
 mod binary;
+mod bounds;
 mod browser;
 mod crm_query;
 mod crm_records;
 mod faults;
+mod hosts;
 mod limits;
 mod official_python;
 mod support;

@@ -32,6 +32,12 @@ pub(crate) struct Args {
     /// Access tokens per refresh token in ten minutes; 0 for no limit
     #[arg(long, value_name = "N")]
     mint_limit: Option<u32>,
+    /// Ask every record for the fields that are mandatory only in a layout
+    #[arg(long)]
+    require_layout_fields: bool,
+    /// Memory that the log of requests takes; the oldest go first [default: 33554432]
+    #[arg(long, value_name = "BYTES")]
+    request_log_bytes: Option<usize>,
     /// More clients, people, organisations, data centers and rules (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -67,6 +73,12 @@ impl Args {
         }
         if let Some(limit) = self.mint_limit {
             builder = builder.mint_limit(limit);
+        }
+        if self.require_layout_fields {
+            builder = builder.require_layout_fields();
+        }
+        if let Some(bytes) = self.request_log_bytes {
+            builder = builder.request_log_bytes(bytes);
         }
         Ok(builder)
     }

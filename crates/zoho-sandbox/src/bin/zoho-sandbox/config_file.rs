@@ -15,6 +15,7 @@ struct ConfigFile {
     demo: bool,
     /// The default client.
     client: Option<Client>,
+    request_log_bytes: Option<usize>,
     rules: Option<Rules>,
     #[serde(default)]
     clients: Vec<Client>,
@@ -49,6 +50,9 @@ pub(crate) fn apply(path: &Path, mut builder: SandboxBuilder) -> Result<SandboxB
     }
     if let Some(client) = file.client {
         builder = builder.default_client(client);
+    }
+    if let Some(bytes) = file.request_log_bytes {
+        builder = builder.request_log_bytes(bytes);
     }
     if let Some(rules) = file.rules {
         builder = builder.rules(rules);

@@ -14,7 +14,7 @@ use super::super::reply::{ApiError, Reply, Result};
 use super::super::schema::{self, Module};
 use super::super::store::{OrgData, Record};
 use super::tokens::{Kind, Token, cut, syntax_error};
-use super::{Column, Condition, Test, order};
+use super::{Column, Condition, DEPTH_LIMIT, Test, order, too_deep};
 
 const ROWS_LIMIT: usize = 2_000;
 const ROWS_DEFAULT: usize = 200;
@@ -23,6 +23,8 @@ const CRITERIA_LIMIT: usize = 25;
 const ORDER_LIMIT: usize = 10;
 const OFFSET_LIMIT: usize = 100_000;
 const IN_LIMIT: usize = 50;
+/// The longest query in bytes. What the other limits allow is shorter.
+const QUERY_LIMIT: usize = 64 * 1024;
 
 pub(in super::super) fn answer(call: &Call<'_>, data: &OrgData) -> Result {
     call.only(&Method::POST)?;
@@ -94,9 +96,22 @@ struct Query {
 }
 
 fn parse(text: &str) -> Result<Query> {
-    let tokens = cut(text)?;
-    let end = text.chars().count() + 1;
-    let mut parser = Parser { tokens, at: 0, end };
+    if text.len() > QUERY_LIMIT {
+        return Err(
+            ApiError::new(400, "LIMIT_EXCEEDED", "limit exceeded").details(json!({
+                "api_name": "select_query",
+                "json_path": "$.select_query",
+                "maximum_length": QUERY_LIMIT,
+            })),
+        );
+    }
+    let mut parser = Parser {
+        tokens: cut(text)?,
+        at: 0,
+        end: text.chars().count() + 1,
+        depth: 0,
+        conditions: 0,
+    };
     parser.keyword("select")?;
     let mut names = vec![parser.word()?];
     while parser.sign(",") {
@@ -119,9 +134,6 @@ fn parse(text: &str) -> Result<Query> {
     }
     parser.at += 1;
     let condition = parser.any(module)?;
-    if condition.count() > CRITERIA_LIMIT {
-        return Err(limit_exceeded("where", CRITERIA_LIMIT));
-    }
     let order = parser.order(module)?;
     let (limit, offset) = parser.limit()?;
     if let Some(token) = parser.tokens.get(parser.at) {
@@ -154,6 +166,11 @@ struct Parser {
     at: usize,
     /// The place after the last letter, for errors about what is missing.
     end: usize,
+    /// Parentheses that are open.
+    depth: usize,
+    /// Single conditions so far. They are counted while they are read, so that no condition
+    /// tree becomes larger than the limits.
+    conditions: usize,
 }
 
 impl Parser {
@@ -240,17 +257,26 @@ impl Parser {
 
     fn single(&mut self, module: &'static Module) -> Result<Condition> {
         if self.sign("(") {
+            self.depth += 1;
+            if self.depth > DEPTH_LIMIT {
+                return Err(too_deep());
+            }
             let inner = self.any(module)?;
+            self.depth -= 1;
             return if self.sign(")") {
                 Ok(inner)
             } else {
                 Err(self.unexpected())
             };
         }
+        self.conditions += 1;
+        if self.conditions > CRITERIA_LIMIT {
+            return Err(limit_exceeded("where", CRITERIA_LIMIT));
+        }
         let name = self.word()?;
         let column = column(module, &name)?;
         let test = self.test()?;
-        Ok(Condition::Test(column, test))
+        Condition::test(column, test)
     }
 
     fn test(&mut self) -> Result<Test> {
@@ -359,15 +385,21 @@ impl Parser {
         if limit == 0 || limit > ROWS_LIMIT {
             return Err(limit_exceeded("limit", ROWS_LIMIT));
         }
-        if offset + limit > OFFSET_LIMIT {
+        if offset.saturating_add(limit) > OFFSET_LIMIT {
             return Err(limit_exceeded("offset", OFFSET_LIMIT));
         }
         Ok((limit, offset))
     }
 
+    /// A count. What does not fit is larger than every limit.
     fn number(&mut self) -> Result<usize> {
         let error = self.unexpected();
-        self.word()?.parse().map_err(|_| error)
+        let word = self.word()?;
+        if word.bytes().all(|byte| byte.is_ascii_digit()) {
+            Ok(word.parse().unwrap_or(usize::MAX))
+        } else {
+            Err(error)
+        }
     }
 }
 
@@ -400,5 +432,90 @@ fn like(pattern: &str, not: bool) -> Option<Test> {
         (false, false, false) => Some(Test::Equal(core)),
         (false, false, true) => Some(Test::NotEqual(core)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::depth;
+    use super::*;
+    use crate::crm::arbitrary::{nested, soup};
+
+    const WORDS: &[&str] = &[
+        "select",
+        "from",
+        "where",
+        "and",
+        "or",
+        "not",
+        "in",
+        "like",
+        "between",
+        "is",
+        "null",
+        "order",
+        "by",
+        "asc",
+        "desc",
+        "limit",
+        "offset",
+        "id",
+        "City",
+        "Leads",
+        "Contacts",
+        "Account_Name.Industry",
+        "Owner.id",
+        "(",
+        ")",
+        "(",
+        ")",
+        ",",
+        "=",
+        "<=",
+        "<>",
+        "'x%'",
+        "'",
+        "\\",
+        "%",
+        "1",
+        "0",
+        "-1",
+        "18446744073709551615",
+        "18446744073709551616",
+        "2036-01-01T00:00:00+0000",
+        "9999-12-31T23:59:59-23:59",
+    ];
+
+    fn query() -> impl Strategy<Value = String> {
+        let start = prop_oneof![
+            Just(""),
+            Just("select id from Leads where "),
+            Just("select id from Leads where id > 1 "),
+        ];
+        let rest = prop_oneof![
+            soup(WORDS, " ", 60),
+            nested(soup(WORDS, " ", 6)),
+            any::<String>(),
+            (0_usize..3_000).prop_map(|times| vec!["id = 1"; times].join(" or ")),
+        ];
+        (start, rest).prop_map(|(start, rest)| format!("{start}{rest}"))
+    }
+
+    proptest! {
+        #[test]
+        fn any_query_is_read_within_bounds_or_refused(text in query()) {
+            match parse(&text) {
+                Ok(query) => {
+                    prop_assert!((1..=2_000).contains(&query.limit));
+                    prop_assert!(query.offset <= 100_000 - query.limit);
+                    prop_assert!(query.columns.len() <= 50 && query.order.len() <= 10);
+                    prop_assert!(query.condition.count() <= 25);
+                    prop_assert!(depth(&query.condition) <= 50);
+                }
+                Err(error) => prop_assert_eq!(error.status, 400),
+            }
+        }
     }
 }

@@ -6,11 +6,21 @@ mod tokens;
 
 use std::cmp::Ordering;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::read::instant;
+use super::reply::{ApiError, Result};
 use super::schema::{Field, Kind, Module};
 use super::store::{OrgData, Record, text};
+
+/// How deep parentheses may be nested. The parsers call themselves for each, and the limits on
+/// single conditions leave no use for more.
+const DEPTH_LIMIT: usize = 50;
+
+fn too_deep() -> ApiError {
+    ApiError::new(400, "INVALID_QUERY", "invalid query formed")
+        .details(json!({ "reason": "parentheses are nested too deeply", "limit": DEPTH_LIMIT }))
+}
 
 /// A condition tree.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +131,27 @@ impl Column {
 }
 
 impl Condition {
+    /// A single condition. What cannot be compared with its column is refused: it would match
+    /// nothing.
+    fn test(column: Column, test: Test) -> Result<Self> {
+        let wrong = |literal: &String| match column.kind() {
+            Kind::Integer => {
+                let digits = literal.strip_prefix(['-', '+']).unwrap_or(literal);
+                let number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+                (number && literal.parse::<i64>().is_err()).then_some("the number is too large")
+            }
+            Kind::DateTime => instant(literal)
+                .is_none()
+                .then_some("the value is no date-time"),
+            _ => None,
+        };
+        match test.literals().into_iter().find_map(wrong) {
+            Some(reason) => Err(ApiError::new(400, "INVALID_QUERY", "invalid query formed")
+                .details(json!({ "column_name": column.name(), "reason": reason }))),
+            None => Ok(Self::Test(column, test)),
+        }
+    }
+
     fn holds(&self, data: &OrgData, record: &Record) -> bool {
         match self {
             Self::All(parts) => parts.iter().all(|part| part.holds(data, record)),
@@ -129,7 +160,8 @@ impl Condition {
         }
     }
 
-    /// How many single conditions there are, for the documented limit.
+    /// How many single conditions there are.
+    #[cfg(test)]
     fn count(&self) -> usize {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::count).sum(),
@@ -139,6 +171,21 @@ impl Condition {
 }
 
 impl Test {
+    /// The values that are compared as what the column holds.
+    fn literals(&self) -> Vec<&String> {
+        match self {
+            Self::Equal(one)
+            | Self::NotEqual(one)
+            | Self::Less(one)
+            | Self::LessOrEqual(one)
+            | Self::Greater(one)
+            | Self::GreaterOrEqual(one) => vec![one],
+            Self::Between(low, high) | Self::NotBetween(low, high) => vec![low, high],
+            Self::In(list) | Self::NotIn(list) => list.iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+
     fn holds(&self, kind: Kind, value: &Value) -> bool {
         let order = |literal: &String| compare(kind, value, literal);
         let equal = |literal: &String| equals(kind, value, literal);
@@ -222,5 +269,16 @@ fn order(data: &OrgData, column: Column, one: &Record, other: &Record) -> Orderi
         (true, false) => Ordering::Less,
         (false, true) => Ordering::Greater,
         (false, false) => compare(column.kind(), &one, &plain(&other)).unwrap_or(Ordering::Equal),
+    }
+}
+
+/// How deep a condition goes.
+#[cfg(test)]
+fn depth(condition: &Condition) -> usize {
+    match condition {
+        Condition::All(parts) | Condition::Any(parts) => {
+            1 + parts.iter().map(depth).max().unwrap_or_default()
+        }
+        Condition::Test(..) => 1,
     }
 }

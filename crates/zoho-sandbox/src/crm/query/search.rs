@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::super::Call;
-use super::super::read::{list_answer, page, pick, read_scope, whole};
+use super::super::read::{fields, list_answer, page, pick, read_scope, whole};
 use super::super::reply::{ApiError, Result};
 use super::super::schema::{Kind, Module};
 use super::super::store::{OrgData, Record, text};
-use super::{Column, Condition, Test};
+use super::{Column, Condition, DEPTH_LIMIT, Test, too_deep};
 
 /// The most single conditions in criteria.
 const CRITERIA_LIMIT: usize = 15;
@@ -53,7 +53,7 @@ pub(in super::super) fn answer(call: &Call<'_>, data: &OrgData, module: &'static
         .details(json!({ "param_names": ["criteria", "email", "phone", "word"] })));
     };
     let (page_number, per_page) = page(params)?;
-    let names: Option<Vec<&str>> = params.get("fields").map(|list| list.split(',').collect());
+    let names = params.get("fields").map(|_| fields(params)).transpose()?;
     Ok(list_answer(
         &found,
         page_number,
@@ -70,13 +70,12 @@ fn parse(module: &'static Module, criteria: &str) -> Result<Condition> {
     let mut parser = Parser {
         module,
         rest: criteria.trim(),
+        depth: 0,
+        conditions: 0,
     };
     let condition = parser.group()?;
     if !parser.rest.is_empty() {
         return Err(invalid("the criteria go on after their end"));
-    }
-    if condition.count() > CRITERIA_LIMIT {
-        return Err(ApiError::limit(CRITERIA_LIMIT, "criteria"));
     }
     Ok(condition)
 }
@@ -89,6 +88,11 @@ fn invalid(reason: &str) -> ApiError {
 struct Parser<'a> {
     module: &'static Module,
     rest: &'a str,
+    /// Groups that are open.
+    depth: usize,
+    /// Single conditions so far. They are counted while they are read, so that no condition
+    /// tree becomes larger than the limits.
+    conditions: usize,
 }
 
 impl Parser<'_> {
@@ -128,7 +132,12 @@ impl Parser<'_> {
         self.rest = inner.ok_or_else(|| invalid("a condition stands in parentheses"))?;
         if self.rest.trim_start().starts_with('(') {
             self.rest = self.rest.trim_start();
+            self.depth += 1;
+            if self.depth > DEPTH_LIMIT {
+                return Err(too_deep());
+            }
             let group = self.group()?;
+            self.depth -= 1;
             let after = self.rest.trim_start().strip_prefix(')');
             self.rest = after.ok_or_else(|| invalid("a parenthesis is not closed"))?;
             return Ok(group);
@@ -136,6 +145,10 @@ impl Parser<'_> {
         let (condition, rest) =
             until_parenthesis(self.rest).ok_or_else(|| invalid("a parenthesis is not closed"))?;
         self.rest = rest;
+        self.conditions += 1;
+        if self.conditions > CRITERIA_LIMIT {
+            return Err(ApiError::limit(CRITERIA_LIMIT, "criteria"));
+        }
         self.condition(&condition)
     }
 
@@ -177,7 +190,7 @@ impl Parser<'_> {
                     .details(json!({ "operator": other, "reason": "the operator is not known" })));
             }
         };
-        Ok(Condition::Test(column, test))
+        Condition::test(column, test)
     }
 }
 
@@ -198,8 +211,58 @@ fn until_parenthesis(text: &str) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::depth;
     use super::*;
+    use crate::crm::arbitrary::{nested, soup};
     use crate::crm::schema::module;
+
+    const PIECES: &[&str] = &[
+        "(",
+        ")",
+        "(",
+        ")",
+        "and",
+        "or",
+        ":",
+        "City",
+        "id",
+        "Owner",
+        "equals",
+        "between",
+        "in",
+        "(City:equals:Porto)",
+        "(id:in:1,2)",
+        ",",
+        "\\",
+        " ",
+        "x",
+        "18446744073709551616",
+        "2036-01-01T00:00:00+0000",
+    ];
+
+    fn criteria() -> impl Strategy<Value = String> {
+        prop_oneof![
+            soup(PIECES, "", 60),
+            nested(soup(PIECES, "", 6)),
+            any::<String>(),
+            (1_usize..3_000).prop_map(|times| vec!["(id:in:1)"; times].join("or")),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_criteria_are_read_within_bounds_or_refused(text in criteria()) {
+            match parsed(&text) {
+                Ok(condition) => {
+                    prop_assert!(condition.count() <= 15);
+                    prop_assert!(depth(&condition) <= 65);
+                }
+                Err(error) => prop_assert_eq!(error.status, 400),
+            }
+        }
+    }
 
     fn parsed(criteria: &str) -> Result<Condition> {
         parse(module("Leads").unwrap(), criteria)
