@@ -561,7 +561,7 @@ async fn handbook(kind: Kind, scheme: &str) {
             "{words:?}: {}",
             stderr(&output)
         );
-        assert_eq!(stdout(&output), expected, "{words:?}");
+        assert_eq!(super::told(&output), expected, "{words:?}");
     }
     place.leave().await;
 }
