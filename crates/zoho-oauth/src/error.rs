@@ -180,6 +180,10 @@ codes! {
     /// The connection failed.
     Network = "network", Network, true,
         "Check the connection and the proxy, and try again.";
+    /// The certificate of a server was refused: expired, of another host, of an authority that is
+    /// not trusted.
+    CertificateRefused = "certificate_refused", Network, false,
+        "Do what the text names: renew the certificate, correct the host name or the clock of this machine, or trust the authority (`HttpOptions::root_certificates`; for a store its TLS settings).";
     /// The server did not answer in time.
     Timeout = "timeout", Network, true,
         "Try again; raise the time-out if the server is known to be slow.";

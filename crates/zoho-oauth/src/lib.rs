@@ -39,6 +39,7 @@ mod auth;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod connection;
 mod credential;
 mod data_center;
 mod error;
