@@ -45,6 +45,9 @@ impl Trouble {
     }
 }
 
+/// Some drivers clone what they cannot clone.
+type Shared = Arc<dyn StdError + Send + Sync>;
+
 /// Looks for a known reason in an error and its causes.
 pub(crate) fn trouble(error: &(dyn StdError + 'static)) -> Option<Trouble> {
     let mut next = Some(error);
@@ -61,7 +64,6 @@ pub(crate) fn trouble(error: &(dyn StdError + 'static)) -> Option<Trouble> {
                 return Some(Trouble::of("nothing listens at this address and port"));
             }
         }
-        type Shared = Arc<dyn StdError + Send + Sync>;
         if let Some(shared) = error.downcast_ref::<Shared>()
             && let Some(found) = trouble(shared.as_ref())
         {
@@ -147,7 +149,6 @@ mod tests {
         let expired = rustls::Error::InvalidCertificate(CertificateError::Expired);
         let io = io::Error::new(io::ErrorKind::InvalidData, expired.clone());
         let twice = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, expired.clone()));
-        type Shared = Arc<dyn StdError + Send + Sync>;
         let shared = io::Error::other(Box::<dyn StdError + Send + Sync>::from(io::Error::other(
             expired.clone(),
         )));
@@ -179,7 +180,7 @@ mod tests {
                 assert_eq!(
                     found.code(ErrorCode::Network),
                     ErrorCode::CertificateRefused
-                )
+                );
             })
             .map(|found| found.text)
             .collect();

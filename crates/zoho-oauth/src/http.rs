@@ -265,10 +265,7 @@ impl HttpClient {
         // The URL of a request to the API may hold what a person searched for.
         let error = error.without_url();
         let was_sent = !error.is_connect() && !error.is_builder();
-        let is_certificate = reason.as_ref().is_some_and(|found| found.is_certificate);
-        let (code, happened) = if is_certificate {
-            (ErrorCode::CertificateRefused, "could not connect")
-        } else if error.is_timeout() {
+        let (code, happened) = if error.is_timeout() {
             (ErrorCode::Timeout, "got no answer in time")
         } else if error.is_builder() {
             (ErrorCode::Internal, "could not be put together")
@@ -277,6 +274,7 @@ impl HttpClient {
         } else {
             (ErrorCode::Network, "lost its connection")
         };
+        let code = connection::trouble(&error).map_or(code, |found| found.code(code));
         let reason = reason.map_or_else(String::new, |found| format!(": {}", found.text));
         let error = Error::new(code, format!("{what} {happened}{reason}")).caused_by(error);
         if was_sent {

@@ -44,9 +44,8 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(code) => write!(f, "the server answered {code}"),
-            Self::Io(kind) => kind.fmt(f),
+            Self::Io(kind) | Self::Handshake(kind, _) => kind.fmt(f),
             Self::Tls(error) => error.fmt(f),
-            Self::Handshake(kind, _) => kind.fmt(f),
             Self::Driver(kind) => write!(f, "the driver says {kind}"),
         }
     }
