@@ -3,15 +3,20 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing::Level;
 
 use crate::commands::{demo, tokens};
 use crate::error::{Failure, STATUSES};
+use crate::log;
 use crate::printer;
 
 /// OAuth for Zoho: a person logs in once, and the token is always good.
 #[derive(Debug, Parser)]
 #[command(name = "zoho", version, after_long_help = STATUSES, arg_required_else_help = true)]
 pub(crate) struct App {
+    /// Show on standard error what is done; -vv shows more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
     #[command(subcommand)]
     command: Command,
 }
@@ -28,6 +33,12 @@ enum Command {
 impl App {
     /// Does what was asked for, and says why if it cannot.
     pub(crate) async fn run(self) -> ExitCode {
+        let level = match &self.command {
+            // It makes tokens end and be refused, and tells of that itself.
+            Command::Demo(_) | Command::DemoSecondStart(_) => Level::ERROR,
+            Command::Tokens(_) => Level::WARN,
+        };
+        log::start(level, self.verbose);
         let work = async {
             match self.command {
                 Command::Demo(args) => demo::run(args).await,

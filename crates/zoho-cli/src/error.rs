@@ -2,9 +2,11 @@
 //! and a hint.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use zohocrm::oauth;
 
@@ -80,13 +82,21 @@ impl From<zohocrm::ErrorKind> for Status {
 }
 
 /// Why a command did not do what it was asked for.
-#[derive(Debug)]
 pub(crate) struct Failure {
     status: Status,
     /// `None` when there is nothing to say, or it was said already.
     message: Option<String>,
     causes: Vec<String>,
+    /// How long to wait before trying again.
+    retry_after: Option<Duration>,
     hint: Option<String>,
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines()
+            .try_for_each(|(label, text)| writeln!(f, "{label}: {text}"))
+    }
 }
 
 impl Failure {
@@ -130,21 +140,14 @@ impl Failure {
             status,
             message: None,
             causes: Vec::new(),
+            retry_after: None,
             hint: None,
         }
     }
 
     fn because(mut self, cause: &(dyn StdError + 'static)) -> Self {
-        let mut next = Some(cause);
-        while let Some(cause) = next {
-            // The text of ours ends with advice, which is our hint.
-            let text = match cause.downcast_ref::<oauth::Error>() {
-                Some(error) => described(error.message(), error.code().as_str()),
-                None => cause.to_string(),
-            };
-            self.causes.push(text);
-            next = cause.source();
-        }
+        self.causes.push(cause.to_string());
+        self.causes.extend(oauth::causes(cause));
         self
     }
 
@@ -157,34 +160,30 @@ impl Failure {
         self.status
     }
 
-    pub(crate) fn message(&self) -> Option<&str> {
-        self.message.as_deref()
+    /// What a person is told: a label and a text for each line. Nothing where nothing is to be
+    /// said.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let error = self.message.iter().map(|text| ("error", text.clone()));
+        let causes = self.causes.iter().map(|text| ("  because", text.clone()));
+        let wait = self
+            .retry_after
+            .map(|wait| ("  retry after", oauth::in_words(wait)));
+        let hint = self.hint.iter().map(|text| ("hint", text.clone()));
+        let said = self.message.is_some();
+        let lines = error.chain(causes).chain(wait).chain(hint);
+        lines.filter(move |_| said)
     }
-
-    pub(crate) fn causes(&self) -> &[String] {
-        &self.causes
-    }
-
-    pub(crate) fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
-    }
-}
-
-fn described(message: &str, code: &str) -> String {
-    format!("{message} [{code}]")
 }
 
 impl From<oauth::Error> for Failure {
     fn from(error: oauth::Error) -> Self {
-        let failure = Self {
+        Self {
             status: error.kind().into(),
-            ..Self::new(described(error.message(), error.code().as_str()))
+            causes: oauth::causes(&error),
+            retry_after: error.retry_after(),
+            ..Self::new(error.to_string())
         }
-        .hinted(error.remedy());
-        match error.source() {
-            Some(cause) => failure.because(cause),
-            None => failure,
-        }
+        .hinted(error.remedy())
     }
 }
 
@@ -194,24 +193,21 @@ impl From<zohocrm::Error> for Failure {
             Some(cause) => cause.kind().into(),
             None => error.kind().into(),
         };
-        let failure = Self {
+        Self {
             status,
-            ..Self::new(described(error.message(), error.code().as_str()))
+            causes: oauth::causes(&error),
+            retry_after: error.retry_after(),
+            ..Self::new(error.to_string())
         }
-        .hinted(error.remedy());
-        match error.source() {
-            Some(cause) => failure.because(cause),
-            None => failure,
-        }
+        .hinted(error.remedy())
     }
 }
 
 impl From<zoho_sandbox::Error> for Failure {
     fn from(error: zoho_sandbox::Error) -> Self {
-        let failure = Self::new(error.to_string());
-        match error.source() {
-            Some(cause) => failure.because(cause),
-            None => failure,
+        Self {
+            causes: oauth::causes(&error),
+            ..Self::new(error.to_string())
         }
     }
 }
@@ -244,29 +240,37 @@ mod tests {
             .caused_by(io::Error::from(io::ErrorKind::StorageFull));
         let failure = Failure::from(error);
         assert_eq!(failure.status(), Status::Store);
-        assert_eq!(failure.message(), Some("cannot write `t` [store_full]"));
-        assert_eq!(failure.hint(), Some(oauth::ErrorCode::StoreFull.remedy()));
-        assert_eq!(failure.causes().len(), 1);
+        let lines: Vec<_> = failure.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                ("error", "cannot write `t` [store_full]".to_owned()),
+                ("  because", "no storage space".to_owned()),
+                ("hint", oauth::ErrorCode::StoreFull.remedy().to_owned()),
+            ]
+        );
     }
 
     #[test]
     fn a_call_without_a_token_ends_as_its_cause_would() {
-        let cause = oauth::Error::new(oauth::ErrorCode::Throttled, "too often");
+        let wait = oauth::Timestamp::now().after(Duration::from_mins(10));
+        let cause = oauth::Error::new(oauth::ErrorCode::Throttled, "too often").retry_at(wait);
         let failure = Failure::from(zohocrm::Error::from(cause));
         assert_eq!(failure.status(), Status::Wait);
-        assert_eq!(failure.causes(), ["too often [throttled]"]);
-        assert_eq!(failure.hint(), Some(oauth::ErrorCode::Throttled.remedy()));
+        let text = format!("{failure:?}");
+        let message = "error: there is no access token for this user (`throttled`) [no_token]\n  \
+            because: too often [throttled]\n  retry after: ";
+        assert!(text.starts_with(message), "{text}");
+        let hint = format!("hint: {}\n", oauth::ErrorCode::Throttled.remedy());
+        assert!(text.ends_with(&hint), "{text}");
     }
 
     #[test]
     fn a_closed_pipe_is_no_news() {
         let failure = Failure::output(&io::ErrorKind::BrokenPipe.into());
         assert_eq!(failure.status(), Status::OutputClosed);
-        assert_eq!(failure.message(), None);
-        assert!(
-            Failure::output(&io::ErrorKind::StorageFull.into())
-                .message()
-                .is_some()
-        );
+        assert_eq!(failure.lines().next(), None);
+        let full = Failure::output(&io::ErrorKind::StorageFull.into());
+        assert!(full.lines().next().is_some());
     }
 }

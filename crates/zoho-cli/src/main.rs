@@ -3,6 +3,7 @@
 mod app;
 mod commands;
 mod error;
+mod log;
 mod printer;
 mod store_url;
 

@@ -84,25 +84,16 @@ pub(crate) fn json(value: &impl Serialize) -> Result<()> {
         .map_err(|error| Failure::output(&error))
 }
 
-/// Says what a person should know, although the command goes on.
-#[cfg(feature = "redis")]
-pub(crate) fn warning(text: &str) {
-    let mut output = anstream::stderr().lock();
-    let _ = writeln!(output, "{BOLD}warning{BOLD:#}: {text}");
-}
-
 /// Says why a command failed, with causes and a hint.
 pub(crate) fn failure(failure: &Failure) {
-    let Some(message) = failure.message() else {
-        return;
-    };
-    // Where even standard error is closed there is nobody left to tell.
+    // Where even standard error is closed nobody is left to be told.
     let mut output = anstream::stderr().lock();
-    let _ = writeln!(output, "{BAD}error{BAD:#}: {message}");
-    for cause in failure.causes() {
-        let _ = writeln!(output, "  because: {cause}");
-    }
-    if let Some(hint) = failure.hint() {
-        let _ = writeln!(output, "{BOLD}hint{BOLD:#}: {hint}");
+    for (label, text) in failure.lines() {
+        let style = match label {
+            "error" => BAD,
+            "hint" => BOLD,
+            _ => Style::new(),
+        };
+        let _ = writeln!(output, "{style}{label}{style:#}: {text}");
     }
 }

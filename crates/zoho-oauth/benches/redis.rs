@@ -120,6 +120,7 @@ impl Place {
         let mut set = redis::cmd("HSET");
         set.arg(format!("{}store", self.base));
         set.arg("highest_id").arg(self.records);
+        set.arg("count").arg(self.records);
         set.exec_async(&mut bare).await.unwrap();
     }
 

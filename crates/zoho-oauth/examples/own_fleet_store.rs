@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, fs::File, path::PathBuf, time::Duration};
 use own_store::{JsonStore, failed, replace};
 use zoho_oauth::conformance::{Place, StoreFactory, Tier, check, child_main};
 use zoho_oauth::store::{Cell, Coordination, CoordinationKey, LeaseCells, Leases, Permit};
-use zoho_oauth::store::{Fact, Kept};
+use zoho_oauth::store::{Fact, Inventory, Kept};
 use zoho_oauth::{Guarantee, OAuthToken, Result, Timestamp, TokenId, TokenQuery, TokenStore};
 
 #[path = "own_store.rs"]
@@ -104,6 +104,9 @@ impl TokenStore for FleetStore {
     }
     async fn get_tokens(&self) -> Result<Vec<OAuthToken>> {
         self.tokens.get_tokens().await
+    }
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        self.tokens.inventory().await
     }
     async fn save_token(&self, token: &OAuthToken) -> Result<TokenId> {
         self.tokens.save_token(token).await

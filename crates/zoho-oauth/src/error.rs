@@ -1,9 +1,11 @@
 //! What can go wrong, and what to do about it.
 //!
 //! One opaque [`Error`] with a [`kind`](Error::kind) for decisions, a stable [`code`](Error::code)
-//! for people and dashboards, and a text that says what happened to what and what to do next. No
-//! error text carries a secret, nor a part of one; a server's answer is parsed, its error code
-//! kept, and the rest dropped, since bodies hold tokens.
+//! for people and dashboards, a text that says what happened to what, and a
+//! [`remedy`](Error::remedy). `Display` is one line, `Debug` is everything over several lines, since
+//! that is what `main` prints of an error that it returns. No error text carries a secret, nor a
+//! part of one; a server's answer is parsed, its error code kept, and the rest dropped, since bodies
+//! hold tokens.
 
 use std::fmt;
 use std::sync::Arc;
@@ -178,6 +180,10 @@ codes! {
     /// The connection failed.
     Network = "network", Network, true,
         "Check the connection and the proxy, and try again.";
+    /// The certificate of a server was refused: expired, of another host, of an authority that is
+    /// not trusted.
+    CertificateRefused = "certificate_refused", Network, false,
+        "Do what the text names: renew the certificate, correct the host name or the clock of this machine, or trust the authority (`HttpOptions::root_certificates`; for a store its TLS settings).";
     /// The server did not answer in time.
     Timeout = "timeout", Network, true,
         "Try again; raise the time-out if the server is known to be slow.";
@@ -199,9 +205,11 @@ codes! {
 }
 
 /// What went wrong: a [`kind`](Self::kind) for decisions, a stable [`code`](Self::code) for people
-/// and dashboards, and a text that says what happened to what and what to do next.
+/// and dashboards, a text that says what happened to what, and what to do next
+/// ([`remedy`](Self::remedy)).
 ///
-/// No text of it carries a secret, nor a part of one. Cheap to clone: everybody who waits for one refresh gets the same error.
+/// `Display` is one line: the text and the code. `Debug` adds the remedy, how long to wait and the
+/// causes, each on a line of its own; a `main` that returns the error prints that. No text of it carries a secret, nor a part of one. Cheap to clone: everybody who waits for one refresh gets the same error.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -298,7 +306,7 @@ impl Error {
         self.0.code.is_transient()
     }
 
-    /// Returns what happened, without the advice that `Display` adds.
+    /// Returns what happened, without the code that `Display` adds.
     pub fn message(&self) -> &str {
         &self.0.message
     }
@@ -338,25 +346,93 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { code, message, .. } = &*self.0;
-        write!(f, "{message} [{}]. {}", code.as_str(), code.remedy())
+        write!(f, "{message} [{}]", code.as_str())
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("Error");
-        out.field("code", &self.0.code.as_str())
-            .field("message", &self.0.message);
+        let mut details = Vec::new();
         if let Some(server_code) = &self.0.server_code {
-            out.field("server_code", server_code);
+            details.push(("server code", server_code.clone()));
         }
-        if let Some(retry_at) = &self.0.retry_at {
-            out.field("retry_at", retry_at);
+        if self.0.unsaved.is_some() {
+            details.push(("unsaved token", "see `unsaved_token`".to_owned()));
         }
-        if let Some(source) = &self.0.source {
-            out.field("source", source);
-        }
-        out.finish_non_exhaustive()
+        write_report(
+            f,
+            &Report {
+                error: self,
+                remedy: self.remedy(),
+                retry_after: self.retry_after(),
+                details,
+            },
+        )
+    }
+}
+
+/// What `Debug` shows of an error. For our sister crate; no part of the promised interface.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// `Display` is the first line, the sources are the causes.
+    pub error: &'a (dyn std::error::Error + 'static),
+    /// What to do next, in a sentence.
+    pub remedy: &'a str,
+    /// How long to wait before trying again.
+    pub retry_after: Option<Duration>,
+    /// What else is known: a name and a value each.
+    pub details: Vec<(&'static str, String)>,
+}
+
+/// Writes a report over several lines, without a line break at the end.
+#[doc(hidden)]
+pub fn write_report(f: &mut fmt::Formatter<'_>, report: &Report<'_>) -> fmt::Result {
+    write!(f, "{}", report.error)?;
+    for (name, value) in &report.details {
+        write!(f, "\n  {name}: {value}")?;
+    }
+    if let Some(wait) = report.retry_after {
+        write!(f, "\n  retry after: {}", in_words(wait))?;
+    }
+    write!(f, "\n  remedy: {}", report.remedy)?;
+    let causes = causes(report.error);
+    if !causes.is_empty() {
+        f.write_str("\n  caused by:")?;
+    }
+    for (number, cause) in (1..).zip(causes) {
+        write!(f, "\n    {number}: {}", cause.replace('\n', "\n       "))?;
+    }
+    Ok(())
+}
+
+/// Returns the texts of all causes of an error, the nearest first. A wrapper that says the same as
+/// what is inside it is left out.
+#[doc(hidden)]
+pub fn causes(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
+    let chain = std::iter::successors(error.source(), |cause| cause.source());
+    let mut texts: Vec<String> = chain.map(ToString::to_string).collect();
+    texts.dedup();
+    texts
+}
+
+/// Returns a wait in words, such as `9 min 58 s`, rounded up to a second.
+#[doc(hidden)]
+pub fn in_words(wait: Duration) -> String {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let parts = [
+        (seconds / 3600, "h"),
+        (seconds / 60 % 60, "min"),
+        (seconds % 60, "s"),
+    ];
+    let parts = parts.iter().filter(|(number, _)| *number > 0);
+    let words: Vec<_> = parts
+        .map(|(number, unit)| format!("{number} {unit}"))
+        .collect();
+    if words.is_empty() {
+        "0 s".to_owned()
+    } else {
+        words.join(" ")
     }
 }
 
@@ -385,14 +461,75 @@ mod tests {
     }
 
     #[test]
-    fn display_says_what_happened_the_code_and_what_to_do() {
+    fn display_is_one_line_with_what_happened_and_the_code() {
         let error = Error::new(ErrorCode::StoreFull, "cannot write `/tmp/tokens.txt`")
             .caused_by(std::io::Error::from(std::io::ErrorKind::StorageFull));
         assert_eq!(
             error.to_string(),
-            "cannot write `/tmp/tokens.txt` [store_full]. Make room where the store is, on its disk or in its memory; the stored tokens are as they were."
+            "cannot write `/tmp/tokens.txt` [store_full]"
         );
         assert!(std::error::Error::source(&error).is_some());
         assert!(error.is_transient());
+    }
+
+    /// What `main() -> Result<(), Box<dyn Error>>` prints, behind `Error: `.
+    #[test]
+    fn debug_has_all_that_is_known_on_lines_of_its_own() {
+        #[derive(Debug)]
+        struct Wrapper(std::io::Error);
+        impl fmt::Display for Wrapper {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the disk failed\nat sector 7")
+            }
+        }
+        impl std::error::Error for Wrapper {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+
+        let cause = Wrapper(std::io::Error::other("no more sectors"));
+        let cause = Error::new(ErrorCode::StoreFull, "cannot write `t`").caused_by(cause);
+        let error = Error::new(ErrorCode::Throttled, "no token for record 1")
+            .with_server_code("Access Denied")
+            .with_unsaved_token(OAuthToken::new())
+            .retry_at(Timestamp::now().after(Duration::from_secs(3599)))
+            .caused_by(cause);
+        let expected = "no token for record 1 [throttled]\n  \
+            server code: Access Denied\n  \
+            unsaved token: see `unsaved_token`\n  \
+            retry after: 59 min 59 s\n  \
+            remedy: Wait until the window ends; share one store so that a token is refreshed only once.\n  \
+            caused by:\n    \
+            1: cannot write `t` [store_full]\n    \
+            2: the disk failed\n       at sector 7\n    \
+            3: no more sectors";
+        assert_eq!(format!("{error:?}"), expected);
+        let boxed: Box<dyn std::error::Error> = error.into();
+        assert_eq!(format!("{boxed:?}"), expected);
+        assert_eq!(format!("{boxed:#?}"), expected);
+    }
+
+    #[test]
+    fn debug_within_a_structure_keeps_its_lines_apart() {
+        let error = Error::new(ErrorCode::Network, "lost");
+        let list = format!("{:#?}", [Some(error)]);
+        let lines: Vec<_> = list.lines().map(str::trim_start).collect();
+        let remedy = "remedy: Check the connection and the proxy, and try again.,";
+        assert_eq!(lines, ["[", "Some(", "lost [network]", remedy, "),", "]"]);
+    }
+
+    #[test]
+    fn a_wait_is_told_in_units_that_people_use() {
+        for (millis, words) in [
+            (0, "0 s"),
+            (1, "1 s"),
+            (59_001, "1 min"),
+            (598_000, "9 min 58 s"),
+            (3_600_000, "1 h"),
+            (90_061_000, "25 h 1 min 1 s"),
+        ] {
+            assert_eq!(in_words(Duration::from_millis(millis)), words);
+        }
     }
 }

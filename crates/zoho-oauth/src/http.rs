@@ -28,6 +28,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 use url::Url;
 
+use crate::clock::Timestamp;
+use crate::connection;
 use crate::data_center::is_loopback;
 use crate::error::{Error, ErrorCode, Result};
 
@@ -104,7 +106,8 @@ impl HttpOptions {
     }
 
     /// Sends everything through this proxy, `http://[user:password@]host:port`, instead of the
-    /// one that the system or the environment (`HTTPS_PROXY`, `NO_PROXY`, …) names.
+    /// one that the system or the environment (`HTTPS_PROXY`, `NO_PROXY`, …) names. Without a scheme
+    /// it is read as `http://`. SOCKS proxies are not supported.
     ///
     /// Servers on this machine are reached directly all the same.
     #[must_use]
@@ -173,6 +176,8 @@ pub struct HttpClient {
     /// For all others.
     outward: reqwest::Client,
     timeout: Duration,
+    /// Whether the proxy is the one of the environment.
+    follows_environment: bool,
 }
 
 impl HttpClient {
@@ -182,7 +187,7 @@ impl HttpClient {
     /// all the same and speaks plain http; a TLS connection then fails and says why.
     ///
     /// # Errors
-    /// `invalid_input` for a time-out of zero, a proxy that is not an http(s) URL, a user agent
+    /// `invalid_input` for a time-out of zero, a proxy that is no http(s) URL and no host with a port, a user agent
     /// that is no header value, or certificates that cannot be read.
     pub fn new(options: &HttpOptions) -> Result<Self> {
         for (name, timeout) in [
@@ -216,6 +221,7 @@ impl HttpClient {
             direct: build(builder().no_proxy())?,
             outward: build(outward)?,
             timeout: options.timeout,
+            follows_environment: matches!(options.proxy, Proxy::System),
         })
     }
 
@@ -240,34 +246,119 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// Turns a failure to send or to receive into our error: `timeout` or `network`.
-///
-/// `what` says what was being done, such as "the refresh at `accounts.zoho.eu`".
-pub fn transport_error(what: &str, error: reqwest::Error) -> Error {
-    // The URL of a request to the API may hold what a person searched for.
-    let error = error.without_url();
-    let was_sent = !error.is_connect() && !error.is_builder();
-    let (code, happened) = if error.is_timeout() {
-        (ErrorCode::Timeout, "got no answer in time")
-    } else if error.is_builder() {
-        (ErrorCode::Internal, "could not be put together")
-    } else if error.is_connect() {
-        (ErrorCode::Network, "could not connect")
-    } else {
-        (ErrorCode::Network, "lost its connection")
-    };
-    let error = Error::new(code, format!("{what} {happened}")).caused_by(error);
-    if was_sent {
-        error.of_lost_answer()
-    } else {
-        error
+/// Why a request failed, where that is known.
+#[derive(Clone, Debug)]
+pub struct Reason {
+    /// Whether the certificate of the server was refused: trying again does not help.
+    pub is_certificate: bool,
+    /// The reason, to be put behind a colon.
+    pub text: String,
+}
+
+impl HttpClient {
+    /// Turns a failure to send or to receive into our error: `certificate_refused`, `timeout` or
+    /// `network`.
+    ///
+    /// `what` says what was being done, such as "the refresh at `accounts.zoho.eu`".
+    pub fn transport_error(&self, what: &str, error: reqwest::Error) -> Error {
+        let reason = self.reason(&error);
+        // The URL of a request to the API may hold what a person searched for.
+        let error = error.without_url();
+        let was_sent = !error.is_connect() && !error.is_builder();
+        let (code, happened) = if error.is_timeout() {
+            (ErrorCode::Timeout, "got no answer in time")
+        } else if error.is_builder() {
+            (ErrorCode::Internal, "could not be put together")
+        } else if error.is_connect() {
+            (ErrorCode::Network, "could not connect")
+        } else {
+            (ErrorCode::Network, "lost its connection")
+        };
+        let code = connection::trouble(&error).map_or(code, |found| found.code(code));
+        let reason = reason.map_or_else(String::new, |found| format!(": {}", found.text));
+        let error = Error::new(code, format!("{what} {happened}{reason}")).caused_by(error);
+        if was_sent {
+            error.of_lost_answer()
+        } else {
+            error
+        }
+    }
+
+    /// Says why a request failed, as its causes tell it.
+    pub fn reason(&self, error: &reqwest::Error) -> Option<Reason> {
+        let found = connection::trouble(error);
+        let is_certificate = found.is_some_and(|found| found.is_certificate);
+        if !is_certificate
+            && self.follows_environment
+            && let Some(variable) = error.url().and_then(|url| socks_variable(url, found))
+        {
+            return Some(Reason {
+                is_certificate,
+                text: format!(
+                    "`{variable}` names a SOCKS proxy, which is not supported; name an HTTP proxy \
+                     there, or set `HttpOptions::proxy` or `HttpOptions::no_proxy`"
+                ),
+            });
+        }
+        found.map(|found| Reason {
+            is_certificate,
+            text: found.text.to_owned(),
+        })
     }
 }
 
-fn proxy(url: &str) -> Result<reqwest::Proxy> {
+/// Returns the variable that sent a request for this URL to a SOCKS proxy. The HTTP client takes it
+/// for an HTTP proxy, which it is not.
+fn socks_variable(url: &Url, found: Option<connection::Trouble>) -> Option<&'static str> {
+    // What `NO_PROXY` names is reached without a tunnel.
+    let through_proxy = found.is_some_and(|found| found.text.starts_with("the proxy "));
+    if is_loopback(url) || (url.scheme() == "https" && !through_proxy) {
+        return None;
+    }
+    let own = if url.scheme() == "https" {
+        ["HTTPS_PROXY", "https_proxy"]
+    } else {
+        ["HTTP_PROXY", "http_proxy"]
+    };
+    let names = own.into_iter().chain(["ALL_PROXY", "all_proxy"]);
+    let set = names.filter_map(|name| Some((name, variable(name)?)));
+    let (name, value) = set.into_iter().find(|(_, value)| !value.is_empty())?;
+    value.starts_with("socks").then_some(name)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the HTTP client takes its proxy from there, and an error has to say so"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Reads a `Retry-After` header (RFC 9110 section 10.2.3): a number of seconds, or a date in one of
+/// the three forms, of which the wait is counted from `from` on. A date that is over means now.
+pub fn retry_after(value: &str, from: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(Timestamp::from(date).since(from))
+}
+
+fn proxy(text: &str) -> Result<reqwest::Proxy> {
     // The text may hold a password: neither it nor a parser's view of it is repeated.
     let refused = || Error::invalid_input("the proxy is not an http or https URL");
-    let url = Url::parse(url).map_err(|_| refused())?;
+    if text.starts_with("socks") && text.contains("://") {
+        let message = "the proxy is a SOCKS proxy, which is not supported: name an HTTP proxy";
+        return Err(Error::invalid_input(message));
+    }
+    // Without a scheme it is read as the environment's variables are.
+    let url = if text.contains("://") {
+        Url::parse(text)
+    } else {
+        Url::parse(&format!("http://{text}"))
+    };
+    let url = url.map_err(|_| refused())?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err(refused());
     }
@@ -345,7 +436,9 @@ impl ServerCertVerifier for TrustsNobody {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Err(self.reason.clone())
+        // As every certificate that is refused.
+        let reason = rustls::OtherError(Arc::new(self.reason.clone()));
+        Err(rustls::CertificateError::Other(reason).into())
     }
 
     fn verify_tls12_signature(

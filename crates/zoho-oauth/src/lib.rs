@@ -39,6 +39,7 @@ mod auth;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod connection;
 mod credential;
 mod data_center;
 mod error;
@@ -63,6 +64,8 @@ pub use credential::{
 };
 pub use data_center::{DataCenter, DataCenterBuilder, DataCenters, Environment};
 pub use error::{Error, ErrorCode, ErrorKind, Result};
+#[doc(hidden)]
+pub use error::{Report, causes, in_words, write_report};
 pub use http::HttpOptions;
 pub use login::{Callback, LoginRequest, PendingLogin};
 pub use query::{Criterion, TokenQuery};

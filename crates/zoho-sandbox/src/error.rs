@@ -1,11 +1,13 @@
 //! What can go wrong when a sandbox is set up or driven from a program.
 
+use std::error::Error as _;
+use std::fmt;
 use std::io;
 
 /// Why a sandbox could not be started, or a call on it could not be answered.
 ///
 /// Errors that the emulated service sends to its clients are not here: those are HTTP answers.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The configuration contradicts itself; the text names the entry and the remedy.
@@ -37,4 +39,17 @@ pub enum Error {
     /// The authorization page would show an error instead of redirecting.
     #[error("the authorization page shows an error: {0}")]
     AuthorizePage(String),
+}
+
+/// What `main` prints of an error that it returns: the text, and its causes on lines of their own.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut cause = self.source();
+        while let Some(next) = cause {
+            write!(f, "\n  caused by: {next}")?;
+            cause = next.source();
+        }
+        Ok(())
+    }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use zoho_oauth::{Report, write_report};
+
 use crate::api_error::ApiError;
 
 /// The result of everything in this crate that can fail.
@@ -123,6 +125,10 @@ codes! {
     /// The connection failed.
     Network = "network", Network, true,
         "Check the connection and the proxy, and try again.";
+    /// The certificate of the server was refused: expired, of another host, of an authority that is
+    /// not trusted.
+    CertificateRefused = "certificate_refused", Network, false,
+        "Do what the text names: renew the certificate, correct the host name or the clock of this machine, or trust the authority (`HttpOptions::root_certificates`).";
     /// The server did not answer in time.
     Timeout = "timeout", Network, true,
         "Try again; raise the time-out if the server is known to be slow.";
@@ -147,7 +153,10 @@ codes! {
 /// and dashboards, and what the CRM ([`api`](Self::api)) or the token side
 /// ([`oauth`](Self::oauth)) said underneath.
 ///
-/// No text of it carries a token, a query string or a record. Cheap to clone.
+/// `Display` is one line: what happened and the code. `Debug` adds the
+/// [remedy](Self::remedy), how long to wait and the causes, each on a line of its own; a `main` that
+/// returns the error prints that. No text of it carries a token, a query string or a record. Cheap
+/// to clone.
 ///
 /// ```
 /// use zohocrm::{Error, ErrorKind};
@@ -197,9 +206,10 @@ impl Error {
 
     /// No access token for `call`, because of `cause`.
     pub(crate) fn no_token(call: &dyn fmt::Display, cause: zoho_oauth::Error) -> Self {
+        let cause_code = cause.code().as_str();
         Self::new(
             ErrorCode::NoToken,
-            format!("there is no access token for `{call}`"),
+            format!("there is no access token for `{call}` (`{cause_code}`)"),
         )
         .with(|inner| inner.oauth = Some(cause))
     }
@@ -258,7 +268,7 @@ impl Error {
         }
     }
 
-    /// Returns what happened, without the advice that `Display` adds.
+    /// Returns what happened, without the code that `Display` adds.
     pub fn message(&self) -> &str {
         &self.0.message
     }
@@ -299,29 +309,28 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { code, message, .. } = &*self.0;
-        write!(f, "{message} [{}]. {}", code.as_str(), self.remedy())
+        write!(f, "{message} [{}]", code.as_str())
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &*self.0;
-        let mut out = f.debug_struct("Error");
-        out.field("code", &inner.code.as_str())
-            .field("message", &inner.message);
-        if let Some(status) = inner.http_status {
-            out.field("http_status", &status);
+        let mut details = Vec::new();
+        if let Some(status) = self.0.http_status {
+            details.push(("HTTP status", status.to_string()));
         }
-        if let Some(api) = &inner.api {
-            out.field("api", api);
+        if let Some(api) = &self.0.api {
+            details.push(("CRM", format!("{api:?}")));
         }
-        if let Some(oauth) = &inner.oauth {
-            out.field("oauth", oauth);
-        }
-        if let Some(source) = &inner.source {
-            out.field("source", source);
-        }
-        out.finish_non_exhaustive()
+        write_report(
+            f,
+            &Report {
+                error: self,
+                remedy: self.remedy(),
+                retry_after: self.retry_after(),
+                details,
+            },
+        )
     }
 }
 
@@ -345,8 +354,12 @@ impl From<zoho_oauth::Error> for Error {
             let message = cause.message().to_owned();
             return Self::invalid_input(message).with(|inner| inner.oauth = Some(cause));
         }
-        Self::new(ErrorCode::NoToken, "there is no access token for this user")
-            .with(|inner| inner.oauth = Some(cause))
+        let cause_code = cause.code().as_str();
+        Self::new(
+            ErrorCode::NoToken,
+            format!("there is no access token for this user (`{cause_code}`)"),
+        )
+        .with(|inner| inner.oauth = Some(cause))
     }
 }
 
@@ -389,6 +402,34 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Token);
         assert!(error.source().unwrap().to_string().contains("too often"));
         assert!(!error.to_string().contains("too often"), "printed twice");
+    }
+
+    /// What `main() -> Result<(), Box<dyn Error>>` prints, behind `Error: `.
+    #[test]
+    fn debug_has_the_cause_the_remedy_and_the_wait_on_lines_of_their_own() {
+        let code = zoho_oauth::ErrorCode::Throttled;
+        let wait = zoho_oauth::Timestamp::now().after(Duration::from_mins(10));
+        let cause = zoho_oauth::Error::new(code, "too often")
+            .retry_at(wait)
+            .caused_by(std::io::Error::other("read it on a page"));
+        let error = Error::no_token(&"GET /crm/v8/Leads", cause);
+        let shown = format!("{error:?}");
+        let (before, after) = shown.split_once("  retry after: ").unwrap();
+        let first = "there is no access token for `GET /crm/v8/Leads` (`throttled`) [no_token]\n";
+        assert_eq!(before, first);
+        let remedy = code.remedy();
+        let rest = format!(
+            "\n  remedy: {remedy}\n  caused by:\n    1: too often [throttled]\n    2: read it on a page"
+        );
+        assert!(after.ends_with(&rest), "{shown}");
+        assert_eq!(after.matches(remedy).count(), 1);
+
+        let api = Error::new(ErrorCode::TooManyRequests, "`GET /x` was refused")
+            .with_status(429)
+            .with_retry_after(Some(Duration::from_secs(61)));
+        let expected = "`GET /x` was refused [too_many_requests]\n  HTTP status: 429\n  \
+            retry after: 1 min 1 s\n  remedy: Wait and try again; make fewer calls at once.";
+        assert_eq!(format!("{api:?}"), expected);
     }
 
     #[test]

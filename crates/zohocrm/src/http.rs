@@ -7,7 +7,7 @@ use reqwest::header::{
 };
 use serde::de::DeserializeOwned;
 use url::{Host, Url};
-use zoho_oauth::{Access, AccessToken, Environment};
+use zoho_oauth::{Access, AccessToken, Environment, Timestamp};
 
 use crate::api_error::ApiError;
 use crate::call::Call;
@@ -172,7 +172,7 @@ async fn send_once(crm: &ZohoCrm, call: &Call, access: &Access) -> Result<Respon
 }
 
 async fn receive(crm: &ZohoCrm, call: &Call, request: reqwest::RequestBuilder) -> Result<Response> {
-    let failed = |error| transport_error(call, error);
+    let failed = |error| transport_error(crm, call, error);
     let mut answer = request.send().await.map_err(failed)?;
     let status = answer.status().as_u16();
     let headers = answer.headers().clone();
@@ -214,13 +214,17 @@ fn unread(call: &Call, reading: ErrorCode) -> ErrorCode {
 
 /// What a failed exchange means. A write that may have arrived is not "transient": whoever
 /// repeats it blindly makes a second record.
-fn transport_error(call: &Call, error: reqwest::Error) -> Error {
+fn transport_error(crm: &ZohoCrm, call: &Call, error: reqwest::Error) -> Error {
+    let reason = crm.http().reason(&error);
+    let is_certificate = reason.as_ref().is_some_and(|found| found.is_certificate);
     // The URL holds what was searched for.
     let error = error.without_url();
     let (code, happened) = if error.is_builder() {
         (ErrorCode::InvalidInput, "could not be put together")
     } else if error.is_connect() {
-        let code = if error.is_timeout() {
+        let code = if is_certificate {
+            ErrorCode::CertificateRefused
+        } else if error.is_timeout() {
             ErrorCode::Timeout
         } else {
             ErrorCode::Network
@@ -236,7 +240,8 @@ fn transport_error(call: &Call, error: reqwest::Error) -> Error {
     } else {
         (ErrorCode::Network, "lost its connection")
     };
-    Error::new(code, format!("`{call}` {happened}")).caused_by(error)
+    let reason = reason.map_or_else(String::new, |found| format!(": {}", found.text));
+    Error::new(code, format!("`{call}` {happened}{reason}")).caused_by(error)
 }
 
 fn headers(call: &Call, token: &AccessToken) -> Result<HeaderMap> {
@@ -345,17 +350,11 @@ fn refuses_token(crm: &ZohoCrm, answer: &Response) -> bool {
     }
 }
 
-/// The wait that a server asks for, in seconds. Zoho does not document the header for CRM v8;
-/// where a gateway sends it, it is kept.
+/// The wait that a server asks for. Zoho does not document the header for CRM v8; where a gateway
+/// sends it, it is kept.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds))
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    zoho_oauth::http::retry_after(value, Timestamp::now())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -416,12 +415,22 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_seconds_only() {
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
         let header = |text: &str| {
             let value = HeaderValue::try_from(text).unwrap();
             retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]))
         };
         assert_eq!(header(" 7"), Some(Duration::from_secs(7)));
-        assert_eq!(header("Wed, 21 Oct 2026 07:28:00 GMT"), None);
+        assert_eq!(
+            header("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(Duration::ZERO)
+        );
+        for date in ["Fri, 01 Jan 2055 00:00:00 GMT", "Fri Jan  1 00:00:00 2055"] {
+            assert!(
+                header(date) > Some(Duration::from_hours(24 * 365)),
+                "{date}"
+            );
+        }
+        assert_eq!(header("soon"), None);
     }
 }

@@ -1,12 +1,11 @@
 //! `redis://USER@HOST:PORT/NUMBER`, and `rediss://` with TLS.
 
 use zohocrm::oauth::RedisStore;
-use zohocrm::oauth::store::redis::{Persistence, RedisStoreBuilder};
+use zohocrm::oauth::store::redis::RedisStoreBuilder;
 
 use super::address::Address;
 use super::{Found, Purpose, wrong};
 use crate::error::Result;
-use crate::printer;
 
 const PARAMETERS: [&str; 3] = ["prefix", "tls_ca", "password_env"];
 
@@ -18,12 +17,6 @@ pub(super) async fn open(kind: &str, rest: &str, purpose: Purpose) -> Result<Fou
         Purpose::Write => Some(builder.connect().await?),
         Purpose::Read | Purpose::Rehearse => builder.connect_existing().await?,
     };
-    if let Some(store) = &store
-        && purpose != Purpose::Read
-        && let Some(warning) = lost_by(store.persistence())
-    {
-        printer::warning(warning);
-    }
     Ok(Found::of(store, || {
         let prefix = address.parameters.get("prefix");
         let prefix = prefix.unwrap_or(RedisStore::DEFAULT_PREFIX);
@@ -59,20 +52,5 @@ fn builder(with_tls: bool, address: &Address) -> Result<RedisStoreBuilder> {
         (false, None) => Ok(builder),
         (true, Some(pem)) => Ok(builder.tls_roots(pem)),
         (true, None) => Ok(builder.tls()),
-    }
-}
-
-/// What to say before logins are entrusted to a server that loses them.
-fn lost_by(persistence: Persistence) -> Option<&'static str> {
-    match persistence {
-        Persistence::None => Some(
-            "this Redis keeps nothing when it restarts: every login in it would be lost (set \
-             `appendonly yes`)",
-        ),
-        Persistence::SnapshotsOnly => Some(
-            "this Redis keeps snapshots only: a crash loses the logins since the last one (set \
-             `appendonly yes`)",
-        ),
-        _ => None,
     }
 }

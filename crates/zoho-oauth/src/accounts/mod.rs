@@ -19,7 +19,7 @@ use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
 use crate::data_center::DataCenter;
 use crate::error::{Error, Result};
-use crate::http::{HttpClient, HttpOptions, transport_error};
+use crate::http::{HttpClient, HttpOptions};
 use crate::secret::{AccessToken, ClientSecret, CodeVerifier, GrantToken, RefreshToken};
 use crate::token::ClientId;
 
@@ -192,7 +192,7 @@ impl AccountsClient {
     ) -> Result<Answer> {
         let url = Url::parse(&format!("{}{}", center.accounts_url(), asked.call.path()))
             .map_err(|_| Error::invalid_input("the accounts URL is not an absolute URL"))?;
-        let failed = |error| transport_error(&asked.to_string(), error);
+        let failed = |error| self.http.transport_error(&asked.to_string(), error);
         // Life is counted from here: whatever time the way takes is lost to us, not to Zoho.
         let sent_at = Timestamp::now();
         let mut response = self

@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use super::{Revocation, TokenAnswer};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
+use crate::http::retry_after;
 use crate::secret::{AccessToken, RefreshToken};
 
 /// The life of an access token as Zoho documents it.
@@ -288,11 +289,10 @@ impl Answer {
         }
     }
 
-    /// The `Retry-After` header in seconds, which Zoho was not seen to send, but proxies do. The
-    /// form with a date is not read.
+    /// The `Retry-After` header, which Zoho was not seen to send, but proxies do.
     fn wait(&self) -> Option<Duration> {
-        let seconds = self.retry_after.as_deref()?.trim().parse().ok()?;
-        Some(Duration::from_secs(seconds).clamp(SHORTEST_WAIT, LONGEST_WAIT))
+        let wait = retry_after(self.retry_after.as_deref()?, self.sent_at)?;
+        Some(wait.clamp(SHORTEST_WAIT, LONGEST_WAIT))
     }
 }
 

@@ -167,7 +167,10 @@ impl Health {
 
 /// Locks, permissions and a full disk are answers of a store that is there.
 fn is_outage(error: &Error) -> bool {
-    error.code() == ErrorCode::StoreUnavailable
+    matches!(
+        error.code(),
+        ErrorCode::StoreUnavailable | ErrorCode::CertificateRefused
+    )
 }
 
 fn pause(failures: u32) -> Duration {

@@ -366,6 +366,7 @@ async fn renew(
         // Others wait for this to end. A last request may take twice as long as all before it.
         let is_long = began.elapsed() + pause > policy.patience / 3;
         let again = error.kind() == ErrorKind::Network
+            && error.is_transient()
             && attempt < policy.attempts
             && !is_spent
             && error.retry_after().is_none_or(|wait| wait <= pause)

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Fact, Kept, Ruling, TokenStore, TokenTable};
+use super::{Fact, Inventory, Kept, Ruling, TokenStore, TokenTable};
 use crate::error::Result;
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
@@ -68,6 +68,10 @@ impl TokenStore for ListStore {
             let first = rows.partition_point(|row| row.id <= after);
             rows[first..].iter().take(limit).cloned().collect()
         }))
+    }
+
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        Ok(Some(Inventory::of(self.with(|table| table.rows().len()))))
     }
 
     async fn save_fact(&self, fact: &Fact) -> Result<Kept> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio::sync::Notify;
-use zoho_oauth::store::Coordination;
+use zoho_oauth::store::{Coordination, Inventory};
 use zoho_oauth::{
     Authenticator, ErrorCode, FileStore, OAuthToken, Result, TokenId, TokenQuery, TokenStore,
 };
@@ -218,6 +218,10 @@ impl TokenStore for StopsBeforeSaving {
 
     async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
         self.inner.find_token_by_id(id).await
+    }
+
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        self.inner.inventory().await
     }
 
     fn coordination(&self) -> Option<&dyn Coordination> {

@@ -98,7 +98,8 @@ async fn an_answer_without_a_refresh_token_is_an_error_of_its_own() {
     sandbox.inject(Fault::no_refresh_token());
     let error = auth.session(credential).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::RefreshTokenMissing);
-    assert!(error.to_string().contains("prompt=consent"), "{error}");
+    assert!(error.remedy().contains("prompt=consent"), "{error:?}");
+    assert!(format!("{error:?}").contains(error.remedy()), "{error:?}");
     assert!(error.unsaved_token().unwrap().access_token.is_some());
     assert_eq!(auth.store().get_tokens().await.unwrap(), []);
 }

@@ -1,7 +1,8 @@
 //! Moving tokens between stores: every pair of them, non-empty targets, newer records, deletions.
-//! Interruptions are in [`interrupted`], stores in use in [`in_use`], chance in [`random`], stores on
+//! Interruptions are in [`interrupted`], records that are not read in [`counted`], stores in use in [`in_use`], chance in [`random`], stores on
 //! servers in [`servers`].
 
+mod counted;
 mod in_use;
 mod interrupted;
 mod probe;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use zoho_oauth::conformance::Place;
 use zoho_oauth::store::secrets_manager::SecretsManagerStoreBuilder;
-use zoho_oauth::store::{Fact, Kept};
+use zoho_oauth::store::{Fact, Inventory, Kept};
 use zoho_oauth::{
     AccessToken, ClientId, GrantToken, OAuthToken, RefreshToken, Result, SecretsManagerStore,
     Timestamp, TokenId, TokenQuery, TokenStore, UserName,
@@ -145,6 +145,9 @@ impl TokenStore for Standing {
         limit: usize,
     ) -> Result<Vec<OAuthToken>> {
         self.store.get_tokens_page(after, limit).await
+    }
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        self.store.inventory().await
     }
     async fn save_fact(&self, fact: &Fact) -> Result<Kept> {
         self.store.save_fact(fact).await

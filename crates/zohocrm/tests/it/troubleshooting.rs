@@ -6,8 +6,11 @@ mod handbook;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use wiremock::matchers::{any, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -178,4 +181,49 @@ async fn networks(said: &mut Said) {
     said.note(ErrorCode::Timeout, hasty.org().get().await);
     sandbox.stop().await;
     said.note(ErrorCode::Network, crm.org().get().await);
+
+    let (server, connections) = strange_server();
+    let center = DataCenter::builder("stub", &server).api_domain(&server);
+    let token = AccessToken::new("1000.aaaa.bbbb").unwrap();
+    let login = Credential::access(token).api_domain(&server);
+    let crm = ZohoCrm::builder(center.build().unwrap(), login, ListStore::new()).find_user(false);
+    let crm = crm.build().await.unwrap();
+    said.note(ErrorCode::CertificateRefused, crm.org().get().await);
+    // A read is repeated where that may help.
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    let lead = crm.records("Leads").create([lead("Unsent")]).send().await;
+    let error = lead.unwrap_err();
+    assert_eq!(
+        error.code(),
+        ErrorCode::CertificateRefused,
+        "it was not sent"
+    );
+    assert!(!error.is_transient());
+}
+
+/// A server with a certificate that nobody trusts: its address, and how many connections it had.
+fn strange_server() -> (String, Arc<AtomicUsize>) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            seen.fetch_add(1, Ordering::SeqCst);
+            let mut socket = socket.unwrap();
+            let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            while tls.is_handshaking() && tls.complete_io(&mut socket).is_ok() {}
+        }
+    });
+    (format!("https://localhost:{port}"), connections)
 }

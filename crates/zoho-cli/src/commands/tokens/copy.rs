@@ -16,7 +16,7 @@ use crate::store_url::{self, Purpose};
 /// The source is only read, and may be in use. Ids are kept where the target is empty. A copy that
 /// was cut off goes on when it is called again; one that is done writes nothing a second time.
 /// Tokens that are newer in the target stay. What was not copied is listed by id, and the exit
-/// status is 1.
+/// status is 1; so it is where the source counts more records than it lists.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = store_url::HELP)]
 #[expect(
@@ -52,6 +52,8 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Json<'a> {
     complete: bool,
+    /// Whether the source counts its records in another way than by listing them.
+    confirmed: bool,
     dry_run: bool,
     read: usize,
     inserted: usize,
@@ -68,6 +70,11 @@ struct Json<'a> {
     different: BTreeMap<u64, &'a [&'static str]>,
     /// The codes of the errors.
     refused: BTreeMap<u64, &'static str>,
+    /// Records of the source that it counts and did not list.
+    unread: usize,
+    /// Where the records are that cannot be read, and why.
+    unreadable: &'a [String],
+    target_unreadable: &'a [String],
 }
 
 impl<'a> Json<'a> {
@@ -84,6 +91,7 @@ impl<'a> Json<'a> {
         }
         Self {
             complete: report.is_complete(),
+            confirmed: report.is_confirmed(),
             dry_run: report.dry_run,
             read: report.read,
             inserted: report.inserted,
@@ -99,6 +107,9 @@ impl<'a> Json<'a> {
             missing: numbers(&report.missing),
             different: by_number(&report.different, Vec::as_slice),
             refused: by_number(&report.refused, |error| error.code().as_str()),
+            unread: report.source.unread,
+            unreadable: &report.source.unreadable,
+            target_unreadable: &report.target.unreadable,
         }
     }
 }
@@ -136,9 +147,12 @@ pub(super) async fn run(args: Args) -> Result<()> {
     if report.is_complete() {
         return Ok(());
     }
-    Err(
-        Failure::new("not everything of the source is in the target").hinted(
-            "Look at the records that are listed; `docs/moving.md` says what to do with each.",
-        ),
-    )
+    let problem = if report.source.unread > 0 {
+        "the source was not read as a whole"
+    } else {
+        "not everything of the source is in the target, or that cannot be said"
+    };
+    Err(Failure::new(problem).hinted(
+        "Look at the records and numbers that are listed; `docs/moving.md` says what to do with each.",
+    ))
 }

@@ -194,14 +194,21 @@ fn status_429_throttles_whatever_the_body_is() {
 }
 
 #[test]
-fn a_retry_after_in_seconds_is_honoured_within_reason() {
+fn a_retry_after_is_honoured_within_reason() {
     for (header, seconds) in [
         ("30", 30),
         (" 30 ", 30),
         ("0", 1),
         ("99999999999", 86400),
-        ("Wed, 21 Oct 2026 07:28:00 GMT", 600),
         ("-5", 600),
+        // 90 seconds after the request, in the three forms of RFC 9110 section 5.6.7.
+        ("Wed, 18 Nov 2026 11:08:10 GMT", 90),
+        ("Wednesday, 18-Nov-26 11:08:10 GMT", 90),
+        ("Wed Nov 18 11:08:10 2026", 90),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 1),
+        ("Fri, 01 Jan 2055 00:00:00 GMT", 86400),
+        ("Wed, 18 Nov 2026 11:08:10", 600),
+        ("tomorrow", 600),
     ] {
         let mut throttled = json(429, "");
         throttled.retry_after = Some(header.to_owned());

@@ -61,6 +61,16 @@
 //! source meanwhile is copied again, what was added to it is copied, and what is missing or
 //! different is reported.
 //!
+//! # What was not read
+//! A store can list less than it holds: a limit in the settings of a server, rights that hide rows,
+//! a damaged index, a record that cannot be read. So each store that can counts its records in
+//! another way ([`TokenStore::inventory`]), before and after it is read. Where the two disagree, the
+//! report [says how many](CopyReport::source) records were not read, names those that are damaged,
+//! and is not [complete](CopyReport::is_complete). A record that came to the source meanwhile is no
+//! disagreement. A target that lists less than it counts is an error before anything is written:
+//! logins that it does not show would be inserted a second time. Where a store cannot count,
+//! nothing confirms that it listed everything, and the report says so.
+//!
 //! # Again, and after an interruption
 //! A copy keeps no state of its own: the same call goes on where an earlier one was cut off, by an
 //! error, a dropped future or a killed process, and ids are kept all the same. A second copy
@@ -77,8 +87,8 @@
 //! stores.
 //!
 //! # Errors
-//! A record that the target cannot hold is [`refused`](CopyReport::refused), with the error, and
-//! the others go on. Where the records behind it keep their ids, its own is lost with that: it gets
+//! A record that the target cannot hold, or holds damaged, is [`refused`](CopyReport::refused), with
+//! the error, and the others go on. Where the records behind it keep their ids, its own is lost with that: it gets
 //! a new one when it can be copied. Any other error of a store ends the copy, since it would meet
 //! all records.
 //!
@@ -90,6 +100,7 @@
 //! thousands of records in a file take [larger pages](CopyTokens::page_size).
 
 mod compare;
+mod count;
 mod pair;
 mod report;
 mod run;
@@ -97,11 +108,14 @@ mod walk;
 
 use std::fmt;
 
+pub use count::StoreCount;
 pub use report::{CopyReport, Progress, Stage, VerifyReport};
 
 use self::compare::{Comparison, Standing, Ties};
+use self::count::{Count, inventory};
 use self::pair::{Look, Stores};
 use self::run::{Listener, Run, Settings};
+use self::walk::Side;
 use super::TokenStore;
 use crate::error::Result;
 use crate::token::TokenId;
@@ -226,10 +240,16 @@ impl<'a> CopyTokens<'a> {
     pub async fn verify(self) -> Result<VerifyReport> {
         let stores = self.stores;
         let mut report = VerifyReport::default();
-        let mut pairs = stores.pairs(self.settings.start_after);
+        let start_after = self.settings.start_after;
+        let count = Count::begin(stores.from, Side::Source, stores.page_size).await?;
+        let mut pairs = stores.pairs(start_after);
         loop {
             let page = pairs.next_page().await?;
             if page.is_empty() {
+                let all = start_after.is_none().then_some(report.read);
+                report.source = count.end(all).await?;
+                let target = inventory(stores.to, Side::Target).await?;
+                report.target_unreadable = target.unwrap_or_default().unreadable;
                 return Ok(report);
             }
             let looks = page.iter().map(|pair| stores.look(pair)).collect();
@@ -242,13 +262,16 @@ impl<'a> CopyTokens<'a> {
 
 fn note(report: &mut VerifyReport, id: TokenId, look: Look) {
     report.read += 1;
-    let Look::Found {
-        id: target,
-        comparison,
-    } = look
-    else {
-        report.missing.insert(id);
-        return;
+    let (target, comparison) = match look {
+        Look::Found { id, comparison } => (id, comparison),
+        Look::Absent { .. } => {
+            report.missing.insert(id);
+            return;
+        }
+        Look::Unreadable(error) => {
+            report.unreadable.insert(id, error);
+            return;
+        }
     };
     if target != id {
         report.other_ids.insert(id, target);

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::compare::{Comparison, Standing, Ties, compare, differing, is_same_login, lost};
+use super::count::{Count, StoreCount, inventory, is_of_one_record};
 use super::walk::{Pages, Row, Side, locate};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::store::TokenStore;
 use crate::token::{ClientId, OAuthToken, TokenId, UserName};
 
@@ -68,6 +69,8 @@ pub(super) enum Look {
     Absent {
         id_is_taken: bool,
     },
+    /// The target has a record that may be the login, and cannot be read.
+    Unreadable(Error),
 }
 
 /// What came back of a record that was written.
@@ -88,11 +91,13 @@ impl<'a> Stores<'a> {
         }
     }
 
-    /// Reads the target, and the source as far as the target goes. Tells of each page.
+    /// Reads the target, and the source up to the last id of the target. Tells of each page.
     pub(super) async fn survey(
         self,
         mut tell: impl FnMut(usize, TokenId) + Send,
     ) -> Result<Ground> {
+        let count = Count::begin(self.to, Side::Target, self.page_size).await?;
+        let mut read = 0;
         let mut ground = Ground {
             is_empty: true,
             passed: None,
@@ -103,8 +108,17 @@ impl<'a> Stores<'a> {
         loop {
             let page = target.next_page().await?;
             let Some(last) = page.last().map(|row| row.id) else {
+                let target = count.end(Some(read)).await?;
+                if target.unread > 0 {
+                    let message = format!(
+                        "the target lists {} records and counts {} more",
+                        target.read, target.unread
+                    );
+                    return Err(Error::new(ErrorCode::StoreDamaged, message));
+                }
                 return Ok(ground);
             };
+            read += page.len();
             for row in &page {
                 let twin = source.seek(row.id).await?;
                 if twin.is_some_and(|twin| is_same_login(&twin, &row.token)) {
@@ -117,8 +131,33 @@ impl<'a> Stores<'a> {
         }
     }
 
+    /// Counts the records of the target, in which so many were verified.
+    pub(super) async fn count_target(self, verified: usize) -> Result<StoreCount> {
+        let counted = inventory(self.to, Side::Target).await?;
+        Ok(match counted {
+            None => StoreCount {
+                read: verified,
+                ..StoreCount::default()
+            },
+            Some(counted) => StoreCount {
+                read: verified,
+                records: Some(counted.records),
+                unread: 0,
+                contradicts: verified + counted.unreadable.len() > counted.records,
+                unreadable: counted.unreadable,
+            },
+        })
+    }
+
     /// Looks for the login of a record of the source in the target.
     pub(super) async fn look(self, pair: &Pair) -> Result<Look> {
+        match self.look_closely(pair).await {
+            Err(error) if is_of_one_record(&error) => Ok(Look::Unreadable(error)),
+            look => look,
+        }
+    }
+
+    async fn look_closely(self, pair: &Pair) -> Result<Look> {
         let Row { id, token } = &pair.source;
         let found = |target: &OAuthToken| Look::Found {
             // A store that answers without an id is found out by reading back.
@@ -170,6 +209,7 @@ impl<'a> Stores<'a> {
                 | ErrorKind::Unsupported
                 // `record_deleted`
                 | ErrorKind::LoginRequired => Ok(Err(error)),
+                _ if is_of_one_record(&error) => Ok(Err(error)),
                 _ => Err(error.about(format_args!("copying record {source_id}"))),
             },
         }

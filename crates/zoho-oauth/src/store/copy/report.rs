@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::count::StoreCount;
 use crate::error::Error;
 use crate::token::TokenId;
 
@@ -97,18 +98,35 @@ pub struct CopyReport {
     /// the fields. Either nothing tells which of two values is newer, so the target's was left;
     /// or the target did not give back what was saved.
     pub different: BTreeMap<TokenId, Vec<&'static str>>,
-    /// Records that the target refused, with its reasons.
+    /// Records that the target refused, or holds damaged, with its reasons.
     pub refused: BTreeMap<TokenId, Error>,
+    /// What the last pass read of the source, and what the source counts in another way.
+    pub source: StoreCount,
+    /// What was verified in the target, and what the target counts in another way: more where it
+    /// has records that the source does not have.
+    pub target: StoreCount,
 }
 
 impl CopyReport {
     /// Returns whether every login of the source is in the target with all its values or newer
-    /// ones: nothing was refused, left out, missing or different.
+    /// ones: nothing was refused, left out, missing or different, no record is damaged in either
+    /// store, and what both stores count contradicts nothing.
+    ///
+    /// Where the source cannot count ([`is_confirmed`](Self::is_confirmed)), "every login" means
+    /// those that it lists.
     pub fn is_complete(&self) -> bool {
         self.refused.is_empty()
             && self.left_out.is_empty()
             && self.missing.is_empty()
             && self.different.is_empty()
+            && self.source.is_whole()
+            && self.target.is_whole()
+    }
+
+    /// Returns whether the source counts its records in another way than by listing them, so that
+    /// a record that it does not list would have been noticed.
+    pub fn is_confirmed(&self) -> bool {
+        self.source.records.is_some()
     }
 
     /// Returns the id that a record of the source has in the target, if it is another one and is
@@ -157,7 +175,9 @@ impl fmt::Display for CopyReport {
         if !self.dry_run {
             writeln!(f, "{} verified", self.verified)?;
         }
-        Ok(())
+        counted(f, "source", &self.source)?;
+        counted(f, "target", &self.target)?;
+        unconfirmed(f, &self.source)
     }
 }
 
@@ -184,13 +204,25 @@ pub struct VerifyReport {
     pub different: BTreeMap<TokenId, Vec<&'static str>>,
     /// Records that the target does not hold.
     pub missing: BTreeSet<TokenId>,
+    /// Records that the target may hold in a record that cannot be read, with its reasons.
+    pub unreadable: BTreeMap<TokenId, Error>,
+    /// What was read of the source, and what the source counts in another way.
+    pub source: StoreCount,
+    /// For each record of the target that cannot be read, where it is and what is wrong with it.
+    pub target_unreadable: Vec<String>,
 }
 
 impl VerifyReport {
     /// Returns whether every login of the source is in the target with all its values or newer
-    /// ones: nothing is missing or different.
+    /// ones: nothing is missing or different, no record is damaged in either store, and the source
+    /// was read as a whole. Where the source cannot count
+    /// ([`StoreCount::records`]), "every login" means those that it lists.
     pub fn is_complete(&self) -> bool {
-        self.missing.is_empty() && self.different.is_empty()
+        self.missing.is_empty()
+            && self.different.is_empty()
+            && self.unreadable.is_empty()
+            && self.target_unreadable.is_empty()
+            && self.source.is_whole()
     }
 }
 
@@ -208,7 +240,14 @@ impl fmt::Display for VerifyReport {
         ] {
             line(f, what, ids)?;
         }
-        differences(f, &self.different)
+        differences(f, &self.different)?;
+        let reasons = self.unreadable.iter();
+        let reasons = reasons.map(|(id, error)| format!("{id}: {}", error.message()));
+        line(f, "perhaps in the target, which cannot be read", reasons)?;
+        damaged(f, "source", &self.source.unreadable)?;
+        damaged(f, "target", &self.target_unreadable)?;
+        unread(f, "source", &self.source)?;
+        unconfirmed(f, &self.source)
     }
 }
 
@@ -228,6 +267,38 @@ fn line<T: fmt::Display>(
     let listed: Vec<_> = items.take(LISTED).map(|item| item.to_string()).collect();
     let more = if count > LISTED { ", …" } else { "" };
     writeln!(f, "{count} {what}: {}{more}", listed.join(", "))
+}
+
+/// What a store counts, where that is not what was read.
+fn counted(f: &mut fmt::Formatter<'_>, side: &str, count: &StoreCount) -> fmt::Result {
+    damaged(f, side, &count.unreadable)?;
+    unread(f, side, count)
+}
+
+fn damaged(f: &mut fmt::Formatter<'_>, side: &str, unreadable: &[String]) -> fmt::Result {
+    line(f, &format!("damaged in the {side}"), unreadable)
+}
+
+fn unread(f: &mut fmt::Formatter<'_>, side: &str, count: &StoreCount) -> fmt::Result {
+    if count.unread == 0 && !count.contradicts {
+        return Ok(());
+    }
+    let records = count.records.unwrap_or_default();
+    writeln!(
+        f,
+        "not complete: the {side} counts {records} records, and {} were read",
+        count.read
+    )
+}
+
+fn unconfirmed(f: &mut fmt::Formatter<'_>, source: &StoreCount) -> fmt::Result {
+    match source.records {
+        Some(_) => Ok(()),
+        None => writeln!(
+            f,
+            "the source has no second count: a record that it does not list is not noticed"
+        ),
+    }
 }
 
 fn differences(

@@ -1,6 +1,7 @@
 //! The copy itself: a first pass that writes, a second that compares and makes up for what changed.
 
 use super::compare::{Comparison, Standing};
+use super::count::{Count, is_of_one_record};
 use super::pair::{Ground, Look, Pair, ReadBack, Stores, stretches};
 use super::report::{CopyReport, Progress, Stage};
 use super::walk::{Side, locate};
@@ -112,12 +113,24 @@ impl<'a> Run<'a> {
     async fn pass(&mut self, stage: Stage) -> Result<()> {
         let total = (stage == Stage::Verifying).then_some(self.report.read);
         self.progress = Progress::new(stage, total);
+        let Stores {
+            from, page_size, ..
+        } = self.stores;
+        // The last pass is the one that counts.
+        let is_last = stage == Stage::Verifying || self.settings.dry_run;
+        let count = if is_last {
+            Some(Count::begin(from, Side::Source, page_size).await?)
+        } else {
+            None
+        };
+        let mut read = 0;
         let mut pairs = self.stores.pairs(self.settings.start_after);
         loop {
             let page = pairs.next_page().await?;
             let Some(last) = page.last().map(|pair| pair.source.id) else {
                 break;
             };
+            read += page.len();
             for pair in &page {
                 self.count(pair.source.id);
             }
@@ -129,6 +142,14 @@ impl<'a> Run<'a> {
         }
         if self.is_second() {
             self.are_gone(None);
+        }
+        if let Some(count) = count {
+            let all = self.settings.start_after.is_none().then_some(read);
+            self.report.source = count.end(all).await?;
+            // Two records of the source may have become one.
+            let verified = self.report.verified;
+            let at_least = verified.saturating_sub(self.report.joined.len());
+            self.report.target = self.stores.count_target(at_least).await?;
         }
         Ok(())
     }
@@ -184,6 +205,7 @@ impl<'a> Run<'a> {
                 Look::Absent { id_is_taken } => {
                     written.extend(self.absent(pair, id_is_taken).await?);
                 }
+                Look::Unreadable(error) => self.refused(source, error)?,
             }
         }
         written.extend(self.update(updates).await?);
@@ -239,14 +261,19 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         let bring_back = self.settings.bring_back;
-        let keeps_id = match self.place(id, id_is_taken).await? {
-            Place::ItsOwn => true,
-            Place::Another => false,
-            Place::Nowhere if bring_back => false,
-            Place::Nowhere => {
+        let keeps_id = match self.place(id, id_is_taken).await {
+            Ok(Place::ItsOwn) => true,
+            Ok(Place::Another) => false,
+            Ok(Place::Nowhere) if bring_back => false,
+            Ok(Place::Nowhere) => {
                 self.report.left_out.insert(id);
                 return Ok(None);
             }
+            Err(error) if is_of_one_record(&error) => {
+                self.refused(id, error)?;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
         };
         if self.settings.dry_run {
             self.foretell(pair, keeps_id).await?;
@@ -341,7 +368,10 @@ impl<'a> Run<'a> {
         }
         // The source may have the login twice: the first of them will be there by then.
         let first = locate(self.stores.from, Side::Source, token, self.stores.page_size).await;
-        let first = first.map_err(|error| error.about("reading the source"))?;
+        let first = match first {
+            Err(error) if is_of_one_record(&error) => None,
+            first => first.map_err(|error| error.about("reading the source"))?,
+        };
         if let Some(first) = first.and_then(|first| first.id)
             && first < id
             && keeps_id

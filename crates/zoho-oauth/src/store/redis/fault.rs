@@ -8,6 +8,7 @@ use std::io;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use crate::connection;
 use crate::error::{Error, ErrorCode};
 
 /// What to do about a failed call.
@@ -33,6 +34,8 @@ pub(super) enum Cause {
     Server(String),
     Io(io::ErrorKind),
     Tls(rustls::Error),
+    /// A TLS handshake that the server broke off, and what that may mean.
+    Handshake(io::ErrorKind, &'static str),
     /// The driver, by the name of its kind of error.
     Driver(String),
 }
@@ -41,7 +44,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(code) => write!(f, "the server answered {code}"),
-            Self::Io(kind) => kind.fmt(f),
+            Self::Io(kind) | Self::Handshake(kind, _) => kind.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Driver(kind) => write!(f, "the driver says {kind}"),
         }
@@ -49,6 +52,20 @@ impl fmt::Display for Cause {
 }
 
 impl std::error::Error for Cause {}
+
+impl Cause {
+    /// The same on a way over TLS: a server that knows only plain text waits for the rest of what
+    /// it takes for a command.
+    pub(super) fn over_tls(self) -> Self {
+        match self {
+            Self::Io(kind @ io::ErrorKind::TimedOut) => Self::Handshake(
+                kind,
+                "no answer in time; the server may be busy, or not speak TLS at this port",
+            ),
+            other => other,
+        }
+    }
+}
 
 /// Errors of the server that a script met: before version 7 they stand within the text of a general
 /// error.
@@ -65,8 +82,8 @@ const WITHIN: [&str; 8] = [
 
 pub(super) fn judge(error: &RedisError) -> Verdict {
     use ErrorCode::{
-        Internal, InvalidInput, StoreForeign, StoreFull, StorePermission, StoreUnavailable,
-        Unsupported,
+        Internal, InvalidInput, StoreDamaged, StoreForeign, StoreFull, StorePermission,
+        StoreUnavailable, Unsupported,
     };
     match error.kind() {
         ErrorKind::Io => return of_io(error),
@@ -115,6 +132,15 @@ pub(super) fn judge(error: &RedisError) -> Verdict {
             "has a key of another kind under the prefix",
             cause,
         ),
+        // Said by scripts of ours.
+        "DAMAGED" => {
+            let message = match detail(error) {
+                "store" => "has records of a store, and lost the key `…:store` that describes it",
+                "ids" => "lost ids of records: the key `…:ids` has not as many as were saved",
+                _ => "counts ids from below one that is stored (`highest_id` in the key `…:store`)",
+            };
+            Verdict::Refused(StoreDamaged, message, cause)
+        }
         "CROSSSLOT" => Verdict::Refused(Internal, "was asked for keys of several slots", cause),
         // So it is put where a script does what its user may not.
         _ if detail(error).contains("The user executing the script can't") => Verdict::Refused(
@@ -169,7 +195,13 @@ fn of_io(error: &RedisError) -> Verdict {
     if let Some(tls) = tls_error(error) {
         return of_tls(tls);
     }
-    let kind = io_error(error).map_or(io::ErrorKind::Other, io::Error::kind);
+    let io = io_error(error);
+    let kind = io.map_or(io::ErrorKind::Other, io::Error::kind);
+    if kind == io::ErrorKind::UnexpectedEof
+        && let Some(reason) = io.and_then(|io| connection::trouble(io))
+    {
+        return Verdict::Lost(Cause::Handshake(kind, reason.text));
+    }
     if kind == io::ErrorKind::ConnectionRefused {
         // Nothing was sent.
         return Verdict::Later(Cause::Io(kind));
@@ -179,7 +211,8 @@ fn of_io(error: &RedisError) -> Verdict {
 
 fn of_tls(error: rustls::Error) -> Verdict {
     let message = "cannot be reached over TLS";
-    Verdict::Refused(ErrorCode::StoreUnavailable, message, Cause::Tls(error))
+    let code = connection::of_tls(&error).code(ErrorCode::StoreUnavailable);
+    Verdict::Refused(code, message, Cause::Tls(error))
 }
 
 /// The driver wraps errors in `Arc`s.
@@ -208,7 +241,12 @@ fn tls_error(error: &RedisError) -> Option<rustls::Error> {
 
 /// An error about the server at `place`.
 pub(super) fn error(code: ErrorCode, place: &str, message: &str, cause: Cause) -> Error {
-    Error::new(code, format!("{place} {message}")).caused_by(cause)
+    let reason = match &cause {
+        Cause::Tls(error) => format!(": {}", connection::of_tls(error).text),
+        Cause::Handshake(_, reason) => format!(": {reason}"),
+        _ => String::new(),
+    };
+    Error::new(code, format!("{place} {message}{reason}")).caused_by(cause)
 }
 
 #[cfg(test)]

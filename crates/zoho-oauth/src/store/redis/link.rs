@@ -157,7 +157,7 @@ impl Link {
             again: false,
             in_full: false,
         };
-        let mut again = Again::new(self.patience.retry);
+        let mut again = self.again();
         let mut is_waiting = false;
         loop {
             let (connection, number, place) = self.take();
@@ -225,7 +225,7 @@ impl Link {
 
     /// Asks the server something about itself. Whatever it answers is an answer.
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, RedisError> {
-        let mut again = Again::new(self.patience.retry);
+        let mut again = self.again();
         loop {
             let (connection, number, place) = self.take();
             let error = match self.send(connection, command).await {
@@ -239,6 +239,14 @@ impl Link {
             if again.pause(&place, Known::NotDone, cause).await.is_err() {
                 return Err(error);
             }
+        }
+    }
+
+    fn again(&self) -> Again {
+        Again {
+            until: Instant::now() + self.patience.retry.min(LONGEST),
+            pause: SHORTEST_PAUSE,
+            over_tls: self.nodes.as_ref().is_some_and(Nodes::is_over_tls),
         }
     }
 
@@ -395,16 +403,10 @@ impl Known {
 struct Again {
     until: Instant,
     pause: Duration,
+    over_tls: bool,
 }
 
 impl Again {
-    fn new(patience: Duration) -> Self {
-        Self {
-            until: Instant::now() + patience.min(LONGEST),
-            pause: SHORTEST_PAUSE,
-        }
-    }
-
     fn check(&self, place: &str, known: Known, cause: impl FnOnce() -> Cause) -> Result<()> {
         if Instant::now() < self.until {
             return Ok(());
@@ -414,7 +416,13 @@ impl Again {
             Known::Nothing => "cannot be reached, and may have done what it was asked for",
         };
         let code = ErrorCode::StoreUnavailable;
-        Err(fault::error(code, place, message, cause()))
+        let cause = cause();
+        let cause = if self.over_tls {
+            cause.over_tls()
+        } else {
+            cause
+        };
+        Err(fault::error(code, place, message, cause))
     }
 
     async fn pause(&mut self, place: &str, known: Known, cause: Cause) -> Result<()> {

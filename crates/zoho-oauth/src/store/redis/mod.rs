@@ -5,7 +5,8 @@
 //!
 //! | key | what it is |
 //! | --- | --- |
-//! | `{p}:store` | a hash: `format` (1), `generation`, `highest_id`, `writes`, a number that every insert and delete moves; `history`, the server's name for the history of its data; `cleared_by` and `cleared`, the random name of the last `delete_tokens` and how many it deleted |
+//! | `{p}:store` | a hash: `format` (1), `generation`, `highest_id`, `writes`, a number that every insert and delete moves; `count`, the number of records; `history`, the server's name for the history of its data; `cleared_by` and `cleared`, the random name of the last `delete_tokens` and how many it deleted |
+//! | `{p}:twin` | the generation once more: where it is there without `{p}:store`, that one was lost |
 //! | `{p}:<g>:token:<id>` | a record: a hash with the ten official field names; a missing value has no field |
 //! | `{p}:<g>:ids` | a sorted set of all ids, for reading in their order |
 //! | `{p}:<g>:user:<d>`, `…refresh:<d>`, `…grant:<d>`, `…access:<d>` | indexes: sets of the ids of the records with this value |
@@ -99,8 +100,23 @@
 //! that always leads to the primary is enough.
 //!
 //! A key of another kind under our names is `store_foreign`. A record that cannot be read is
-//! `store_damaged`, and the error names its id; it can be deleted, and the others stay usable, except
-//! for `get_tokens`, which would have to leave it out. A record whose key was deleted by hand is gone.
+//! `store_damaged`, and the error names its id; it can be deleted, and the others stay usable:
+//! `get_tokens` leaves it out with a warning.
+//!
+//! # Lost keys
+//! A server that evicts keys, or a person, can take single keys away. What each loss comes to:
+//!
+//! | lost key | what happens |
+//! | --- | --- |
+//! | `{p}:store` | every call is `store_damaged`, opening too: the generation and the highest id are unknown |
+//! | `{p}:twin` | nothing; opening the store makes it again |
+//! | `…:token:<id>` | finding the record is `store_damaged`, and lists leave it out with a warning. A new login of the user gets a new record; `delete_token` takes the lost one away |
+//! | `…:ids` | opening, lists and `delete_tokens` are `store_damaged`; look-ups and saves of known logins work |
+//! | an index | the record is not found by that value, until the next save of the record makes the index again |
+//! | `…:cell:…` | a lease is free again, so that a token may be refreshed twice at that moment |
+//! | `{p}:done:<n>`, `{p}:told`, `{p}:cleared` | as [Durability](#durability) says; deleted records may stay in memory |
+//!
+//! `docs/troubleshooting.md` says how to restore `{p}:store` and `…:ids`.
 //!
 //! # Limits
 //! A value may have 512 MiB. Look-ups, saves and deletes cost the same at a thousand records and at
@@ -139,7 +155,7 @@ use self::coordination::FleetCoordination;
 pub use self::persistence::Persistence;
 use self::server::Core;
 use self::watch::Watch;
-use super::{Change, Coordination, Fact, Kept, TokenStore, rows};
+use super::{Change, Coordination, Fact, Inventory, Kept, TokenStore, rows};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
@@ -272,6 +288,10 @@ impl TokenStore for RedisStore {
         limit: usize,
     ) -> Result<Vec<OAuthToken>> {
         self.core.records(after, limit).await
+    }
+
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        self.core.inventory().await.map(Some)
     }
 
     async fn save_fact(&self, fact: &Fact) -> Result<Kept> {

@@ -155,13 +155,16 @@ impl Found {
                 self.persistence
             )));
         }
+        if !is_to_stay {
+            return Ok(());
+        }
         match self.persistence {
             Persistence::None => {
-                tracing::warn!(%place, "the server keeps nothing when it restarts: logins get lost");
+                tracing::warn!(%place, "the server keeps nothing when it restarts: logins get lost (set `appendonly yes`)");
             }
             Persistence::SnapshotsOnly => tracing::warn!(
                 %place,
-                "the server keeps snapshots only: a crash loses the logins since the last one"
+                "the server keeps snapshots only: a crash loses the logins since the last one (set `appendonly yes`)"
             ),
             Persistence::Unknown => {
                 tracing::info!(%place, "the server does not say what it keeps when it restarts");

@@ -1,7 +1,9 @@
 //! The rows on the server: reading them, and the writes that the rule book asks for.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use redis::Value;
@@ -12,6 +14,7 @@ use super::names::{self, Names};
 use super::script::{CLEAR, CLEARED, Call, MARK, PAGE, ROWS, SWEEP, WRITE};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::{Criterion, TokenQuery};
+use crate::store::Inventory;
 use crate::store::rows::{self, Mark, Plan, RowServer, Wanted};
 use crate::token::{OAuthToken, TokenId};
 
@@ -24,6 +27,8 @@ pub(super) struct Core {
     pub(super) link: Link,
     pub(super) names: Names,
     pub(super) alone: Mutex<()>,
+    /// The ids of records that were warned of.
+    pub(super) warned: std::sync::Mutex<HashSet<String>>,
 }
 
 impl fmt::Debug for Core {
@@ -39,6 +44,8 @@ impl fmt::Debug for Core {
 struct Row {
     id: String,
     fields: Vec<Value>,
+    /// Whether the id is among those of the store.
+    is_listed: bool,
 }
 
 impl Row {
@@ -50,7 +57,7 @@ impl Row {
         }
     }
 
-    /// An index may name a record whose key was deleted by hand: it is not there.
+    /// The key of a record may be gone: evicted by the server, or deleted by hand.
     fn is_there(&self) -> bool {
         (0..10).any(|field| self.bytes(field).is_some())
     }
@@ -105,14 +112,36 @@ impl Core {
             let Value::Array(mut parts) = value else {
                 return None;
             };
+            let listed = parts.pop()?;
             let (Value::Array(fields), Value::BulkString(id)) = (parts.pop()?, parts.pop()?) else {
                 return None;
             };
             let id = String::from_utf8(id).ok()?;
-            Some(Row { id, fields })
+            let is_listed = listed == Value::Int(1);
+            Some(Row {
+                id,
+                fields,
+                is_listed,
+            })
         };
         let rows = values.into_iter().map(row).collect::<Option<Vec<_>>>();
         rows.ok_or_else(|| self.nonsense())
+    }
+
+    fn damaged(&self, row: &Row, what: &str) -> Error {
+        let prefix = self.names.prefix();
+        let place = self.link.place();
+        // What is no number does not belong into a message.
+        let id: Option<TokenId> = row.id.parse().ok();
+        let id = id.map_or_else(|| "of an impossible id".to_owned(), |id| id.to_string());
+        let message = format!("{place}, prefix `{prefix}`, record {id}: {what}");
+        Error::new(ErrorCode::StoreDamaged, message)
+    }
+
+    /// The error for a record that was saved, and whose key is gone; `None` for no such record.
+    fn lost(&self, row: &Row) -> Option<Error> {
+        let is_lost = row.is_listed && !row.is_there();
+        is_lost.then(|| self.damaged(row, "its key is gone, evicted or deleted by hand"))
     }
 
     /// Reads the record of a row; `None` if it is not there.
@@ -120,15 +149,7 @@ impl Core {
         if !row.is_there() {
             return Ok(None);
         }
-        let damaged = |what: String| {
-            let prefix = self.names.prefix();
-            let place = self.link.place();
-            // What is no number does not belong into a message.
-            let id: Option<TokenId> = row.id.parse().ok();
-            let id = id.map_or_else(|| "of an impossible id".to_owned(), |id| id.to_string());
-            let message = format!("{place}, prefix `{prefix}`, record {id}: {what}");
-            Error::new(ErrorCode::StoreDamaged, message)
-        };
+        let damaged = |what: String| self.damaged(row, &what);
         let mut texts = [const { None }; 10];
         for (field, text) in texts.iter_mut().enumerate() {
             let bytes = row.bytes(field).unwrap_or_default();
@@ -164,13 +185,79 @@ impl Core {
             Criterion::GrantToken(token) => Wanted::GrantToken(token),
             Criterion::RefreshToken(token) => Wanted::RefreshToken(token),
         };
-        let rows = self.rows(&[wanted]).await?;
-        let matching = rows.into_iter().filter(|row| query.matches(row));
-        Ok(matching.min_by_key(|row| row.id))
+        let rows = self.fetch(&[wanted]).await?;
+        let records = self.decode_all(&rows)?.into_iter();
+        let found = records.filter(|record| query.matches(record));
+        match found.min_by_key(|record| record.id) {
+            // It may be the record that is asked for.
+            None => rows
+                .iter()
+                .find_map(|row| self.lost(row))
+                .map_or(Ok(None), Err),
+            found => Ok(found),
+        }
     }
 
     pub(super) async fn by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
-        Ok(self.rows(&[Wanted::Id(id)]).await?.pop())
+        let rows = self.fetch(&[Wanted::Id(id)]).await?;
+        match self.decode_all(&rows)?.pop() {
+            None => rows
+                .iter()
+                .find_map(|row| self.lost(row))
+                .map_or(Ok(None), Err),
+            found => Ok(found),
+        }
+    }
+
+    async fn fetch(&self, wanted: &[Wanted]) -> Result<Vec<Row>> {
+        let call = Call::read(&ROWS).args(wanted.iter().map(names::wanted));
+        self.rows_of(self.call(&call).await?)
+    }
+
+    /// Counts the records, and names those that cannot be read.
+    pub(super) async fn inventory(&self) -> Result<Inventory> {
+        let mut inventory = Inventory::default();
+        let mut after = String::new();
+        loop {
+            // The server compares the number of ids with the number of saves and deletes.
+            let page = self.page("", &after, STEP).await?;
+            inventory.records += page.rows.len();
+            let problems = page.rows.iter().filter_map(|row| self.problem(row));
+            let texts = problems.map(|error| error.message().to_owned());
+            inventory.unreadable.extend(texts);
+            match page.rows.last() {
+                Some(last) if page.rows.len() == STEP => after.clone_from(&last.id),
+                _ => return Ok(inventory),
+            }
+        }
+    }
+
+    /// Why a row of a page cannot be read; `None` if it can.
+    fn problem(&self, row: &Row) -> Option<Error> {
+        self.decode(row).err().or_else(|| self.lost(row))
+    }
+
+    /// Reads the records of a page. One that cannot be read is left out, and warned of once.
+    fn readable(&self, rows: &[Row]) -> Vec<OAuthToken> {
+        let mut records = Vec::with_capacity(rows.len());
+        for row in rows {
+            match self.decode(row) {
+                Ok(Some(record)) => records.push(record),
+                _ => {
+                    if let Some(error) = self.problem(row) {
+                        self.warn_once(&row.id, &error);
+                    }
+                }
+            }
+        }
+        records
+    }
+
+    fn warn_once(&self, id: &str, error: &Error) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.insert(id.to_owned()) {
+            tracing::warn!("a record is left out: {}", error.message());
+        }
     }
 
     async fn page(&self, generation: &str, after: &str, limit: usize) -> Result<Page> {
@@ -206,7 +293,7 @@ impl Core {
                 if *generation.get_or_insert_with(|| page.generation.clone()) != page.generation {
                     continue 'again;
                 }
-                records.extend(self.decode_all(&page.rows)?);
+                records.extend(self.readable(&page.rows));
                 match page.rows.last() {
                     Some(last) if page.rows.len() == wanted => after.clone_from(&last.id),
                     _ => break,
@@ -246,7 +333,7 @@ impl Core {
         loop {
             // As it is there, and be it damaged.
             let rows = self.rows_of(self.call(&wanted).await?)?;
-            let Some(row) = rows.first().filter(|row| row.is_there()) else {
+            let Some(row) = rows.first().filter(|row| row.is_listed) else {
                 self.confirm().await?;
                 return Ok(false);
             };
@@ -344,9 +431,8 @@ fn new_name() -> Result<String> {
 #[async_trait]
 impl RowServer for Core {
     async fn rows(&self, wanted: &[Wanted]) -> Result<Vec<OAuthToken>> {
-        let call = Call::read(&ROWS).args(wanted.iter().map(names::wanted));
-        let rows = self.rows_of(self.call(&call).await?)?;
-        self.decode_all(&rows)
+        // Of a record whose key is gone nothing is left that a save could harm.
+        self.decode_all(&self.fetch(wanted).await?)
     }
 
     async fn mark(&self) -> Result<Mark> {

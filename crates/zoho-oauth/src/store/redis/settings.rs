@@ -91,6 +91,11 @@ impl fmt::Debug for Nodes {
 }
 
 impl Nodes {
+    /// Whether connections are encrypted.
+    pub(super) const fn is_over_tls(&self) -> bool {
+        !matches!(self.tls, Tls::Off)
+    }
+
     /// Returns the address whose turn it is.
     pub(super) fn address(&self, turn: usize) -> &Address {
         &self.addresses[turn % self.addresses.len()]

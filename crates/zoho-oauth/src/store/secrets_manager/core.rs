@@ -16,9 +16,10 @@ use super::lag::Pauses;
 use super::names;
 use super::pace::Pace;
 use super::service::{BATCH, Found, Held, Listed, Service, Taken};
-use crate::error::{ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::secret::Fingerprint;
+use crate::store::Inventory;
 use crate::token::{OAuthToken, TokenId};
 
 /// After so many ids in a row under which there is no record it is not looked further down for one
@@ -38,6 +39,8 @@ pub(super) struct Core {
     pub(super) alone: tokio::sync::Mutex<()>,
     /// Held by the saves of one login, so that those of this process do not undo each other's work.
     lines: Vec<tokio::sync::Mutex<()>>,
+    /// The records that were warned of.
+    warned: Mutex<HashSet<TokenId>>,
 }
 
 impl Core {
@@ -48,6 +51,7 @@ impl Core {
             index: Mutex::default(),
             alone: tokio::sync::Mutex::default(),
             lines: (0..LINES).map(|_| tokio::sync::Mutex::default()).collect(),
+            warned: Mutex::default(),
         }
     }
 
@@ -273,11 +277,32 @@ impl Core {
         for taken in self.stored(ids).await? {
             match taken.found {
                 Found::Record(row) => rows.push(*row),
-                Found::Damaged(error) => return Err(error),
+                Found::Damaged(error) => self.warn_once(taken.id, &error),
                 Found::Doomed => {}
             }
         }
         Ok(rows)
+    }
+
+    fn warn_once(&self, id: TokenId, error: &Error) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.insert(id) {
+            tracing::warn!("a record is left out: {}", error.message());
+        }
+    }
+
+    /// Counts the records by their secrets, and names those that cannot be read.
+    pub(super) async fn inventory(&self) -> Result<Inventory> {
+        self.list_all().await?;
+        let ids = self.index().ids_after(None);
+        let mut inventory = Inventory::default();
+        for taken in self.stored(ids).await? {
+            inventory.records += 1;
+            if let Found::Damaged(error) = taken.found {
+                inventory.unreadable.push(error.message().to_owned());
+            }
+        }
+        Ok(inventory)
     }
 
     async fn list_all(&self) -> Result<()> {

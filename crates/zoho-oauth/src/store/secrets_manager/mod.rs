@@ -82,8 +82,8 @@
 //! # Compatibility
 //! The value may be written by another program: missing fields, `null`, `""` and numbers are read;
 //! fields beyond the ten are ignored, and dropped by the next save. A value that is no such object is
-//! `store_damaged`, with the name of the secret; other records stay usable, except for `get_tokens`,
-//! and `delete_tokens` deletes it with them.
+//! `store_damaged`, with the name of the secret; other records stay usable: `get_tokens`
+//! leaves it out with a warning, and `delete_tokens` deletes it with them.
 //! A record that another program made or changed is found by its id, and by its other fields once
 //! something read it or its tags are set. Records should be deleted through the store: the id of
 //! a highest record that somebody else deleted may be given again.
@@ -146,7 +146,7 @@ use async_trait::async_trait;
 use aws_sdk_secretsmanager::Client;
 
 use self::core::Core;
-use super::{Fact, Kept, TokenStore};
+use super::{Fact, Inventory, Kept, TokenStore};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
@@ -281,6 +281,10 @@ impl TokenStore for SecretsManagerStore {
         limit: usize,
     ) -> Result<Vec<OAuthToken>> {
         self.core.page(after, limit).await
+    }
+
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        self.core.inventory().await.map(Some)
     }
 
     /// Saves what Zoho issued for a record, in one step with the decision, also among processes.

@@ -8,6 +8,8 @@ mod redaction;
 mod sandbox;
 mod transport;
 
+pub(crate) use transport::TlsServer;
+
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
+use zoho_oauth::store::Inventory;
 use zoho_oauth::{
     AccessToken, Error, ErrorCode, OAuthToken, Result, TokenId, TokenQuery, TokenStore,
 };
@@ -46,6 +47,10 @@ impl<S: TokenStore> TokenStore for ReadOnly<S> {
         limit: usize,
     ) -> Result<Vec<OAuthToken>> {
         self.0.get_tokens_page(after, limit).await
+    }
+
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        self.0.inventory().await
     }
 }
 
@@ -235,5 +240,9 @@ impl<S: TokenStore> TokenStore for Probe<S> {
     ) -> Result<Vec<OAuthToken>> {
         let after = after.filter(|_| !self.ignores_after.load(Ordering::SeqCst));
         self.step(self.inner.get_tokens_page(after, limit)).await
+    }
+
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        self.step(self.inner.inventory()).await
     }
 }

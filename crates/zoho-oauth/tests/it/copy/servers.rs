@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tempfile::TempDir;
-use zoho_oauth::store::{CopyTokens, copy};
+use zoho_oauth::store::{CopyTokens, Inventory, copy};
 use zoho_oauth::{
     ErrorCode, ListStore, MySqlStore, OAuthToken, Result, SecretsManagerStore, TokenId, TokenQuery,
     TokenStore,
@@ -189,6 +189,10 @@ impl TokenStore for WithNul {
 
     async fn find_token_by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
         Ok(self.0.find_token_by_id(id).await?.map(Self::planted))
+    }
+
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        self.0.inventory().await
     }
 }
 

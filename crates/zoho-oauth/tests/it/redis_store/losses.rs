@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use redis::Value;
 use redis::aio::ConnectionManager;
-use zoho_oauth::{ErrorCode, RedisStore, Result, TokenId, TokenStore};
+use zoho_oauth::store::copy;
+use zoho_oauth::{ErrorCode, ListStore, RedisStore, Result, TokenId, TokenQuery, TokenStore};
 
 use super::server::Server;
-use super::{login, run, users};
+use super::{builder, login, run, shared, unique, users};
+use crate::support::user;
 
 /// The file that every write is added to.
 fn appended(folder: &Path) -> PathBuf {
@@ -204,4 +206,150 @@ async fn what_changes_nothing_is_told_to_replicas_all_the_same() {
         let is_told = run(&mut links[1], &["EXISTS", told]).await;
         assert_eq!(is_told, Value::Int(1), "{round}");
     }
+}
+
+/// A store with two logins, and what can take single keys away, as a server that evicts does.
+async fn two_logins() -> (String, RedisStore, ConnectionManager) {
+    let prefix = unique();
+    let store = builder(&prefix).connect().await.unwrap();
+    for name in ["ann", "bob"] {
+        saved(&store, name).await;
+    }
+    (prefix, store, shared().await)
+}
+
+#[track_caller]
+fn is_damaged<T: std::fmt::Debug>(outcome: Result<T>, named: &str) {
+    let error = outcome.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreDamaged, "{error:?}");
+    assert!(error.message().contains(named), "{error}");
+}
+
+/// It took twenty seconds, and then `store_locked` told of a process that was not there.
+#[tokio::test]
+async fn without_the_key_that_describes_the_store_nothing_begins_anew() {
+    let (prefix, store, mut connection) = two_logins().await;
+    let before = store.get_tokens().await.unwrap();
+    run(&mut connection, &["DEL", &format!("{{{prefix}}}:store")]).await;
+    let named = "lost the key `…:store`";
+    is_damaged(store.get_tokens().await, named);
+    is_damaged(store.save_token(&login("kim", "1")).await, named);
+    is_damaged(store.save_token(&login("ann", "2")).await, named);
+    is_damaged(
+        store.find_token(&TokenQuery::user_name(user("ann"))).await,
+        named,
+    );
+    is_damaged(store.delete_tokens().await, named);
+    is_damaged(store.inventory().await, named);
+    is_damaged(copy(&store, &ListStore::new()).await, named);
+    is_damaged(builder(&prefix).connect().await, named);
+    is_damaged(builder(&prefix).connect_existing().await, named);
+
+    // As the troubleshooting page says.
+    let mut words = vec!["HSET".to_owned(), format!("{{{prefix}}}:store")];
+    let fields = "format 1 generation 1 highest_id 2 writes 1000000 count 2";
+    words.extend(fields.split(' ').map(str::to_owned));
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    run(&mut connection, &words).await;
+    let store = builder(&prefix).connect().await.unwrap();
+    assert_eq!(store.get_tokens().await.unwrap(), before);
+    assert!(saved(&store, "kim").await.get() > 2);
+}
+
+#[tokio::test]
+async fn without_the_list_of_ids_no_list_is_empty_and_no_copy_complete() {
+    let (prefix, store, mut connection) = two_logins().await;
+    let ids = format!("{{{prefix}}}:1:ids");
+    run(&mut connection, &["DEL", &ids]).await;
+    let named = "lost ids of records";
+    is_damaged(store.get_tokens().await, named);
+    is_damaged(store.get_tokens_page(None, 1).await, named);
+    is_damaged(store.inventory().await, named);
+    is_damaged(copy(&store, &ListStore::new()).await, named);
+    is_damaged(store.delete_tokens().await, named);
+    is_damaged(builder(&prefix).connect().await, named);
+    is_damaged(builder(&prefix).connect_existing().await, named);
+    // What needs no list works.
+    let ann = store.find_token(&TokenQuery::user_name(user("ann"))).await;
+    assert_eq!(ann.unwrap().unwrap().id, TokenId::new(1).ok());
+    assert_eq!(store.save_token(&login("ann", "2")).await.unwrap().get(), 1);
+    // One that is missing is as bad as all.
+    run(&mut connection, &["ZADD", &ids, "2", "2"]).await;
+    is_damaged(store.get_tokens().await, named);
+    run(&mut connection, &["ZADD", &ids, "1", "1"]).await;
+    assert_eq!(users(&store).await.unwrap(), ["ann", "bob"]);
+}
+
+#[tokio::test]
+async fn a_number_below_the_ids_that_are_stored_is_damage_and_no_lock() {
+    let (prefix, store, mut connection) = two_logins().await;
+    let key = format!("{{{prefix}}}:store");
+    run(&mut connection, &["HSET", &key, "highest_id", "0"]).await;
+    is_damaged(store.save_token(&login("kim", "1")).await, "`highest_id`");
+    assert_eq!(users(&store).await.unwrap(), ["ann", "bob"]);
+}
+
+#[tokio::test]
+async fn a_record_whose_key_is_lost_is_named_and_a_new_login_takes_its_place() {
+    let (prefix, store, mut connection) = two_logins().await;
+    let ann = TokenId::new(1).unwrap();
+    run(
+        &mut connection,
+        &["DEL", &format!("{{{prefix}}}:1:token:1")],
+    )
+    .await;
+    let query = TokenQuery::user_name(user("ann"));
+    let named = "record 1: its key is gone";
+    is_damaged(store.find_token_by_id(ann).await, named);
+    is_damaged(store.find_token(&query).await, named);
+    assert_eq!(users(&store).await.unwrap(), ["bob"]);
+    let report = copy(&store, &ListStore::new()).await.unwrap();
+    assert!(!report.is_complete());
+    assert_eq!((report.read, report.source.records), (1, Some(2)));
+    assert!(report.source.unreadable[0].contains(named), "{report}");
+
+    // The person logs in again; what was lost is then taken away.
+    let new = saved(&store, "ann").await;
+    assert_eq!(new.get(), 3);
+    assert_eq!(
+        store.find_token(&query).await.unwrap().unwrap().id,
+        Some(new)
+    );
+    assert!(store.delete_token(ann).await.unwrap());
+    assert!(!store.delete_token(ann).await.unwrap());
+    assert_eq!(store.find_token_by_id(ann).await.unwrap(), None);
+    let report = copy(&store, &ListStore::new()).await.unwrap();
+    assert!(report.is_complete(), "{report}");
+    assert!(builder(&prefix).connect().await.is_ok());
+}
+
+#[tokio::test]
+async fn an_index_that_is_lost_comes_back_with_the_next_save() {
+    let (prefix, store, mut connection) = two_logins().await;
+    let all = super::keys(&mut connection, &prefix).await;
+    let indexes = all.iter().filter(|key| key.contains(":1:user:"));
+    for key in indexes {
+        run(&mut connection, &["DEL", key]).await;
+    }
+    let query = TokenQuery::user_name(user("ann"));
+    assert_eq!(store.find_token(&query).await.unwrap(), None);
+    let mut refreshed = login("ann", "2");
+    refreshed.id = TokenId::new(1).ok();
+    store.save_token(&refreshed).await.unwrap();
+    assert!(store.find_token(&query).await.unwrap().is_some());
+}
+
+/// What no script needs to find a record can go without harm.
+#[tokio::test]
+async fn the_other_keys_are_made_again() {
+    let (prefix, store, mut connection) = two_logins().await;
+    for key in ["twin", "told", "cleared", "1:cell:id:1"] {
+        run(&mut connection, &["DEL", &format!("{{{prefix}}}:{key}")]).await;
+    }
+    let store = builder(&prefix).connect().await.map(|_| store).unwrap();
+    assert_eq!(users(&store).await.unwrap(), ["ann", "bob"]);
+    assert_eq!(store.delete_tokens().await.unwrap(), 2);
+    assert_eq!(saved(&store, "kim").await.get(), 3);
+    run(&mut connection, &["DEL", &format!("{{{prefix}}}:store")]).await;
+    is_damaged(store.get_tokens().await, "lost the key `…:store`");
 }

@@ -9,7 +9,7 @@ use super::run;
 use super::server::Server;
 
 /// Each code and what is said, of a server at `redis.example.com:6379`. Quoted in the handbook.
-pub(crate) const SAID: [(ErrorCode, &str); 7] = [
+pub(crate) const SAID: [(ErrorCode, &str); 10] = [
     (
         ErrorCode::StoreUnavailable,
         "Redis at `redis.example.com:1` cannot be reached",
@@ -34,6 +34,21 @@ pub(crate) const SAID: [(ErrorCode, &str); 7] = [
     (
         ErrorCode::StoreForeign,
         "Redis at `redis.example.com:6379` has a key of another kind under the prefix",
+    ),
+    (
+        ErrorCode::StoreDamaged,
+        "Redis at `redis.example.com:6379`, prefix `zoho_oauth`, record 1: its key is gone, evicted \
+        or deleted by hand",
+    ),
+    (
+        ErrorCode::StoreDamaged,
+        "Redis at `redis.example.com:6379` lost ids of records: the key `…:ids` has not as many as \
+        were saved",
+    ),
+    (
+        ErrorCode::StoreDamaged,
+        "Redis at `redis.example.com:6379` has records of a store, and lost the key `…:store` that \
+        describes it",
     ),
     (
         ErrorCode::StoreForeign,
@@ -69,8 +84,15 @@ async fn the_handbook_quotes_what_people_read() {
     store.save_token(&login("ann", "1")).await.unwrap();
     let record = "{zoho_oauth}:1:token:1";
     run(&mut admin, &["HSET", record, "expiry_time", "soon"]).await;
-    note(store.get_tokens().await.unwrap_err());
+    let id = "1".parse().unwrap();
+    note(store.find_token_by_id(id).await.unwrap_err());
     run(&mut admin, &["SET", record, "x"]).await;
+    note(store.get_tokens().await.unwrap_err());
+    run(&mut admin, &["DEL", record]).await;
+    note(store.find_token_by_id(id).await.unwrap_err());
+    run(&mut admin, &["DEL", "{zoho_oauth}:1:ids"]).await;
+    note(store.get_tokens().await.unwrap_err());
+    run(&mut admin, &["DEL", "{zoho_oauth}:store"]).await;
     note(store.get_tokens().await.unwrap_err());
     run(&mut admin, &["HSET", "{prices}:store", "format", "2"]).await;
     note(builder.prefix("prices").connect().await.unwrap_err());

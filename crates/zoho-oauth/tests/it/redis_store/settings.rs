@@ -232,7 +232,7 @@ async fn over_tls_the_certificate_is_checked() {
     std::fs::write(path("cert"), cert.pem()).unwrap();
     std::fs::write(path("key"), signing_key.serialize_pem()).unwrap();
     let tls_port = super::server::free_port();
-    let _server = Server::start(&[
+    let server = Server::start(&[
         "--tls-port",
         &tls_port.to_string(),
         "--tls-cert-file",
@@ -259,9 +259,16 @@ async fn over_tls_the_certificate_is_checked() {
         .await
         .unwrap_err();
     for error in [unknown, other_name] {
-        assert_eq!(error.code(), ErrorCode::StoreUnavailable);
-        assert!(whole(&error).contains("certificate"), "{}", whole(&error));
+        assert_eq!(error.code(), ErrorCode::CertificateRefused);
+        assert!(error.message().contains("certificate"), "{}", whole(&error));
     }
+    // TLS asked of a port with plain text.
+    let plain = RedisStore::builder().host("localhost").port(server.port);
+    let plain = plain.tls_roots(cert.pem()).retry_for(Duration::ZERO);
+    let error = plain.connect().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    let said = error.message();
+    assert!(said.contains("speak TLS at this port"), "{}", whole(&error));
     // Plain text to a port that wants TLS.
     let error = builder()
         .retry_for(Duration::ZERO)
@@ -365,4 +372,53 @@ async fn a_store_that_is_there_is_opened_and_nothing_is_made() {
     // One that was emptied is there all the same.
     again.delete_tokens().await.unwrap();
     assert!(existing().await.unwrap().is_some());
+}
+
+/// The operator switched TLS off while the program runs: the settings were right, so it is the store
+/// that is not available, and it is asked again.
+#[tokio::test]
+async fn a_server_that_stops_offering_tls_is_unavailable_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("cert"), cert.pem()).unwrap();
+    std::fs::write(path("key"), signing_key.serialize_pem()).unwrap();
+    let port = super::server::free_port();
+    let number = port.to_string();
+    let (certificate, key) = (path("cert"), path("key"));
+    let tls = [
+        "--tls-port",
+        &number,
+        "--tls-cert-file",
+        &certificate,
+        "--tls-key-file",
+        &key,
+        "--tls-auth-clients",
+        "no",
+    ];
+    let mut server = Server::start(&tls);
+    let builder = RedisStore::builder().host("localhost").port(port);
+    let builder = builder.tls_roots(cert.pem()).retry_for(Duration::ZERO);
+    let store = builder.connect().await.unwrap();
+    store.save_token(&login("ann", "1")).await.unwrap();
+    server.kill();
+    let plain = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        for socket in plain.incoming() {
+            let mut socket = socket.unwrap();
+            let _ = socket.read(&mut [0; 4096]);
+            let _ = socket.write_all(b"-ERR unknown command\r\n");
+        }
+    });
+    let mut said = String::new();
+    // The first call may still meet the connection that broke.
+    for _ in 0..3 {
+        let error = store.get_tokens().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreUnavailable, "{error:?}");
+        assert!(error.is_transient());
+        said = error.message().to_owned();
+    }
+    assert!(said.contains("does not speak TLS at this port"), "{said}");
 }

@@ -14,6 +14,10 @@ if tonumber(generation) > tonumber(ARGV[4]) then
   return '0'
 end
 local cleared = base .. 'cleared'
+-- The sweep goes by the ids: without them records would be left that nobody sees.
+if not has_all_ids() then
+  return redis.error_reply('DAMAGED ids')
+end
 local count = redis.call('ZCARD', at .. 'ids')
 if count == 0 then
   return '0'
@@ -23,7 +27,8 @@ redis.call('SCARD', cleared)
 redis.call('HDEL', meta, '')
 redis.call('SADD', cleared, generation)
 redis.call('HSET', meta, 'generation', string.format('%.0f', generation + 1),
-  'cleared_by', ARGV[3], 'cleared', count)
+  'cleared_by', ARGV[3], 'cleared', count, 'count', '0')
+redis.call('SET', base .. 'twin', string.format('%.0f', generation + 1))
 redis.call('HINCRBY', meta, 'writes', 1)
 redis.pcall('PUBLISH', ARGV[5], '*')
 return tostring(count)

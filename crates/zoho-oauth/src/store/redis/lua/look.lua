@@ -2,4 +2,8 @@
 if redis.call('EXISTS', meta) == 0 then
   return false
 end
-return redis.call('HGET', meta, 'format') or ''
+local format = redis.call('HGET', meta, 'format') or ''
+if format == '1' and not has_all_ids() then
+  return redis.error_reply('DAMAGED ids')
+end
+return format

@@ -31,6 +31,10 @@ redis.call('HDEL', probe, 'a')
 local now = clock()
 if kind == 'none' then
   redis.call('HSET', meta, 'format', '1', 'generation', '1', 'highest_id', '0', 'writes', now,
-    'history', history())
+    'history', history(), 'count', '0')
+end
+redis.call('SET', base .. 'twin', generation)
+if not has_all_ids() then
+  return redis.error_reply('DAMAGED ids')
 end
 return {'1', history()}

@@ -4,10 +4,13 @@ if ARGV[3] ~= '' then
   generation = ARGV[3]
   at = base .. generation .. ':'
 end
+if ARGV[3] == '' and not has_all_ids() then
+  return redis.error_reply('DAMAGED ids')
+end
 local above = ARGV[4] == '' and '-inf' or '(' .. ARGV[4]
 local ids = redis.call('ZRANGEBYSCORE', at .. 'ids', above, '+inf', 'LIMIT', 0, ARGV[5])
 local rows = {}
 for i, id in ipairs(ids) do
-  rows[i] = {id, redis.call('HMGET', at .. 'token:' .. id, unpack(FIELDS))}
+  rows[i] = {id, redis.call('HMGET', at .. 'token:' .. id, unpack(FIELDS)), 1}
 end
 return {generation, rows}

@@ -31,6 +31,7 @@ if ARGV[4] ~= '' then
     redis.call('HSET', meta, 'format', '1', 'generation', generation, 'history', now,
       'highest_id', string.format('%.0f', highest))
     redis.call('HSETNX', meta, 'writes', clock())
+    redis.call('SET', base .. 'twin', generation)
     redis.call('HINCRBY', meta, 'writes', lost)
     return 0
   end
@@ -65,6 +66,7 @@ for i = FIRST, #ARGV, WIDTH do
 end
 
 -- A full server refuses a script whose first write may need memory: deleting alone goes through.
+local added = 0
 for i = FIRST, #ARGV, WIDTH do
   local id = ARGV[i]
   local key = at .. 'token:' .. id
@@ -85,7 +87,7 @@ for i = FIRST, #ARGV, WIDTH do
   end
   if is_delete then
     redis.call('DEL', key, at .. 'cell:id:' .. id)
-    redis.call('ZREM', at .. 'ids', id)
+    added = added - redis.call('ZREM', at .. 'ids', id)
   else
     if #changed > 0 then
       redis.call('HSET', key, unpack(changed))
@@ -94,18 +96,17 @@ for i = FIRST, #ARGV, WIDTH do
       redis.call('HDEL', key, unpack(emptied))
     end
     if is_insert then
-      redis.call('ZADD', at .. 'ids', id, id)
+      added = added + redis.call('ZADD', at .. 'ids', id, id)
     end
   end
   for index = 21, 24 do
     local old, new = ARGV[i + index], ARGV[i + index + 4]
-    if old ~= new then
-      if old ~= '' then
-        redis.call('SREM', at .. old, id)
-      end
-      if new ~= '' then
-        redis.call('SADD', at .. new, id)
-      end
+    if old ~= new and old ~= '' then
+      redis.call('SREM', at .. old, id)
+    end
+    -- Also where it is the same: an index that the server evicted comes back.
+    if new ~= '' then
+      redis.call('SADD', at .. new, id)
     end
   end
   -- The fifth field is the refresh token. Who may not publish can write all the same.
@@ -117,6 +118,10 @@ if name ~= '' then
   if redis.call('HSETNX', meta, 'format', '1') == 1 then
     -- Everything was flushed while the store was open. The clock makes the mark one that never was.
     redis.call('HSET', meta, 'generation', generation, 'highest_id', '0', 'writes', clock())
+    redis.call('SET', base .. 'twin', generation)
+  end
+  if added ~= 0 then
+    redis.call('HINCRBY', meta, 'count', added)
   end
   if ARGV[6] ~= '' then
     redis.call('HSET', meta, 'highest_id', ARGV[6])
