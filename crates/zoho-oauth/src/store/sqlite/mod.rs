@@ -39,11 +39,24 @@
 //! A `zohooauth.db` that was made by Zoho's sample for SQLite (number 192 of its Kaizen series) is
 //! opened as it is, and stays readable and writable for the sample and for every other program
 //! with SQLite 3.9 or later; it is switched to the write-ahead log and gets the side tables. NULL
-//! and `''` are both none, and ids are compared as numbers. A file that is no SQLite database, and
-//! a table under our name that lacks one of the ten columns, are `store_foreign` and left
-//! untouched. A damaged database is `store_damaged`, as is a row whose id or expiry cannot be
-//! read: the error names table and rowid, and the other rows stay usable, except for
-//! `get_tokens`, which would have to leave it out. An empty file is an empty database.
+//! and `''` are both none, as is the text `null` that some official SDKs write (a user may be called
+//! `null` if no other column of the row says so). Ids are compared as numbers.
+//!
+//! A table of nine columns, without `api_domain`, as older official SDKs made it, gets that column
+//! when it is opened to be written, and records with ids such as `python_u1_EU_9f3c` get numbers.
+//! The column of the user name may be called `user_mail`, and keeps that name. The older SDK can go
+//! on; what it adds under ids of its kind is seen from the next opening on.
+//!
+//! A file that is no SQLite database, and a table under our name that lacks any other column, are
+//! `store_foreign` and left untouched. So is a table with triggers, conflict rules or column types
+//! that swallow or change what is saved, or that touch other records: each write is read back before
+//! it is committed, and fails with `store_foreign` if it had another effect. Triggers that only
+//! watch are no trouble.
+//!
+//! A damaged database is `store_damaged`. So is a row whose id or expiry cannot be read, when it is
+//! looked for or saved: the error names table and rowid. All other rows stay usable; `get_tokens`
+//! leaves the damaged one out with a warning in the log, and
+//! [`inventory`](TokenStore::inventory) names it. An empty file is an empty database.
 //!
 //! # Limits
 //! SQLite's own: a value may have a billion bytes. Look-ups, saves and deletes cost the same at a
@@ -75,8 +88,9 @@ use async_trait::async_trait;
 
 use self::coordination::HostCoordination;
 use self::db::Db;
+use self::fault::Place;
 use self::worker::{ReadThread, WriteThread};
-use super::{Coordination, Fact, Kept, Ruling, TokenStore};
+use super::{Coordination, Fact, Inventory, Kept, Ruling, TokenStore};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
@@ -121,7 +135,7 @@ struct Core {
     reader: ReadThread,
     /// The connections for reads on the spot, which never wait. In memory, the only one there is.
     here: Vec<Arc<Mutex<Db>>>,
-    place: Arc<fault::Place>,
+    place: Arc<Place>,
 }
 
 impl SqliteStore {
@@ -344,7 +358,9 @@ impl TokenStore for SqliteStore {
     }
 
     async fn get_tokens(&self) -> Result<Vec<OAuthToken>> {
-        self.core.reader.run(Db::all).await
+        let (records, left_out) = self.core.reader.run(Db::all).await?;
+        Place::left_out(&left_out);
+        Ok(records)
     }
 
     async fn delete_tokens(&self) -> Result<usize> {
@@ -364,7 +380,13 @@ impl TokenStore for SqliteStore {
         limit: usize,
     ) -> Result<Vec<OAuthToken>> {
         let read = move |db: &Db| db.page(after, limit);
-        self.core.reader.run(read).await
+        let (records, left_out) = self.core.reader.run(read).await?;
+        Place::left_out(&left_out);
+        Ok(records)
+    }
+
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        self.core.reader.run(Db::inventory).await.map(Some)
     }
 
     async fn save_fact(&self, fact: &Fact) -> Result<Kept> {

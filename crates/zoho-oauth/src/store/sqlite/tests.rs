@@ -39,7 +39,7 @@ async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
 #[tokio::test]
 async fn no_statement_scans_or_sorts() {
     let (store, _folder) = store();
-    let statements = sql::Statements::new(SqliteStore::DEFAULT_TABLE);
+    let statements = sql::Statements::new(SqliteStore::DEFAULT_TABLE, "user_name");
     for round in ["without statistics", "with statistics"] {
         for sql in statements.pointed() {
             for step in plan(&store, sql).await {

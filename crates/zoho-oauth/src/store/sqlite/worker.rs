@@ -253,7 +253,7 @@ mod tests {
 
     fn stored(db: &Db) -> Vec<String> {
         let access = |row: &OAuthToken| row.access_token.clone().unwrap();
-        let rows = db.all().unwrap();
+        let (rows, _) = db.all().unwrap();
         rows.iter()
             .map(|row| access(row).expose_secret().to_owned())
             .collect()
