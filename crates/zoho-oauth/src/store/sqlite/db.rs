@@ -75,6 +75,26 @@ impl Db {
         })
     }
 
+    /// Sets how long a statement waits for the locks of others from now on.
+    pub(super) fn wait_for_locks(&self, timeout: Duration) -> Result<()> {
+        let set = self.connection.busy_timeout(timeout);
+        set.map_err(|error| self.place.fault(&error))
+    }
+
+    /// Has `told` called every so many steps of a statement.
+    pub(super) fn on_progress(
+        &mut self,
+        steps: i32,
+        told: impl Fn() + Send + 'static,
+    ) -> Result<()> {
+        let go_on = move || {
+            told();
+            false
+        };
+        let set = self.connection.progress_handler(steps, Some(go_on));
+        set.map_err(|error| self.place.fault(&error))
+    }
+
     fn statement(&self, sql: &str) -> Result<CachedStatement<'_>> {
         self.connection
             .prepare_cached(sql)

@@ -29,7 +29,9 @@
 //! the database is locked, the look-up moves to a second thread, as do `get_tokens` and other long
 //! reads. Other
 //! processes may use the same file. A write waits for their lock, 5 seconds unless
-//! [set otherwise](SqliteStoreBuilder::busy_timeout), and then fails with `store_locked`.
+//! [set otherwise](SqliteStoreBuilder::busy_timeout) and counted from the call, and then fails with
+//! `store_locked`. While that lasts, what processes tell each other (memos) is tried for a tenth of
+//! a second only. If the disk hangs, calls end with `store_unavailable` 10 seconds later.
 //!
 //! For a file, [`coordination`](TokenStore::coordination) reaches all processes of this machine.
 //! Its locks are those of the kernel on small files in the folder `<file>.state`, which nobody
@@ -71,6 +73,7 @@ mod coordination;
 mod db;
 mod fault;
 mod open;
+mod pulse;
 mod row;
 mod save;
 mod schema;
@@ -89,7 +92,7 @@ use async_trait::async_trait;
 use self::coordination::HostCoordination;
 use self::db::Db;
 use self::fault::Place;
-use self::worker::{ReadThread, WriteThread};
+use self::worker::{Patience, ReadThread, WriteThread};
 use super::{Coordination, Fact, Inventory, Kept, Ruling, TokenStore};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
@@ -97,6 +100,9 @@ use crate::token::{OAuthToken, TokenId};
 
 /// A limit, since SQLite counts its waiting in 32 bits.
 const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_hours(24);
+
+/// How long a thread may wait for the disk before its callers are told.
+const LONGEST_DISK_WAIT: Duration = Duration::from_secs(10);
 
 /// Keeps tokens in a SQLite database. See the [module documentation](self).
 ///
@@ -170,7 +176,10 @@ impl SqliteStore {
     pub fn builder() -> SqliteStoreBuilder {
         SqliteStoreBuilder {
             table: Self::DEFAULT_TABLE.to_owned(),
-            busy_timeout: Duration::from_secs(5),
+            patience: Patience {
+                locks: Duration::from_secs(5),
+                disk: LONGEST_DISK_WAIT,
+            },
             require_private: false,
         }
     }
@@ -185,7 +194,7 @@ impl SqliteStore {
 #[derive(Clone, Debug)]
 pub struct SqliteStoreBuilder {
     table: String,
-    busy_timeout: Duration,
+    patience: Patience,
     require_private: bool,
 }
 
@@ -199,11 +208,11 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Sets how long a write waits for other processes: 5 seconds if not set, at most a day.
+    /// Sets how long a call waits for other processes in all: 5 seconds if not set, at most a day.
     #[must_use]
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
         let fits = timeout.as_secs() < LONGEST_BUSY_TIMEOUT.as_secs();
-        self.busy_timeout = if fits { timeout } else { LONGEST_BUSY_TIMEOUT };
+        self.patience.locks = if fits { timeout } else { LONGEST_BUSY_TIMEOUT };
         self
     }
 
@@ -221,8 +230,8 @@ impl SqliteStoreBuilder {
     pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore> {
         let table = sql::checked_table_name(&self.table)?;
         let path = open::private_file(path.as_ref(), self.require_private)?;
-        let writer = open::writer(&path, table, self.busy_timeout)?;
-        let patient = open::reader(&writer, self.busy_timeout)?;
+        let writer = open::writer(&path, table, self.patience.locks)?;
+        let patient = open::reader(&writer, self.patience.locks)?;
         // As many as can run at once.
         let count = std::thread::available_parallelism().map_or(4, |count| count.get().min(16));
         let here = (0..count)
@@ -230,7 +239,12 @@ impl SqliteStoreBuilder {
             .collect::<Result<_>>()?;
         let mut folder = path.into_os_string();
         folder.push(".state");
-        let core = Arc::new(Core::start(Some(shared(writer)), shared(patient), here)?);
+        let core = Arc::new(Core::start(
+            Some(shared(writer)),
+            shared(patient),
+            here,
+            self.patience,
+        )?);
         Ok(SqliteStore {
             host: Some(HostCoordination::new(core.clone(), folder.into())),
             core,
@@ -252,10 +266,10 @@ impl SqliteStoreBuilder {
         let Some(path) = open::existing_file(path.as_ref(), self.require_private)? else {
             return Ok(None);
         };
-        let Some(patient) = open::read_only(&path, table, self.busy_timeout)? else {
+        let Some(patient) = open::read_only(&path, table, self.patience.locks)? else {
             return Ok(None);
         };
-        let core = Core::start(None, shared(patient), Vec::new())?;
+        let core = Core::start(None, shared(patient), Vec::new(), self.patience)?;
         Ok(Some(SqliteStore {
             core: Arc::new(core),
             host: None,
@@ -268,7 +282,12 @@ impl SqliteStoreBuilder {
     /// `invalid_input` when the table's name cannot be one, and as [`SqliteStore::in_memory`].
     pub fn in_memory(self) -> Result<SqliteStore> {
         let db = shared(open::in_memory(sql::checked_table_name(&self.table)?)?);
-        let core = Core::start(Some(db.clone()), db.clone(), vec![db])?;
+        // Without a disk nothing hangs.
+        let patience = Patience {
+            disk: Duration::MAX,
+            ..self.patience
+        };
+        let core = Core::start(Some(db.clone()), db.clone(), vec![db], patience)?;
         Ok(SqliteStore {
             core: Arc::new(core),
             host: None,
@@ -285,11 +304,13 @@ impl Core {
         writer: Option<Arc<Mutex<Db>>>,
         reader: Arc<Mutex<Db>>,
         here: Vec<Arc<Mutex<Db>>>,
+        patience: Patience,
     ) -> Result<Self> {
         let place = worker::lock(&reader).place.clone();
+        let writer = writer.map(|db| WriteThread::spawn(db, patience));
         Ok(Self {
-            writer: writer.map(WriteThread::spawn).transpose()?,
-            reader: ReadThread::spawn(reader)?,
+            writer: writer.transpose()?,
+            reader: ReadThread::spawn(reader, patience)?,
             here,
             place,
         })
