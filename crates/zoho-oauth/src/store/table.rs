@@ -3,6 +3,9 @@
 //! Matching, merging and numbering are written here once. Stores that keep their rows elsewhere
 //! use the same functions ([`identities`], [`merge`], [`check_same_login`]) inside a transaction.
 
+mod index;
+
+use self::index::{Index, Key};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::secret::{AccessToken, GrantToken, RefreshToken};
@@ -18,6 +21,10 @@ pub struct TokenTable {
     rows: Vec<OAuthToken>,
     /// The highest id ever given, whether its row is still there or not; 0 before the first.
     high_water: u64,
+    /// Made by the second save: a table that is made for one save, as `FileStore` does it, is done
+    /// before an index would be.
+    index: Option<Index>,
+    has_saved: bool,
 }
 
 impl TokenTable {
@@ -52,6 +59,7 @@ impl TokenTable {
         Ok(Self {
             high_water: last.max(highest_id).map_or(0, TokenId::get),
             rows,
+            ..Self::default()
         })
     }
 
@@ -67,7 +75,13 @@ impl TokenTable {
 
     /// Returns the first row that matches.
     pub fn find(&self, query: &TokenQuery) -> Option<&OAuthToken> {
-        self.rows.iter().find(|row| query.matches(row))
+        let matches = |row: &OAuthToken| {
+            #[cfg(test)]
+            tests::count_comparison();
+            query.matches(row)
+        };
+        self.first(|| vec![Key::of_query(query)], matches)
+            .map(|index| &self.rows[index])
     }
 
     /// Returns the row with this id.
@@ -79,12 +93,51 @@ impl TokenTable {
         self.rows.binary_search_by_key(&Some(id), |row| row.id).ok()
     }
 
+    /// The place of the first row that `matches`. Each row that does has one of the `keys`.
+    fn first<'a>(
+        &self,
+        keys: impl FnOnce() -> Vec<Key<'a>>,
+        matches: impl Fn(&OAuthToken) -> bool,
+    ) -> Option<usize> {
+        let Some(index) = &self.index else {
+            return self.rows.iter().position(matches);
+        };
+        let first = |key: &Key<'_>| {
+            let mut places = index.ids(key).filter_map(|id| self.position(id));
+            places.find(|&place| matches(&self.rows[place]))
+        };
+        keys().iter().filter_map(first).min()
+    }
+
+    fn first_of(&self, identity: &Identity<'_>) -> Option<usize> {
+        self.first(|| Key::of_identity(identity), |row| identity.matches(row))
+    }
+
+    /// The places of all nameless records of the very login that `merged` is.
+    fn unnamed_twins(&self, merged: &OAuthToken) -> Vec<usize> {
+        let is_twin = |place: &usize| is_same_login_unnamed(&self.rows[*place], merged);
+        let Some(index) = &self.index else {
+            return (0..self.rows.len()).filter(is_twin).collect();
+        };
+        let keys = Key::of_unnamed_twins(merged);
+        let ids = keys.iter().flat_map(|key| index.ids(key));
+        let mut twins: Vec<_> = ids.filter_map(|id| self.position(id)).collect();
+        twins.sort_unstable();
+        twins.dedup();
+        twins.retain(is_twin);
+        twins
+    }
+
     /// Inserts or updates as [`save_token`](super::TokenStore::save_token) says.
     ///
     /// # Errors
     /// As there; the table is then what it was.
     pub fn save(&mut self, token: &OAuthToken) -> Result<TokenId> {
         let token = token.checked()?;
+        if self.has_saved && self.index.is_none() {
+            self.index = Some(Index::of(&self.rows));
+        }
+        self.has_saved = true;
         let by_id = token.id.and_then(|id| self.position(id));
         if let (Some(id), None) = (token.id, by_id)
             && id.get() <= self.high_water
@@ -113,19 +166,39 @@ impl TokenTable {
     /// Puts `merged` into row `kept`, and takes in every other record of the same login: the rows
     /// of `path`, which `merged` was made from, and the nameless ones.
     fn replace(&mut self, kept: usize, path: &[usize], merged: &OAuthToken) -> TokenId {
-        let id = id_of(merged);
-        let path: Vec<_> = path.iter().map(|&index| self.rows[index].id).collect();
-        let is_absorbed =
-            |row: &OAuthToken| !path.contains(&row.id) && is_same_login_unnamed(row, merged);
-        let absorbed = self.rows.iter().filter(|row| is_absorbed(row));
-        self.rows[kept] = absorbed.fold(merged.clone(), |filled, row| OAuthToken {
-            id: filled.id,
-            ..merge(row, &filled)
-        });
-        self.rows.retain(|row| {
-            row.id == Some(id) || !(path.contains(&row.id) || is_same_login_unnamed(row, merged))
-        });
-        id
+        let absorbed: Vec<_> = self.unnamed_twins(merged);
+        let absorbed = absorbed.into_iter().filter(|place| !path.contains(place));
+        let mut gone: Vec<_> = path
+            .iter()
+            .copied()
+            .filter(|place| *place != kept)
+            .collect();
+        let mut filled = merged.clone();
+        for place in absorbed {
+            filled = OAuthToken {
+                id: filled.id,
+                ..merge(&self.rows[place], &filled)
+            };
+            gone.push(place);
+        }
+        if let Some(index) = &mut self.index {
+            index.remove(&self.rows[kept]);
+            index.insert(&filled);
+        }
+        self.rows[kept] = filled;
+        // From the last on, so that the places of the others stay what they are.
+        gone.sort_unstable();
+        for place in gone.into_iter().rev() {
+            self.remove(place);
+        }
+        id_of(merged)
+    }
+
+    fn remove(&mut self, place: usize) {
+        let row = self.rows.remove(place);
+        if let Some(index) = &mut self.index {
+            index.remove(&row);
+        }
     }
 
     /// The row that a save without a (stored) id updates.
@@ -139,7 +212,7 @@ impl TokenTable {
         }
         Ok(identities
             .iter()
-            .find_map(|identity| self.rows.iter().position(|row| identity.matches(row))))
+            .find_map(|identity| self.first_of(identity)))
     }
 
     /// Another row that has the identity which `merged` takes on by being saved over row `index`.
@@ -149,7 +222,7 @@ impl TokenTable {
         if identity.matches(&self.rows[index]) {
             return None;
         }
-        self.rows.iter().position(|row| identity.matches(row))
+        self.first_of(&identity)
     }
 
     fn insert(&mut self, mut token: OAuthToken) -> Result<TokenId> {
@@ -162,6 +235,9 @@ impl TokenTable {
         };
         token.id = Some(id);
         self.high_water = self.high_water.max(id.get());
+        if let Some(index) = &mut self.index {
+            index.insert(&token);
+        }
         let place = self.rows.partition_point(|row| row.id < Some(id));
         self.rows.insert(place, token);
         Ok(id)
@@ -170,8 +246,8 @@ impl TokenTable {
     /// Deletes the row with this id; `true` if it was there.
     pub fn delete(&mut self, id: TokenId) -> bool {
         match self.position(id) {
-            Some(index) => {
-                self.rows.remove(index);
+            Some(place) => {
+                self.remove(place);
                 true
             }
             None => false,
@@ -180,6 +256,7 @@ impl TokenTable {
 
     /// Deletes all rows and returns how many there were.
     pub fn clear(&mut self) -> usize {
+        self.index = self.index.take().map(|_| Index::default());
         std::mem::take(&mut self.rows).len()
     }
 }
@@ -218,6 +295,8 @@ impl Naming<'_> {
 
 impl Identity<'_> {
     pub(crate) fn matches(&self, row: &OAuthToken) -> bool {
+        #[cfg(test)]
+        tests::count_comparison();
         let client = row.client_id.as_ref();
         match *self {
             Self::User(name, id) => row.user_name.as_ref() == Some(name) && client == id,
@@ -262,6 +341,8 @@ pub(crate) fn identities(token: &OAuthToken) -> Vec<Identity<'_>> {
 /// Such a row is deleted when `merged` is saved, and fills what `merged` leaves blank. Its client is
 /// the one of `merged` or none, so it cannot change what `merged` is known by.
 pub(crate) fn is_same_login_unnamed(row: &OAuthToken, merged: &OAuthToken) -> bool {
+    #[cfg(test)]
+    tests::count_comparison();
     row.user_name.is_none()
         && (row.client_id.is_none() || row.client_id == merged.client_id)
         && identities(row)

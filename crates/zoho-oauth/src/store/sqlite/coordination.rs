@@ -104,6 +104,6 @@ impl Permit for HostPermit {
             db.set_memo(key.as_str(), text.as_deref())?;
             newest.map_or(Ok(()), |newest| db.forget_old_starts(key.as_str(), newest))
         };
-        self.core.writer()?.run(write).await
+        self.core.writer()?.run_briefly(write).await
     }
 }

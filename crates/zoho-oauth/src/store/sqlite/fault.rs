@@ -3,8 +3,10 @@
 //! rusqlite's error texts can quote statements, names and values, and whoever prints an error
 //! walks its sources too. So only the result code goes on, with the fixed text that belongs to it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rusqlite::ErrorCode as Sqlite;
 use rusqlite::ffi;
@@ -40,6 +42,17 @@ impl Place {
 
     pub(super) fn fault(&self, error: &rusqlite::Error) -> Error {
         fault(self.path(), error)
+    }
+
+    /// Tells the log which records are left out, each once in this process.
+    pub(super) fn left_out(damages: &[Error]) {
+        static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        for damage in damages {
+            if told.insert(damage.message().to_owned()) {
+                tracing::warn!("a record is left out: {}", damage.message());
+            }
+        }
     }
 
     /// A value in the table cannot be understood. Names the place, never the value.

@@ -29,7 +29,9 @@
 //! the database is locked, the look-up moves to a second thread, as do `get_tokens` and other long
 //! reads. Other
 //! processes may use the same file. A write waits for their lock, 5 seconds unless
-//! [set otherwise](SqliteStoreBuilder::busy_timeout), and then fails with `store_locked`.
+//! [set otherwise](SqliteStoreBuilder::busy_timeout) and counted from the call, and then fails with
+//! `store_locked`. While that lasts, what processes tell each other (memos) is tried for a tenth of
+//! a second only. If the disk hangs, calls end with `store_unavailable` 10 seconds later.
 //!
 //! For a file, [`coordination`](TokenStore::coordination) reaches all processes of this machine.
 //! Its locks are those of the kernel on small files in the folder `<file>.state`, which nobody
@@ -39,11 +41,24 @@
 //! A `zohooauth.db` that was made by Zoho's sample for SQLite (number 192 of its Kaizen series) is
 //! opened as it is, and stays readable and writable for the sample and for every other program
 //! with SQLite 3.9 or later; it is switched to the write-ahead log and gets the side tables. NULL
-//! and `''` are both none, and ids are compared as numbers. A file that is no SQLite database, and
-//! a table under our name that lacks one of the ten columns, are `store_foreign` and left
-//! untouched. A damaged database is `store_damaged`, as is a row whose id or expiry cannot be
-//! read: the error names table and rowid, and the other rows stay usable, except for
-//! `get_tokens`, which would have to leave it out. An empty file is an empty database.
+//! and `''` are both none, as is the text `null` that some official SDKs write (a user may be called
+//! `null` if no other column of the row says so). Ids are compared as numbers.
+//!
+//! A table of nine columns, without `api_domain`, as older official SDKs made it, gets that column
+//! when it is opened to be written, and records with ids such as `python_u1_EU_9f3c` get numbers.
+//! The column of the user name may be called `user_mail`, and keeps that name. The older SDK can go
+//! on; what it adds under ids of its kind is seen from the next opening on.
+//!
+//! A file that is no SQLite database, and a table under our name that lacks any other column, are
+//! `store_foreign` and left untouched. So is a table with triggers, conflict rules or column types
+//! that swallow or change what is saved, or that touch other records: each write is read back before
+//! it is committed, and fails with `store_foreign` if it had another effect. Triggers that only
+//! watch are no trouble.
+//!
+//! A damaged database is `store_damaged`. So is a row whose id or expiry cannot be read, when it is
+//! looked for or saved: the error names table and rowid. All other rows stay usable; `get_tokens`
+//! leaves the damaged one out with a warning in the log, and
+//! [`inventory`](TokenStore::inventory) names it. An empty file is an empty database.
 //!
 //! # Limits
 //! SQLite's own: a value may have a billion bytes. Look-ups, saves and deletes cost the same at a
@@ -58,6 +73,7 @@ mod coordination;
 mod db;
 mod fault;
 mod open;
+mod pulse;
 mod row;
 mod save;
 mod schema;
@@ -75,14 +91,18 @@ use async_trait::async_trait;
 
 use self::coordination::HostCoordination;
 use self::db::Db;
-use self::worker::{ReadThread, WriteThread};
-use super::{Coordination, Fact, Kept, Ruling, TokenStore};
+use self::fault::Place;
+use self::worker::{Patience, ReadThread, WriteThread};
+use super::{Coordination, Fact, Inventory, Kept, Ruling, TokenStore};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
 
 /// A limit, since SQLite counts its waiting in 32 bits.
 const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_hours(24);
+
+/// How long a thread may wait for the disk before its callers are told.
+const LONGEST_DISK_WAIT: Duration = Duration::from_secs(10);
 
 /// Keeps tokens in a SQLite database. See the [module documentation](self).
 ///
@@ -121,7 +141,7 @@ struct Core {
     reader: ReadThread,
     /// The connections for reads on the spot, which never wait. In memory, the only one there is.
     here: Vec<Arc<Mutex<Db>>>,
-    place: Arc<fault::Place>,
+    place: Arc<Place>,
 }
 
 impl SqliteStore {
@@ -156,7 +176,10 @@ impl SqliteStore {
     pub fn builder() -> SqliteStoreBuilder {
         SqliteStoreBuilder {
             table: Self::DEFAULT_TABLE.to_owned(),
-            busy_timeout: Duration::from_secs(5),
+            patience: Patience {
+                locks: Duration::from_secs(5),
+                disk: LONGEST_DISK_WAIT,
+            },
             require_private: false,
         }
     }
@@ -171,7 +194,7 @@ impl SqliteStore {
 #[derive(Clone, Debug)]
 pub struct SqliteStoreBuilder {
     table: String,
-    busy_timeout: Duration,
+    patience: Patience,
     require_private: bool,
 }
 
@@ -185,11 +208,11 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Sets how long a write waits for other processes: 5 seconds if not set, at most a day.
+    /// Sets how long a call waits for other processes in all: 5 seconds if not set, at most a day.
     #[must_use]
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
         let fits = timeout.as_secs() < LONGEST_BUSY_TIMEOUT.as_secs();
-        self.busy_timeout = if fits { timeout } else { LONGEST_BUSY_TIMEOUT };
+        self.patience.locks = if fits { timeout } else { LONGEST_BUSY_TIMEOUT };
         self
     }
 
@@ -207,8 +230,8 @@ impl SqliteStoreBuilder {
     pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore> {
         let table = sql::checked_table_name(&self.table)?;
         let path = open::private_file(path.as_ref(), self.require_private)?;
-        let writer = open::writer(&path, table, self.busy_timeout)?;
-        let patient = open::reader(&writer, self.busy_timeout)?;
+        let writer = open::writer(&path, table, self.patience.locks)?;
+        let patient = open::reader(&writer, self.patience.locks)?;
         // As many as can run at once.
         let count = std::thread::available_parallelism().map_or(4, |count| count.get().min(16));
         let here = (0..count)
@@ -216,7 +239,12 @@ impl SqliteStoreBuilder {
             .collect::<Result<_>>()?;
         let mut folder = path.into_os_string();
         folder.push(".state");
-        let core = Arc::new(Core::start(Some(shared(writer)), shared(patient), here)?);
+        let core = Arc::new(Core::start(
+            Some(shared(writer)),
+            shared(patient),
+            here,
+            self.patience,
+        )?);
         Ok(SqliteStore {
             host: Some(HostCoordination::new(core.clone(), folder.into())),
             core,
@@ -238,10 +266,10 @@ impl SqliteStoreBuilder {
         let Some(path) = open::existing_file(path.as_ref(), self.require_private)? else {
             return Ok(None);
         };
-        let Some(patient) = open::read_only(&path, table, self.busy_timeout)? else {
+        let Some(patient) = open::read_only(&path, table, self.patience.locks)? else {
             return Ok(None);
         };
-        let core = Core::start(None, shared(patient), Vec::new())?;
+        let core = Core::start(None, shared(patient), Vec::new(), self.patience)?;
         Ok(Some(SqliteStore {
             core: Arc::new(core),
             host: None,
@@ -254,7 +282,12 @@ impl SqliteStoreBuilder {
     /// `invalid_input` when the table's name cannot be one, and as [`SqliteStore::in_memory`].
     pub fn in_memory(self) -> Result<SqliteStore> {
         let db = shared(open::in_memory(sql::checked_table_name(&self.table)?)?);
-        let core = Core::start(Some(db.clone()), db.clone(), vec![db])?;
+        // Without a disk nothing hangs.
+        let patience = Patience {
+            disk: Duration::MAX,
+            ..self.patience
+        };
+        let core = Core::start(Some(db.clone()), db.clone(), vec![db], patience)?;
         Ok(SqliteStore {
             core: Arc::new(core),
             host: None,
@@ -271,11 +304,13 @@ impl Core {
         writer: Option<Arc<Mutex<Db>>>,
         reader: Arc<Mutex<Db>>,
         here: Vec<Arc<Mutex<Db>>>,
+        patience: Patience,
     ) -> Result<Self> {
         let place = worker::lock(&reader).place.clone();
+        let writer = writer.map(|db| WriteThread::spawn(db, patience));
         Ok(Self {
-            writer: writer.map(WriteThread::spawn).transpose()?,
-            reader: ReadThread::spawn(reader)?,
+            writer: writer.transpose()?,
+            reader: ReadThread::spawn(reader, patience)?,
             here,
             place,
         })
@@ -344,7 +379,9 @@ impl TokenStore for SqliteStore {
     }
 
     async fn get_tokens(&self) -> Result<Vec<OAuthToken>> {
-        self.core.reader.run(Db::all).await
+        let (records, left_out) = self.core.reader.run(Db::all).await?;
+        Place::left_out(&left_out);
+        Ok(records)
     }
 
     async fn delete_tokens(&self) -> Result<usize> {
@@ -364,7 +401,13 @@ impl TokenStore for SqliteStore {
         limit: usize,
     ) -> Result<Vec<OAuthToken>> {
         let read = move |db: &Db| db.page(after, limit);
-        self.core.reader.run(read).await
+        let (records, left_out) = self.core.reader.run(read).await?;
+        Place::left_out(&left_out);
+        Ok(records)
+    }
+
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        self.core.reader.run(Db::inventory).await.map(Some)
     }
 
     async fn save_fact(&self, fact: &Fact) -> Result<Kept> {

@@ -33,8 +33,8 @@ pub(super) fn writer(path: &Path, table: &str, busy_timeout: Duration) -> Result
     use_write_ahead_log(&connection, busy_timeout).map_err(failed)?;
     connection.execute_batch(SETTINGS).map_err(failed)?;
     let table = schema::prepare(&mut connection, table, Some(path))?;
-    let place = Place::new(Some(path.to_owned()), table);
-    let statements = Statements::new(place.table());
+    let statements = Statements::new(&table.name, table.user_column);
+    let place = Place::new(Some(path.to_owned()), table.name);
     Db::new(connection, Arc::new(statements), Arc::new(place))
 }
 
@@ -63,8 +63,9 @@ pub(super) fn read_only(path: &Path, table: &str, busy_timeout: Duration) -> Res
     let Found::Table(table) = schema::inspect(&connection, table, Some(path))? else {
         return Ok(None);
     };
-    let place = Place::new(Some(path.to_owned()), table);
-    let statements = Statements::new(place.table());
+    let statements = table.as_official(&connection).map_err(failed)?;
+    let statements = Statements::new(statements, "user_name");
+    let place = Place::new(Some(path.to_owned()), table.name);
     Db::new(connection, Arc::new(statements), Arc::new(place)).map(Some)
 }
 
@@ -74,8 +75,8 @@ pub(super) fn in_memory(table: &str) -> Result<Db> {
     let mut connection = Connection::open_in_memory_with_flags(flags()).map_err(failed)?;
     connection.execute_batch(SETTINGS).map_err(failed)?;
     let table = schema::prepare(&mut connection, table, None)?;
-    let place = Place::new(None, table);
-    let statements = Statements::new(place.table());
+    let statements = Statements::new(&table.name, table.user_column);
+    let place = Place::new(None, table.name);
     Db::new(connection, Arc::new(statements), Arc::new(place))
 }
 

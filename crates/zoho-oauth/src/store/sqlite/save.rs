@@ -60,7 +60,7 @@ fn insert(db: &Db, token: &OAuthToken) -> Result<TokenId> {
     };
     let mut row = token.clone();
     row.id = Some(id);
-    db.insert(&row)?;
+    db.insert(&row, id)?;
     Ok(id)
 }
 
@@ -88,7 +88,7 @@ fn update(db: &Db, stored: OAuthToken, token: &OAuthToken) -> Result<TokenId> {
         db.delete(gone)?;
     }
     if filled != kept {
-        db.update(&filled)?;
+        db.update(&filled, id)?;
     }
     Ok(id)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::fault::{fault, name};
-use super::sql::{COLUMNS, ID, Key};
+use super::sql::{COLUMNS, ID, Key, USER_MAIL};
 use crate::error::{Error, ErrorCode, Result};
 use crate::token::TokenId;
 
@@ -40,8 +40,8 @@ const SIDE_TABLES: [(&str, &str); 2] = [
 /// NULL, which nobody looks for: a column that is NULL in a million rows costs nothing, and does
 /// not spoil SQLite's statistics. The trigger remembers the highest id on behalf of whoever
 /// deletes, be it another program.
-fn companions(table: &str) -> Vec<(String, String)> {
-    let max = TokenId::MAX;
+fn companions(found: &Table) -> Vec<(String, String)> {
+    let (table, max) = (&found.name, TokenId::MAX);
     let index = |name: &str, columns: &str| {
         let name = format!("zoho_oauth_{table}_{name}");
         let sql = format!("CREATE INDEX IF NOT EXISTS \"{name}\" ON \"{table}\" ({columns})");
@@ -50,8 +50,11 @@ fn companions(table: &str) -> Vec<(String, String)> {
     // Not `_id`: for a table called `highest` that would be the name of a side table.
     let mut all = vec![index("by_id", ID)];
     for key in Key::ALL {
-        let column = key.column();
-        let (name, sql) = index(column, &format!("{column} COLLATE BINARY, {ID}"));
+        let column = match key {
+            Key::UserName => found.user_column,
+            _ => key.column(),
+        };
+        let (name, sql) = index(key.column(), &format!("{column} COLLATE BINARY, {ID}"));
         all.push((name, format!("{sql} WHERE {column} IS NOT NULL")));
     }
     let name = format!("zoho_oauth_{table}_deleted");
@@ -71,9 +74,58 @@ fn companions(table: &str) -> Vec<(String, String)> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
-    /// A table that can hold our records, by its name as it was created.
-    Table(String),
+    /// A table that can hold our records.
+    Table(Table),
 }
+
+/// A token table as it is there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    /// As it was created.
+    pub(super) name: String,
+    /// `user_name`, or `user_mail` as older official SDKs have it.
+    pub(super) user_column: &'static str,
+    /// Older official SDKs make tables of nine columns, without it.
+    has_api_domain: bool,
+}
+
+impl Table {
+    /// Whether an older official SDK made it, and may still give ids of its kind.
+    fn is_older(&self) -> bool {
+        !self.has_api_domain || self.user_column == USER_MAIL
+    }
+
+    /// The name under which a connection that may not write reads the table with the official
+    /// columns and ids that are numbers: the table's own, or that of a view that the connection
+    /// alone sees. The view shows the ids that [`number_ids`] would give.
+    pub(super) fn as_official(&self, connection: &Connection) -> rusqlite::Result<&str> {
+        const VIEW: &str = "zoho_oauth_view";
+        if !self.is_older() {
+            return Ok(&self.name);
+        }
+        let table = &self.name;
+        let expression = |column: &&str| match *column {
+            "id" => format!(
+                "CASE WHEN {IS_NUMBER} THEN id ELSE CAST(rowid + (\
+                SELECT ifnull(max({ID}), 0) FROM main.\"{table}\" WHERE {IS_NUMBER}) AS TEXT) END AS id"
+            ),
+            "user_name" => format!("{} AS user_name", self.user_column),
+            "api_domain" if !self.has_api_domain => "NULL AS api_domain".to_owned(),
+            official => official.to_owned(),
+        };
+        let columns: Vec<_> = COLUMNS.iter().map(expression).collect();
+        connection.execute_batch(&format!(
+            "PRAGMA temp_store = MEMORY; CREATE TEMP VIEW {VIEW} AS \
+            SELECT {}, rowid AS rowid FROM main.\"{table}\"",
+            columns.join(", ")
+        ))?;
+        Ok(VIEW)
+    }
+}
+
+/// Whether an id is one of ours. Older official SDKs give ids such as `python_u1_EU_9f3c`.
+const IS_NUMBER: &str = "(CAST(id AS TEXT) = CAST(CAST(id AS INTEGER) AS TEXT) \
+    AND CAST(id AS INTEGER) BETWEEN 1 AND 9999999999) IS TRUE";
 
 /// Looks, without changing anything, whether `table` is missing or can hold our records.
 ///
@@ -138,19 +190,31 @@ fn inspect_table(
     let columns = statement
         .query_map([&real_name], |row| row.get(0))?
         .collect::<rusqlite::Result<Vec<String>>>()?;
-    let missing: Vec<&str> = COLUMNS
-        .into_iter()
-        .filter(|column| !columns.iter().any(|there| there == column))
-        .collect();
+    let has = |column: &str| columns.iter().any(|there| there == column);
+    let is_missing = |column: &&str| match *column {
+        "user_name" => !has("user_name") && !has(USER_MAIL),
+        "api_domain" => false,
+        column => !has(column),
+    };
+    let missing: Vec<&str> = COLUMNS.into_iter().filter(is_missing).collect();
     if !missing.is_empty() {
         return foreign(format!("lacks the columns {}", missing.join(", ")));
     }
-    Ok(Found::Table(real_name))
+    Ok(Found::Table(Table {
+        name: real_name,
+        user_column: if has("user_name") {
+            "user_name"
+        } else {
+            USER_MAIL
+        },
+        has_api_domain: has("api_domain"),
+    }))
 }
 
-/// Makes what is missing, in one transaction, and returns the table's name as it was created.
+/// Makes what is missing, in one transaction, and returns the table.
 ///
-/// A database that has everything is not written to, so a store opens while others write.
+/// A table of an older official SDK gets the column `api_domain`, and ids that are numbers: an SDK
+/// that names its columns goes on with it. A database that has everything is not written to, so a store opens while others write.
 ///
 /// # Errors
 /// As [`inspect`], and what keeps SQLite from writing.
@@ -158,7 +222,7 @@ pub(super) fn prepare(
     connection: &mut Connection,
     table: &str,
     path: Option<&Path>,
-) -> Result<String> {
+) -> Result<Table> {
     if let Found::Table(table) = inspect(connection, table, path)?
         && is_complete(connection, &table).map_err(|error| fault(path, &error))?
     {
@@ -175,24 +239,58 @@ pub(super) fn prepare(
             transaction
                 .execute_batch(&official_table(table))
                 .map_err(failed)?;
-            table.to_owned()
+            Table {
+                name: table.to_owned(),
+                user_column: "user_name",
+                has_api_domain: true,
+            }
         }
     };
+    if !table.has_api_domain {
+        let sql = format!(
+            "ALTER TABLE \"{}\" ADD COLUMN api_domain varchar(255)",
+            table.name
+        );
+        transaction.execute_batch(&sql).map_err(failed)?;
+    }
     for (_, sql) in SIDE_TABLES {
         transaction.execute_batch(sql).map_err(failed)?;
     }
     for (name, sql) in companions(&table) {
-        take_back(&transaction, &name, &table).map_err(failed)?;
+        take_back(&transaction, &name, &table.name).map_err(failed)?;
         transaction.execute_batch(&sql).map_err(failed)?;
     }
     transaction
         .execute(
             "INSERT OR IGNORE INTO zoho_oauth_highest_id (token_table, highest_id) VALUES (?1, 0)",
-            [&table],
+            [&table.name],
         )
         .map_err(failed)?;
+    if table.is_older() {
+        number_ids(&transaction, &table.name).map_err(failed)?;
+    }
     transaction.commit().map_err(failed)?;
     Ok(table)
+}
+
+/// Gives a number to each record whose id is none, above all that were ever given.
+fn number_ids(connection: &Connection, table: &str) -> rusqlite::Result<()> {
+    let highest = format!(
+        "SELECT max((SELECT highest_id FROM zoho_oauth_highest_id WHERE token_table = ?1), \
+        (SELECT ifnull(max({ID}), 0) FROM \"{table}\" WHERE {IS_NUMBER}))"
+    );
+    let highest: i64 = connection.query_row(&highest, [table], |row| row.get(0))?;
+    let number =
+        format!("UPDATE \"{table}\" SET id = CAST(?1 + rowid AS TEXT) WHERE NOT {IS_NUMBER}");
+    let count = connection.execute(&number, [highest])?;
+    if count > 0 {
+        tracing::info!(
+            table,
+            count,
+            "records of an older SDK got ids that are numbers"
+        );
+    }
+    Ok(())
 }
 
 /// Removes a companion of `table` from another table. When somebody puts a token table aside under
@@ -212,8 +310,15 @@ fn take_back(connection: &Connection, name: &str, table: &str) -> rusqlite::Resu
     }
 }
 
-fn is_complete(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
-    let companions = companions(table);
+fn is_complete(connection: &Connection, found: &Table) -> rusqlite::Result<bool> {
+    let table = found.name.as_str();
+    if found.is_older() {
+        let other_ids = format!("SELECT 1 FROM \"{table}\" WHERE NOT {IS_NUMBER}");
+        if !found.has_api_domain || connection.prepare(&other_ids)?.exists([])? {
+            return Ok(false);
+        }
+    }
+    let companions = companions(found);
     let sides = SIDE_TABLES.iter().map(|(name, _)| (*name, *name));
     let all = companions
         .iter()

@@ -15,6 +15,12 @@ pub(super) const ID: &str = "CAST(id AS INTEGER)";
 /// An id as text. Beside [`ID`] where rows are written, since SQLite takes '05' and '5x' for 5 too.
 const ID_TEXT: &str = "CAST(id AS TEXT) COLLATE BINARY";
 
+/// The official column of the user name.
+const USER_NAME: &str = "user_name";
+
+/// What older official SDKs call that column.
+pub(super) const USER_MAIL: &str = "user_mail";
+
 /// Returns `name` if it can be a table's name: a letter or `_`, then letters, digits, `_`.
 ///
 /// # Errors
@@ -57,9 +63,10 @@ impl Key {
         Self::AccessToken,
     ];
 
+    /// The official name of the column. That of the user name is another one in older tables.
     pub(super) const fn column(self) -> &'static str {
         match self {
-            Self::UserName => "user_name",
+            Self::UserName => USER_NAME,
             Self::RefreshToken => "refresh_token",
             Self::GrantToken => "grant_token",
             Self::AccessToken => "access_token",
@@ -83,14 +90,15 @@ enum ClientRule {
 impl ClientRule {
     const ALL: [Self; 4] = [Self::Any, Self::Is, Self::None, Self::IsOrNone];
 
-    /// NULL and '' both mean none.
+    /// NULL and '' mean none, and so does the text `null` in most rows. A condition finds too many
+    /// rows rather than too few: who looks up compares what was found by the rules.
     const fn condition(self) -> &'static str {
         match self {
             Self::Any => "",
             Self::Is => " AND client_id COLLATE BINARY = ?2",
-            Self::None => " AND (client_id IS NULL OR client_id = '')",
+            Self::None => " AND (client_id IS NULL OR client_id IN ('', 'null'))",
             Self::IsOrNone => {
-                " AND (client_id COLLATE BINARY = ?2 OR client_id IS NULL OR client_id = '')"
+                " AND (client_id COLLATE BINARY = ?2 OR client_id IS NULL OR client_id IN ('', 'null'))"
             }
         }
     }
@@ -112,13 +120,13 @@ impl NameRule {
         match self {
             Self::Any => "",
             Self::IsOrNone => {
-                " AND (user_name COLLATE BINARY = ?3 OR user_name IS NULL OR user_name = '')"
+                " AND (user_name COLLATE BINARY = ?3 OR user_name IS NULL OR user_name IN ('', 'null'))"
             }
         }
     }
 }
 
-/// A look-up of the first row that matches an [`Identity`] or a [`TokenQuery`]: which statement,
+/// A look-up of the rows that can match an [`Identity`] or a [`TokenQuery`]: which statement,
 /// and what to bind.
 #[derive(Debug)]
 pub(super) struct Lookup<'a> {
@@ -200,12 +208,14 @@ pub(super) struct Statements {
     pub(super) twins: String,
     pub(super) highest_id: String,
     pub(super) all: String,
-    pub(super) first_page: String,
     pub(super) page: String,
     pub(super) insert: String,
     pub(super) update: String,
     pub(super) delete: String,
+    pub(super) is_there: String,
     pub(super) clear: String,
+    pub(super) is_empty: String,
+    pub(super) count: String,
     pub(super) memo: &'static str,
     pub(super) set_memo: &'static str,
     pub(super) forget_memo: &'static str,
@@ -213,9 +223,11 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    /// `table` is a checked name; quoted, since `order` is one too.
-    pub(super) fn new(table: &str) -> Self {
-        let columns = COLUMNS.join(", ");
+    /// `table` is a checked name; quoted, since `order` is one too. `user_column` is where it has
+    /// the user name.
+    pub(super) fn new(table: &str, user_column: &str) -> Self {
+        let official = COLUMNS.join(", ");
+        let columns = official.replace(USER_NAME, user_column);
         let select = format!("SELECT {columns}, rowid FROM \"{table}\"");
         let mut lookups = Vec::new();
         for key in Key::ALL {
@@ -223,9 +235,9 @@ impl Statements {
                 for name in NameRule::ALL {
                     let column = key.column();
                     let (client, name) = (client.condition(), name.condition());
-                    lookups.push(format!(
-                        "{select} WHERE {column} COLLATE BINARY = ?1{client}{name} ORDER BY {ID} LIMIT 1"
-                    ));
+                    let condition = format!("{column} COLLATE BINARY = ?1{client}{name}");
+                    let condition = condition.replace(USER_NAME, user_column);
+                    lookups.push(format!("{select} WHERE {condition} ORDER BY {ID}"));
                 }
             }
         }
@@ -233,14 +245,13 @@ impl Statements {
             let (column, parameter) = (key.column(), key as usize);
             format!(
                 "{select} WHERE {column} COLLATE BINARY = ?{parameter} \
-                AND (user_name IS NULL OR user_name = '') AND {ID} <> ?4"
+                AND ({user_column} IS NULL OR {user_column} IN ('', 'null')) AND {ID} <> ?4"
             )
         });
-        let settings: Vec<String> = COLUMNS[1..]
-            .iter()
-            .enumerate()
-            .map(|(index, column)| format!("{column} = ?{}", index + 2))
+        let settings: Vec<String> = (columns.split(", ").enumerate().skip(1))
+            .map(|(index, column)| format!("{column} = ?{}", index + 1))
             .collect();
+        let by_exact_id = format!("WHERE {ID} = ?1 AND {ID_TEXT} = CAST(?1 AS TEXT)");
         let max = TokenId::MAX;
         Self {
             lookups,
@@ -254,20 +265,22 @@ impl Statements {
                     ifnull((SELECT highest_id FROM zoho_oauth_highest_id WHERE token_table = ?1), 0))"
             ),
             all: format!("{select} ORDER BY {ID}"),
-            // With the rows whose id is NULL, which no comparison would find.
-            first_page: format!("{select} ORDER BY {ID} LIMIT ?1"),
-            page: format!("{select} WHERE {ID} >= ?1 ORDER BY {ID} LIMIT ?2"),
+            page: format!("{select} WHERE {ID} > ?1 ORDER BY {ID}"),
+            // OR ABORT: a constraint of the table may say what else to do with a record that it
+            // does not admit, such as deleting another one in favour of it.
             insert: format!(
-                "INSERT INTO \"{table}\" ({columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+                "INSERT OR ABORT INTO \"{table}\" ({columns}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
             ),
             update: format!(
-                "UPDATE \"{table}\" SET {} WHERE {ID} = CAST(?1 AS INTEGER) AND {ID_TEXT} = ?1",
+                "UPDATE OR ABORT \"{table}\" SET {} WHERE {ID} = CAST(?1 AS INTEGER) AND {ID_TEXT} = ?1",
                 settings.join(", ")
             ),
-            delete: format!(
-                "DELETE FROM \"{table}\" WHERE {ID} = ?1 AND {ID_TEXT} = CAST(?1 AS TEXT)"
-            ),
+            delete: format!("DELETE FROM \"{table}\" {by_exact_id}"),
+            is_there: format!("SELECT 1 FROM \"{table}\" {by_exact_id}"),
             clear: format!("DELETE FROM \"{table}\""),
+            is_empty: format!("SELECT NOT EXISTS (SELECT 1 FROM \"{table}\")"),
+            // Without the indexes, by which the records are read.
+            count: format!("SELECT count(*) FROM \"{table}\" NOT INDEXED"),
             memo: "SELECT memo FROM zoho_oauth_memo WHERE token_table = ?1 AND key = ?2",
             set_memo: "INSERT INTO zoho_oauth_memo (token_table, key, memo) VALUES (?1, ?2, ?3) \
                 ON CONFLICT (token_table, key) DO UPDATE SET memo = excluded.memo",
@@ -292,6 +305,7 @@ impl Statements {
             &self.insert,
             &self.update,
             &self.delete,
+            &self.is_there,
             self.memo,
             self.set_memo,
             self.forget_memo,
@@ -304,7 +318,7 @@ impl Statements {
     /// How many statements a connection keeps prepared.
     pub(super) fn count(&self) -> usize {
         // Beside those of the struct: transactions and savepoints.
-        self.lookups.len() + 20
+        self.lookups.len() + 24
     }
 }
 
@@ -338,7 +352,7 @@ mod tests {
 
     #[test]
     fn each_look_up_has_its_own_statement() {
-        let statements = Statements::new("t");
+        let statements = Statements::new("t", "user_name");
         let mut texts = statements.lookups.clone();
         texts.sort();
         texts.dedup();

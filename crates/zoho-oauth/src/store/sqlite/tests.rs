@@ -1,5 +1,12 @@
 //! What can only be seen from inside: query plans, a full disk, busy connections.
 
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+
+use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt, stream};
+use tokio::sync::oneshot;
+
 use super::*;
 use crate::clock::Timestamp;
 use crate::secret::{AccessToken, Fingerprint, RefreshToken};
@@ -39,7 +46,7 @@ async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
 #[tokio::test]
 async fn no_statement_scans_or_sorts() {
     let (store, _folder) = store();
-    let statements = sql::Statements::new(SqliteStore::DEFAULT_TABLE);
+    let statements = sql::Statements::new(SqliteStore::DEFAULT_TABLE, "user_name");
     for round in ["without statistics", "with statistics"] {
         for sql in statements.pointed() {
             for step in plan(&store, sql).await {
@@ -218,4 +225,209 @@ async fn what_is_remembered_of_logins_that_never_became_a_record_goes_after_an_h
     let mut left = vec![record.as_str(), starts[0].as_str(), starts[2].as_str()];
     left.extend(starts[21..].iter().map(CoordinationKey::as_str));
     assert_eq!(remembered().await, left);
+}
+
+// ---- a disk that hangs
+
+/// A store for which a disk hangs after a moment.
+fn impatient_store() -> (SqliteStore, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut builder = SqliteStore::builder().busy_timeout(Duration::from_millis(50));
+    builder.patience.disk = Duration::from_millis(50);
+    let store = builder.open(folder.path().join("t.db")).unwrap();
+    (store, folder)
+}
+
+/// Work that does not return until the other end is dropped, as a call to a disk that hangs, and
+/// the news that it was begun.
+fn hanging() -> (
+    impl FnMut(&Db) -> Result<()> + Send + 'static,
+    oneshot::Receiver<()>,
+    mpsc::Sender<()>,
+) {
+    let (goes_on, hangs) = mpsc::channel::<()>();
+    let (begins, begun) = oneshot::channel();
+    let mut begins = Some(begins);
+    let work = move |_: &Db| {
+        begins.take().map(|begins| begins.send(()));
+        let _ = hangs.recv();
+        Ok(())
+    };
+    (work, begun, goes_on)
+}
+
+#[tokio::test]
+async fn a_write_that_hangs_keeps_nobody_waiting() {
+    let (store, _folder) = impatient_store();
+    let ann = store.save_token(&token("ann")).await.unwrap();
+    let key = CoordinationKey::record(ann);
+    let permit = store.coordination().unwrap().try_acquire(&key).await;
+    let permit = permit.unwrap().unwrap();
+    let (work, begun, goes_on) = hanging();
+    let core = Arc::clone(&store.core);
+    let hangs = tokio::spawn(async move { core.writer().unwrap().run(work).await });
+    begun.await.unwrap();
+
+    let unavailable = ErrorCode::StoreUnavailable;
+    let (bob, memo) = (token("bob"), Memo::default());
+    let (saved, remembered) = tokio::join!(store.save_token(&bob), permit.set_memo(&memo));
+    let error = saved.unwrap_err();
+    assert_eq!(error.code(), unavailable);
+    assert!(error.to_string().contains("t.db"), "{error}");
+    assert_eq!(remembered.unwrap_err().code(), unavailable);
+    assert_eq!(hangs.await.unwrap().unwrap_err().code(), unavailable);
+    // Whoever comes now is told at once.
+    let late = store.delete_token(ann).now_or_never().unwrap();
+    assert_eq!(late.unwrap_err().code(), unavailable);
+    // Readers go on.
+    assert!(store.find_token(&query("ann")).await.unwrap().is_some());
+    assert_eq!(store.get_tokens().await.unwrap().len(), 1);
+    assert_eq!(permit.memo().await.unwrap(), memo);
+
+    // What was refused is not done later, when the disk is back.
+    drop(goes_on);
+    while store.save_token(&token("cy")).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert!(store.find_token(&query("bob")).await.unwrap().is_none());
+    assert!(store.find_token_by_id(ann).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_read_that_hangs_keeps_nobody_waiting() {
+    let (store, _folder) = impatient_store();
+    let ann = store.save_token(&token("ann")).await.unwrap();
+    let (work, begun, _goes_on) = hanging();
+    let core = Arc::clone(&store.core);
+    let hangs = tokio::spawn(async move { core.reader.run(work).await });
+    begun.await.unwrap();
+    let key = CoordinationKey::record(ann);
+    let coordination = store.coordination().unwrap();
+    let (all, permit) = tokio::join!(store.get_tokens(), coordination.try_acquire(&key));
+    assert_eq!(all.unwrap_err().code(), ErrorCode::StoreUnavailable);
+    let refused = permit.map(|_| ()).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::StoreUnavailable);
+    hangs.await.unwrap().unwrap_err();
+    store.save_token(&token("bob")).await.unwrap();
+    assert!(store.find_token(&query("bob")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_can_be_dropped() {
+    let (store, folder) = impatient_store();
+    let path = folder.path().join("t.db");
+    let (work, begun, goes_on) = hanging();
+    let core = Arc::clone(&store.core);
+    let hangs = tokio::spawn(async move { core.writer().unwrap().run(work).await });
+    begun.await.unwrap();
+    hangs.await.unwrap().unwrap_err();
+    drop(store);
+    drop(goes_on);
+    let store = SqliteStore::open(path).unwrap();
+    store.save_token(&token("ann")).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_more_calls_wait_than_there_is_room_for() {
+    let (store, _folder) = store();
+    let writer = store.core.writer().unwrap();
+    let (work, begun, goes_on) = hanging();
+    let core = Arc::clone(&store.core);
+    let hangs = tokio::spawn(async move { core.writer().unwrap().run(work).await });
+    begun.await.unwrap();
+    for _ in 0..worker::MOST_WAITING {
+        assert!(writer.run(|_| Ok(())).now_or_never().is_none());
+    }
+    let refused = writer.run(|_| Ok(())).now_or_never().unwrap();
+    assert_eq!(refused.unwrap_err().code(), ErrorCode::StoreUnavailable);
+    drop(goes_on);
+    hangs.await.unwrap().unwrap();
+    store.save_token(&token("ann")).await.unwrap();
+}
+
+// ---- a lock that lasts
+
+fn locked(folder: &tempfile::TempDir) -> rusqlite::Connection {
+    let other = rusqlite::Connection::open(folder.path().join("t.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other
+}
+
+#[tokio::test]
+async fn each_write_waits_for_a_lock_as_long_as_it_may() {
+    let (store, folder) = store();
+    let other = locked(&folder);
+    let writer = store.core.writer().unwrap();
+    let save = |name: &'static str, seconds: u64| {
+        let work = move |db: &Db| save::save(db, &token(name));
+        writer.run_within(Duration::from_secs(seconds), work)
+    };
+    // The first is answered while the others wait with it and behind it.
+    let mut answers = stream::FuturesUnordered::new();
+    for (name, seconds) in [("a", 3_600), ("b", 0), ("c", 3_600), ("d", 1), ("e", 0)] {
+        answers.push(save(name, seconds).map(move |answer| (name, answer)));
+    }
+    let mut refused = Vec::new();
+    while refused.len() < 3 {
+        let (name, answer) = answers.next().await.unwrap();
+        assert_eq!(answer.unwrap_err().code(), ErrorCode::StoreLocked);
+        refused.push(name);
+    }
+    refused.sort_unstable();
+    assert_eq!(refused, ["b", "d", "e"]);
+    other.execute_batch("COMMIT").unwrap();
+    while let Some((name, answer)) = answers.next().await {
+        assert!(answer.is_ok(), "{name}");
+    }
+    assert_eq!(store.get_tokens().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_can_be_written_later_fails_fast_while_a_lock_lasts() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = SqliteStore::builder().busy_timeout(Duration::from_hours(1));
+    let store = builder.open(folder.path().join("t.db")).unwrap();
+    let key = CoordinationKey::record(TokenId::new(1).unwrap());
+    let permit = store.coordination().unwrap().try_acquire(&key).await;
+    let permit = permit.unwrap().unwrap();
+    let writer = store.core.writer().unwrap();
+    let other = locked(&folder);
+    // Somebody has waited for the lock in vain.
+    let work = |db: &Db| save::save(db, &token("ann"));
+    let error = writer.run_within(Duration::ZERO, work).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreLocked);
+    assert!(writer.is_locked.load(Ordering::Relaxed));
+    let memo = Memo::default();
+    for _ in 0..3 {
+        let error = permit.set_memo(&memo).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreLocked);
+    }
+    other.execute_batch("COMMIT").unwrap();
+    permit.set_memo(&memo).await.unwrap();
+    assert!(!writer.is_locked.load(Ordering::Relaxed));
+}
+
+/// Outside a write-ahead log readers wait too. They wait together, not one after the other.
+#[tokio::test]
+async fn readers_wait_for_a_lock_at_the_same_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.db");
+    drop(SqliteStore::open(&path).unwrap());
+    let other = rusqlite::Connection::open(&path).unwrap();
+    let to = "PRAGMA journal_mode = DELETE";
+    other.query_row(to, [], |_| Ok(())).unwrap();
+    let open = |milliseconds| {
+        let builder = SqliteStore::builder().busy_timeout(Duration::from_millis(milliseconds));
+        builder.open_read_only(&path).unwrap().unwrap()
+    };
+    let (store, patient) = (open(200), open(4_000));
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let many = join_all((0..100).map(|_| store.get_tokens()));
+    tokio::select! {
+        biased;
+        answers = many => for answer in answers {
+            assert_eq!(answer.unwrap_err().code(), ErrorCode::StoreLocked);
+        },
+        _ = patient.get_tokens() => panic!("a hundred readers waited one after the other"),
+    }
 }

@@ -1,17 +1,47 @@
 //! The threads of a store: one that writes, in groups, and one for reads that take their time.
 
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
 use super::db::Db;
+use super::fault::Place;
+use super::pulse::Pulse;
 use crate::error::{Error, ErrorCode, Result};
 
 /// The most jobs that share one transaction, so that the first does not wait for too many others.
 const GROUP: usize = 256;
+
+/// The most jobs that wait for a thread.
+pub(super) const MOST_WAITING: usize = 100_000;
+
+/// How long what can be done later waits for a lock that another process is known to hold.
+const SHORT_WAIT: Duration = Duration::from_millis(100);
+
+/// How long one try for a lock lasts, after which new jobs join those that wait.
+const TRY: Duration = Duration::from_millis(50);
+
+/// How long to pause where SQLite refuses a lock without waiting for it.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How many steps of SQLite's machine are a sign that a long statement gets on.
+const STEPS: i32 = 100_000;
+
+/// How long a store waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For the locks of other connections, in all, from the call on.
+    pub(super) locks: Duration,
+    /// Beyond that for anything else, above all the disk, before it counts as hung.
+    pub(super) disk: Duration,
+}
 
 /// Locks a connection. A panic of another holder leaves at worst an open transaction, which the
 /// next group rolls back.
@@ -19,27 +49,80 @@ pub(super) fn lock(db: &Mutex<Db>) -> MutexGuard<'_, Db> {
     db.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A thread that works off a queue until its owner is dropped, which waits for it.
+/// A thread that works off a queue until its owner is dropped, which waits for it unless it hangs.
 struct Thread<J> {
     queue: Option<Sender<J>>,
     handle: Option<JoinHandle<()>>,
+    /// Disconnected when the thread has ended.
+    end: Mutex<std_mpsc::Receiver<()>>,
+    pulse: Arc<Pulse>,
+    place: Arc<Place>,
+    patience: Patience,
 }
 
 impl<J: Send + 'static> Thread<J> {
-    fn spawn(name: &str, work: impl FnOnce(Receiver<J>) + Send + 'static) -> Result<Self> {
-        let (queue, jobs) = channel();
+    fn spawn(
+        name: &str,
+        db: Arc<Mutex<Db>>,
+        patience: Patience,
+        work: impl Fn(&Db, &Pulse, &mut Receiver<J>, J) + Send + 'static,
+    ) -> Result<Self> {
+        let (queue, mut jobs) = channel(MOST_WAITING);
+        let (running, end) = std_mpsc::channel::<()>();
+        let pulse = Pulse::watched(patience.locks.saturating_add(patience.disk))?;
+        let place = Arc::clone(&lock(&db).place);
+        let beat = Arc::clone(&pulse);
+        lock(&db).on_progress(STEPS, move || beat.beat_if_busy())?;
+        let of_thread = Arc::clone(&pulse);
+        let run = move || {
+            let _running = running;
+            while let Some(job) = jobs.blocking_recv() {
+                of_thread.beat();
+                work(&lock(&db), &of_thread, &mut jobs, job);
+                of_thread.rest();
+            }
+        };
         let builder = std::thread::Builder::new().name(name.to_owned());
-        let handle = builder.spawn(move || work(jobs)).map_err(no_thread)?;
+        let handle = builder.spawn(run).map_err(no_thread)?;
         Ok(Self {
             queue: Some(queue),
             handle: Some(handle),
+            end: Mutex::new(end),
+            pulse,
+            place,
+            patience,
         })
     }
 
-    /// A job that cannot be queued is dropped, and whoever waits for its answer learns of it.
-    fn queue(&self, job: J) {
-        if let Some(queue) = &self.queue {
-            let _ = queue.send(job);
+    /// Queues a job and waits for its answer, or until the thread hangs. What was not begun when
+    /// it hung is never done.
+    async fn answer<T>(
+        &self,
+        job: J,
+        given_up: &AtomicBool,
+        answer: oneshot::Receiver<Result<T>>,
+    ) -> Result<T> {
+        let mut is_hung = self.pulse.subscribe();
+        let hung = || self.pulse.hung(&self.place.name());
+        if self.pulse.is_hung() {
+            return Err(hung());
+        }
+        let queue = self.queue.as_ref().ok_or_else(|| gone(()))?;
+        match queue.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                let message = format!("{MOST_WAITING} calls wait for {}", self.place.name());
+                return Err(Error::new(ErrorCode::StoreUnavailable, message));
+            }
+            Err(TrySendError::Closed(_)) => return Err(gone(())),
+        }
+        tokio::select! {
+            biased;
+            answer = answer => answer.map_err(gone).flatten(),
+            _ = is_hung.wait_for(|is_hung| *is_hung) => {
+                given_up.store(true, Ordering::Release);
+                Err(hung())
+            }
         }
     }
 }
@@ -50,13 +133,18 @@ impl<J> Drop for Thread<J> {
         // An answer can wake a task whose last act is to drop the store, here on the thread itself.
         let handle = self.handle.take();
         let elsewhere = handle.filter(|handle| handle.thread().id() != std::thread::current().id());
-        if let Some(handle) = elsewhere {
-            let _ = handle.join();
+        let Some(handle) = elsewhere else { return };
+        let end = self.end.get_mut().unwrap_or_else(PoisonError::into_inner);
+        while end.recv_timeout(PAUSE * 20) == Err(std_mpsc::RecvTimeoutError::Timeout) {
+            if self.pulse.is_hung() {
+                return;
+            }
         }
+        let _ = handle.join();
     }
 }
 
-fn no_thread(error: io::Error) -> Error {
+pub(super) fn no_thread(error: io::Error) -> Error {
     Error::new(
         ErrorCode::StoreUnavailable,
         "cannot start a thread for the database",
@@ -70,35 +158,74 @@ fn gone<T>(_: T) -> Error {
 }
 
 /// The thread that writes.
-pub(super) struct WriteThread(Thread<Box<dyn Job>>);
+pub(super) struct WriteThread {
+    thread: Thread<Box<dyn Job>>,
+    /// Whether the last try to write ended at the lock of another connection.
+    pub(super) is_locked: Arc<AtomicBool>,
+}
 
 impl WriteThread {
-    pub(super) fn spawn(db: Arc<Mutex<Db>>) -> Result<Self> {
-        let work = move |jobs: Receiver<Box<dyn Job>>| {
-            while let Ok(first) = jobs.recv() {
-                let mut group = vec![first];
-                group.extend(jobs.try_iter().take(GROUP - 1));
-                commit(&lock(&db), group);
+    pub(super) fn spawn(db: Arc<Mutex<Db>>, patience: Patience) -> Result<Self> {
+        let is_locked = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&is_locked);
+        let work = move |db: &Db, pulse: &Pulse, jobs: &mut Receiver<Box<dyn Job>>, first| {
+            let mut group = vec![first];
+            while group.len() < GROUP
+                && let Ok(job) = jobs.try_recv()
+            {
+                group.push(job);
             }
+            let writer = Writer {
+                db,
+                pulse,
+                is_locked: &told,
+            };
+            writer.commit(group, jobs);
         };
-        Thread::spawn("zoho-oauth-sqlite-write", work).map(Self)
+        let thread = Thread::spawn("zoho-oauth-sqlite-write", db, patience, work)?;
+        Ok(Self { thread, is_locked })
     }
 
     /// Runs `work` in a transaction and answers when that is committed.
     ///
     /// `work` may run a second time if the transaction of the first was lost. Once queued it is
-    /// done whether anybody waits for it or not.
+    /// done whether anybody waits for it or not, unless the thread hangs before.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnMut(&Db) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.run_within(self.thread.patience.locks, work).await
+    }
+
+    /// The same for what can be written later: it hardly waits for a lock that another write has
+    /// waited for in vain.
+    pub(super) async fn run_briefly<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&Db) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut wait = self.thread.patience.locks;
+        if self.is_locked.load(Ordering::Relaxed) {
+            wait = wait.min(SHORT_WAIT);
+        }
+        self.run_within(wait, work).await
+    }
+
+    /// The same with another wait for locks.
+    pub(super) async fn run_within<T: Send + 'static>(
+        &self,
+        wait: Duration,
+        work: impl FnMut(&Db) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        self.0.queue(Box::new(Task {
+        let given_up = Arc::new(AtomicBool::new(false));
+        let job = Box::new(Task {
             work,
             done: None,
             reply,
-        }));
-        answer.await.map_err(gone).flatten()
+            deadline: Instant::now() + wait,
+            given_up: Arc::clone(&given_up),
+        });
+        self.thread.answer(job, &given_up, answer).await
     }
 }
 
@@ -109,12 +236,20 @@ trait Job: Send {
 
     /// Passes the result on: that of the work, unless what surrounds it failed.
     fn answer(self: Box<Self>, transaction: Result<()>);
+
+    /// Until when it waits for the locks of others.
+    fn deadline(&self) -> Instant;
+
+    /// Whether its caller was told that it is not done.
+    fn is_given_up(&self) -> bool;
 }
 
 struct Task<T, W> {
     work: W,
     done: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
+    deadline: Instant,
+    given_up: Arc<AtomicBool>,
 }
 
 impl<T, W> Job for Task<T, W>
@@ -127,7 +262,9 @@ where
     }
 
     fn answer(self: Box<Self>, transaction: Result<()>) {
-        let Self { work, done, reply } = *self;
+        let Self {
+            work, done, reply, ..
+        } = *self;
         // Who is answered may rely on what the work held being free.
         drop(work);
         let answer = match (done, transaction) {
@@ -138,28 +275,95 @@ where
         // Nobody may be waiting any more.
         let _ = reply.send(answer);
     }
+
+    fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
 }
 
-/// Commits a group of jobs at once, and answers them.
-fn commit(db: &Db, mut group: Vec<Box<dyn Job>>) {
-    if !db.connection.is_autocommit() {
-        let _ = db.execute("ROLLBACK", []);
-    }
-    if group.len() > 1 {
-        if let Err(error) = db.execute("BEGIN IMMEDIATE", []) {
-            // They have all waited for the lock, once.
-            let answer = |job: Box<dyn Job>| job.answer(Err(error.clone()));
-            return group.into_iter().for_each(answer);
+/// The thread that writes, with a group of jobs in hand.
+struct Writer<'a> {
+    db: &'a Db,
+    pulse: &'a Pulse,
+    is_locked: &'a AtomicBool,
+}
+
+impl Writer<'_> {
+    /// Commits a group of jobs at once, and answers them. `jobs` are those that come after them.
+    fn commit(&self, mut group: Vec<Box<dyn Job>>, jobs: &mut Receiver<Box<dyn Job>>) {
+        if !self.db.connection.is_autocommit() {
+            let _ = self.db.execute("ROLLBACK", []);
         }
-        if together(db, &mut group).is_ok() {
+        if !self.begin(&mut group, Some(jobs)) {
+            return;
+        }
+        if group.len() == 1 {
+            for mut job in group {
+                let outcome = alone(self.db, &mut *job);
+                job.answer(outcome);
+            }
+            return;
+        }
+        if together(self.db, &mut group).is_ok() {
             return group.into_iter().for_each(|job| job.answer(Ok(())));
         }
+        // The transaction was lost: a full disk, say, undoes all of it. Alone, those that fit still
+        // get through.
+        for job in group {
+            let mut group = vec![job];
+            if self.begin(&mut group, None)
+                && let Some(mut job) = group.pop()
+            {
+                let outcome = alone(self.db, &mut *job);
+                job.answer(outcome);
+            }
+        }
     }
-    // One job, or a group whose transaction was lost: a full disk, say, undoes all of it. Alone,
-    // those that fit still get through.
-    for mut job in group {
-        let outcome = alone(db, &mut *job);
-        job.answer(outcome);
+
+    /// Begins a transaction with the right to write, and answers each job for which that takes too
+    /// long. Jobs that come meanwhile join the group. Returns false when no job is left, and then
+    /// there is no transaction.
+    fn begin(
+        &self,
+        group: &mut Vec<Box<dyn Job>>,
+        mut jobs: Option<&mut Receiver<Box<dyn Job>>>,
+    ) -> bool {
+        loop {
+            self.pulse.beat();
+            group.retain(|job| !job.is_given_up());
+            let deadlines = || group.iter().map(|job| job.deadline());
+            let (Some(first), Some(last)) = (deadlines().min(), deadlines().max()) else {
+                return false;
+            };
+            let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+            let begun = self.db.wait_for_locks(left(first).min(TRY));
+            let begun = begun.and_then(|()| self.db.execute("BEGIN IMMEDIATE", []));
+            let Err(error) = begun else {
+                self.is_locked.store(false, Ordering::Relaxed);
+                // Outside a write-ahead log the commit waits for readers, for as long as is left.
+                let _ = self.db.wait_for_locks(left(last));
+                return true;
+            };
+            let is_locked = error.code() == ErrorCode::StoreLocked;
+            let now = Instant::now();
+            let is_over = |job: &mut Box<dyn Job>| !is_locked || job.deadline() <= now;
+            let over: Vec<_> = group.extract_if(.., is_over).collect();
+            if over.is_empty() {
+                std::thread::sleep(PAUSE);
+            } else {
+                self.is_locked.store(is_locked, Ordering::Relaxed);
+            }
+            for job in over {
+                job.answer(Err(error.clone()));
+            }
+            if let Some(jobs) = &mut jobs {
+                group.extend(std::iter::from_fn(|| jobs.try_recv().ok()));
+            }
+        }
     }
 }
 
@@ -177,7 +381,6 @@ fn together(db: &Db, group: &mut [Box<dyn Job>]) -> Result<()> {
 }
 
 fn alone(db: &Db, job: &mut dyn Job) -> Result<()> {
-    db.execute("BEGIN IMMEDIATE", [])?;
     if job.run(db) {
         return finish(db, Ok(()));
     }
@@ -194,19 +397,20 @@ fn finish(db: &Db, done: Result<()>) -> Result<()> {
     committed.map(drop)
 }
 
-type Read = Box<dyn FnOnce(&Db) + Send>;
+/// A read, with the moment until which it waits for the locks of others.
+type Read = (Instant, Box<dyn FnOnce(&Db) + Send>);
 
 /// The thread for what may take long: whole tables, pages, waits for a lock, the lock files.
 pub(super) struct ReadThread(Thread<Read>);
 
 impl ReadThread {
-    pub(super) fn spawn(db: Arc<Mutex<Db>>) -> Result<Self> {
-        let work = move |jobs: Receiver<Read>| {
-            for job in jobs {
-                job(&lock(&db));
-            }
+    pub(super) fn spawn(db: Arc<Mutex<Db>>, patience: Patience) -> Result<Self> {
+        let work = |db: &Db, _: &Pulse, _: &mut Receiver<Read>, (deadline, read): Read| {
+            // A connection whose timeout cannot be set waits as long as it did.
+            let _ = db.wait_for_locks(deadline.saturating_duration_since(Instant::now()));
+            read(db);
         };
-        Thread::spawn("zoho-oauth-sqlite-read", work).map(Self)
+        Thread::spawn("zoho-oauth-sqlite-read", db, patience, work).map(Self)
     }
 
     pub(super) async fn run<T: Send + 'static>(
@@ -214,16 +418,21 @@ impl ReadThread {
         work: impl FnOnce(&Db) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        self.0.queue(Box::new(move |db| {
-            let _ = reply.send(work(db));
-        }));
-        answer.await.map_err(gone).flatten()
+        let given_up = Arc::new(AtomicBool::new(false));
+        let is_given_up = Arc::clone(&given_up);
+        let read = Box::new(move |db: &Db| {
+            if !is_given_up.load(Ordering::Acquire) {
+                let _ = reply.send(work(db));
+            }
+        });
+        let deadline = Instant::now() + self.0.patience.locks;
+        self.0.answer((deadline, read), &given_up, answer).await
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
     use crate::secret::AccessToken;
@@ -240,20 +449,33 @@ mod tests {
 
     fn job(work: impl FnMut(&Db) -> Result<TokenId> + Send + 'static) -> (Box<dyn Job>, Answer) {
         let (reply, answer) = oneshot::channel();
-        let done = None;
-        (Box::new(Task { work, done, reply }), answer)
+        let task = Task {
+            work,
+            done: None,
+            reply,
+            deadline: Instant::now(),
+            given_up: Arc::default(),
+        };
+        (Box::new(task), answer)
     }
 
     fn run(db: &Db, jobs: Vec<(Box<dyn Job>, Answer)>) -> Vec<Result<TokenId>> {
         let (jobs, answers): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
-        commit(db, jobs);
+        let pulse = Pulse::watched(Duration::from_secs(60)).unwrap();
+        let is_locked = AtomicBool::new(false);
+        let writer = Writer {
+            db,
+            pulse: &pulse,
+            is_locked: &is_locked,
+        };
+        writer.commit(jobs, &mut channel(1).1);
         let get = |mut answer: Answer| answer.try_recv().expect("an answer after the commit");
         answers.into_iter().map(get).collect()
     }
 
     fn stored(db: &Db) -> Vec<String> {
         let access = |row: &OAuthToken| row.access_token.clone().unwrap();
-        let rows = db.all().unwrap();
+        let (rows, _) = db.all().unwrap();
         rows.iter()
             .map(|row| access(row).expose_secret().to_owned())
             .collect()
@@ -321,7 +543,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.db");
         std::fs::write(&path, "").unwrap();
-        let db = open::writer(&path, "t", std::time::Duration::ZERO).unwrap();
+        let db = open::writer(&path, "t", Duration::ZERO).unwrap();
         let other = rusqlite::Connection::open(&path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let save = |name: &'static str| job(move |db| save::save(db, &token(name)));

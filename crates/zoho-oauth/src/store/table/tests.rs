@@ -577,6 +577,53 @@ fn errors_name_ids_and_no_value() {
     }
 }
 
+thread_local! {
+    static COMPARISONS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Counts one comparison of a row with what is looked for.
+pub(super) fn count_comparison() {
+    COMPARISONS.set(COMPARISONS.get() + 1);
+}
+
+/// Records whose values are all different, and records that share one, as those of a load test do.
+const CROWDS: [fn(u64) -> String; 8] = [
+    |n| format!("user=u{n} client=c refresh=r{n} access=a{n} grant=g{n}"),
+    |n| format!("user=u{n} client=c refresh=r access=a grant=g"),
+    |n| format!("user=u client=c{n} refresh=r access=a grant=g"),
+    |n| format!("user=u{n} access=a"),
+    |n| format!("client=c refresh=r{n}"),
+    |n| format!("client=c{n} grant=g access=a"),
+    |n| format!("client=c{n} access=a{n}"),
+    |n| format!("access=a{n} expiry=1"),
+];
+
+#[test]
+fn the_work_of_an_operation_does_not_grow_with_the_table() {
+    const ROWS: u64 = 1_000;
+    for crowd in CROWDS {
+        let mut table = TokenTable::new();
+        COMPARISONS.set(0);
+        for number in 1..=ROWS {
+            assert_eq!(table.save(&token(&crowd(number))).unwrap(), id(number));
+        }
+        for number in 1..=ROWS {
+            let record = token(&format!("{} url=u", crowd(number)));
+            assert_eq!(table.save(&record).unwrap(), id(number));
+            let query = TokenQuery::from_parts(&record).unwrap();
+            let found = table.find(&query).unwrap();
+            assert!(found.id <= Some(id(number)));
+            let record = token(&format!("id={number} domain=d"));
+            assert_eq!(table.save(&record).unwrap(), id(number));
+        }
+        for number in 1..=ROWS {
+            assert!(table.delete(id(number)));
+        }
+        let each = COMPARISONS.get() as u64 / ROWS;
+        assert!(each < 50, "{}: {each} comparisons", crowd(0));
+    }
+}
+
 /// One of few values or none, so that records meet often.
 fn few(values: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     prop_oneof![3 => Just(""), 5 => proptest::sample::select(values)]
@@ -649,7 +696,21 @@ proptest! {
             match &step {
                 Step::Save(save) => {
                     let token = token(save);
-                    if let Ok(saved) = table.save(&token) {
+                    let saved = table.save(&token);
+                    // The first save of a table looks at every row.
+                    let mut plain =
+                        TokenTable::from_rows(before.rows().to_vec(), before.highest_id()).unwrap();
+                    let code = |error: Error| error.code();
+                    prop_assert_eq!(
+                        plain.save(&token).map_err(code),
+                        saved.as_ref().map(|id| *id).map_err(|error| error.code())
+                    );
+                    prop_assert_eq!(texts(&plain), texts(&table));
+                    for partial in table.rows() {
+                        let query = TokenQuery::from_parts(partial).unwrap();
+                        prop_assert_eq!(table.find(&query), plain.find(&query));
+                    }
+                    if let Ok(saved) = saved {
                             let row = table.find_by_id(saved).cloned();
                             let row = row.expect("what was saved is there under its id");
                             let lost = before.rows().len().saturating_sub(table.rows().len());
