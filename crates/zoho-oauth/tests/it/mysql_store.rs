@@ -11,6 +11,7 @@ mod leases;
 mod pages;
 mod privileges;
 pub(crate) mod said;
+mod session;
 mod table;
 mod widen;
 
