@@ -13,6 +13,7 @@ mod privileges;
 pub(crate) mod said;
 mod session;
 mod table;
+mod triggers;
 mod widen;
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The rows of the table as the engine of saves sees them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use mysql_async::Value;
@@ -9,11 +9,11 @@ use mysql_async::Value;
 use super::core::{Core, Outcome, commit, forget_lease, raise_mark};
 use super::fault::Fault;
 use super::nodes::Tries;
-use super::row::{check_fit, encode, exactly};
+use super::row::{check_fit, decode, encode, exactly};
 use super::schema::{self, Fields, Schema};
 use super::session::Session;
 use super::sql::{FEW_IDS, MANY_IDS, MARKS, text};
-use crate::error::{ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::store::rows::{Mark, Plan, RowServer, Wanted, is_done};
 use crate::token::{OAuthToken, TokenId};
 
@@ -25,6 +25,9 @@ pub(super) struct Rows {
     official_last: AtomicU64,
     /// The number that a new record is to get.
     next: AtomicU64,
+    /// Whether a write of this save did not leave what was written. From then on each write is
+    /// watched, which tells a trigger from others' changes.
+    is_watched: AtomicBool,
 }
 
 impl Rows {
@@ -33,6 +36,7 @@ impl Rows {
             core,
             official_last: AtomicU64::new(0),
             next: AtomicU64::new(0),
+            is_watched: AtomicBool::new(false),
         }
     }
 
@@ -109,7 +113,28 @@ impl Rows {
         (old, new): (&OAuthToken, &OAuthToken),
     ) -> Result<bool, Fault> {
         let schema = self.fitting(session, tries, new).await?;
-        replace(session, &schema, old, new).await
+        if !schema.is_watched && !self.is_watched.load(Ordering::Relaxed) {
+            let is_done = replace(session, &schema, old, new).await?
+                && is_as_written(session, &schema, &[new]).await?;
+            self.is_watched.store(!is_done, Ordering::Relaxed);
+            return Ok(is_done);
+        }
+        session.begin().await?;
+        match replace_watched(session, &schema, old, new).await {
+            // What became of it when the answer is lost, the engine finds out by reading again.
+            Ok(true) => match commit(session, true).await? {
+                Outcome::Done(is_done) => Ok(is_done),
+                Outcome::Unknown(_) => Ok(false),
+            },
+            Ok(false) => {
+                session.roll_back().await;
+                Ok(false)
+            }
+            Err(fault) => {
+                session.roll_back().await;
+                Err(fault.uncommitted())
+            }
+        }
     }
 
     async fn apply_once(
@@ -252,6 +277,61 @@ async fn replace(
     Ok(session.execute(&schema.statements.update, values).await? == 1)
 }
 
+/// As [`replace`], inside a transaction.
+///
+/// # Errors
+/// `store_foreign` when the row is not `new` afterwards.
+async fn replace_watched(
+    session: &mut Session,
+    schema: &Schema,
+    old: &OAuthToken,
+    new: &OAuthToken,
+) -> Result<bool, Fault> {
+    if !replace(session, schema, old, new).await? {
+        let sql = &schema.statements.lock_exactly;
+        return match session.rows(sql, exactly(old)).await?.is_empty() {
+            true => Ok(false),
+            // It is still what it was, and locked.
+            false => Err(changed_on_the_way(schema)),
+        };
+    }
+    check_written(session, schema, &[new]).await.map(|()| true)
+}
+
+/// Whether these rows are in the table exactly as they were written.
+async fn is_as_written(
+    session: &mut Session,
+    schema: &Schema,
+    written: &[&OAuthToken],
+) -> Result<bool, Fault> {
+    let ids = written.iter().filter_map(|row| row.id.map(Wanted::Id));
+    let (sql, values) = schema.statements.rows(&ids.collect::<Vec<_>>());
+    let found = session.rows(&sql, values).await?.into_iter();
+    let found: Vec<_> = found.map(|row| decode(row, schema.table()).ok()).collect();
+    let is_there = |row: &&OAuthToken| found.iter().any(|found| found.as_ref() == Some(*row));
+    Ok(found.len() == written.len() && written.iter().all(is_there))
+}
+
+/// Refuses what does not come out as it was written: a trigger, or the type of a column, changed it.
+async fn check_written(
+    session: &mut Session,
+    schema: &Schema,
+    written: &[&OAuthToken],
+) -> Result<(), Fault> {
+    if written.is_empty() || is_as_written(session, schema, written).await? {
+        return Ok(());
+    }
+    Err(changed_on_the_way(schema))
+}
+
+fn changed_on_the_way(schema: &Schema) -> Fault {
+    let message = format!(
+        "a trigger of table `{}`, or the type of one of its columns, changes what is written",
+        schema.table()
+    );
+    Fault::No(Error::new(ErrorCode::StoreForeign, message))
+}
+
 /// Does what the plan says inside a transaction; `false` if something is not as it says.
 async fn carry_out(
     session: &mut Session,
@@ -287,13 +367,14 @@ async fn carry_out(
         }
     }
     if let Some((old, new)) = &plan.update
-        && !replace(session, schema, old, new).await?
+        && !replace_watched(session, schema, old, new).await?
     {
         return Ok(false);
     }
     if let Some(record) = &plan.insert {
         let values = encode(record, &schema.columns);
         session.execute(&schema.statements.insert, values).await?;
+        check_written(session, schema, &[record]).await?;
         // Meanwhile an official SDK may have come close.
         if is_numbered {
             let last = highest_other_text(session, schema, plan.id).await?;
