@@ -8,6 +8,7 @@ mod cluster;
 mod concurrent;
 mod connections;
 mod leases;
+mod numbers;
 mod pages;
 mod privileges;
 pub(crate) mod said;

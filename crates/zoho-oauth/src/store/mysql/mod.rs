@@ -57,11 +57,12 @@
 //!   10 for ever: the Python SDK then fails to add an eleventh record, and those for Java and PHP
 //!   write it over record 10, whoever that belongs to. So this store leaves out what an official
 //!   SDK could give at the same moment: the eight numbers after the highest text, whether that is
-//!   still there or was deleted, and 10, 100, 1000 and so on. If theirs caught up with it all the
-//!   same by the time it has committed, the new record moves on to another id before the save is
-//!   acknowledged; who found it in that moment has an id that is gone. What cannot be seen from
+//!   still there or was deleted, and 10, 100, 1000 and so on, each with the nine numbers before it,
+//!   so that they can always add ten records, as they can without this store. If theirs caught up
+//!   with it all the same by the time it has committed, the new record moves on to another id before
+//!   the save is acknowledged; who found it in that moment has an id that is gone. What cannot be seen from
 //!   here: an SDK that has worked out its number from a record that another SDK added and deleted
-//!   since. Our ids rise and leave gaps; the first one in an empty table is 9.
+//!   since. Our ids rise and leave gaps; the first one in an empty table is 11.
 //! - With [`ids_from`](MySqlStoreBuilder::ids_from)[`(MySqlStore::SHARED_IDS)`](MySqlStore::SHARED_IDS)
 //!   new ids have nine digits and begin with a 9. Text and number then agree, and the official SDKs
 //!   can add records past the tenth, as many as they like, unless the table has a row with an id

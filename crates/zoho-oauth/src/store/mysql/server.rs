@@ -254,15 +254,19 @@ impl RowServer for Rows {
 /// takes one, and ours takes a few milliseconds.
 const LEFT_OUT: u64 = 8;
 
-/// Whether an official SDK can give the number as one of its next `steps`.
+/// Whether an official SDK can give the number as one of its next `steps`, or needs it to go on.
 ///
 /// They number after the highest *text*, so after 9 comes 10, and 10 again for ever: a power of ten
-/// is always theirs. Some of them do not mind if a number is taken, and write over whoever has it.
+/// is always theirs. Some of them do not mind if a number is taken, and write over the record that has
+/// it. The nine numbers before a power of ten are theirs too: with one of them taken, they could add
+/// fewer than the ten records that they can add to a table of their own.
 fn is_official(id: u64, official_last: u64, steps: u64) -> bool {
-    let is_power_of_ten = id >= 10 && 10_u64.pow(id.ilog10()) == id;
     let digits = |number: u64| number.checked_ilog10().unwrap_or(0);
+    let next_power = 10_u64.pow(digits(id) + 1);
+    let is_power_of_ten = id >= 10 && next_power == 10 * id;
+    let is_close = next_power - id < 10;
     let is_next = id > official_last && id - official_last <= steps;
-    is_power_of_ten || (is_next && digits(id) == digits(official_last))
+    is_power_of_ten || is_close || (is_next && digits(id) == digits(official_last))
 }
 
 /// Puts `new` in the place of `old`, if that is what is there.
@@ -449,14 +453,14 @@ mod tests {
         };
         while given.len() < 2000 {
             given.push(next(&given));
+            // They can go on, by ten records at least.
+            let texts = given.iter().map(u64::to_string);
+            let last: u64 = texts.max().unwrap().parse().unwrap();
+            let end = 10_u64.pow(last.ilog10() + 1);
+            assert!(end - last >= 10 && !given.contains(&end), "{last}");
         }
-        assert_eq!(given[..3], [9, 11, 12]);
-        let all: Vec<_> = [9]
-            .into_iter()
-            .chain(11..=90)
-            .chain([99])
-            .chain(101..=990)
-            .collect();
+        assert_eq!(given[..3], [11, 20, 29]);
+        let all: Vec<_> = (11..=83).step_by(9).chain(101..=830).collect();
         assert_eq!(given[..all.len()], all);
         // Theirs go on where they are, far from ours.
         assert_eq!(next(&[1, 2, 3]), 11);

@@ -73,6 +73,7 @@
 //! application's pool, each statement is a transaction that sets them for itself, and others see
 //! nothing of it. A policy of row-level security that would hide records from the database user is
 //! `store_permission`, whenever it is switched on: the user needs BYPASSRLS, or to own the table.
+//!
 //! To listen, a proxy is of no use: name the server itself with
 //! [`listen_on`](PostgresStoreBuilder::listen_on).
 //!
