@@ -8,10 +8,13 @@ mod cluster;
 mod concurrent;
 mod connections;
 mod leases;
+mod numbers;
 mod pages;
 mod privileges;
 pub(crate) mod said;
+mod session;
 mod table;
+mod triggers;
 mod widen;
 
 use std::time::Duration;

@@ -6,8 +6,10 @@ mod notify;
 mod privileges;
 pub(crate) mod said;
 mod secrecy;
+mod session;
 pub(crate) mod support;
 mod tables;
+mod triggers;
 
 /// Straight on the server.
 mod direct {

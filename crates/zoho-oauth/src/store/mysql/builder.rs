@@ -304,10 +304,9 @@ impl MySqlStoreBuilder {
     ///
     /// Of the settings, `table`, `timeout`, `patience`, `lease` and `ids_from` count, and
     /// `connect_timeout` where it is longer than `patience`: the longer of both is how long a
-    /// connection of the pool is waited for. Nobody knows what the application told its
-    /// connections, so each operation first sets what it depends on (isolation, character set,
-    /// strictness), one more round trip; unless the pool resets its connections, as pools do unless
-    /// told otherwise, the settings stay. A connection that somebody
+    /// connection of the pool is waited for. Each operation sets the session variables that it
+    /// depends on (isolation, character set, `sql_mode`, `sql_select_limit` and others), and sets
+    /// them back before it returns the connection: two more round trips. A connection that somebody
     /// returned with a transaction left open is closed, and nothing of ours gets into that.
     ///
     /// # Errors

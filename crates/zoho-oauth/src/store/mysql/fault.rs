@@ -199,7 +199,10 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
             ErrorCode::InvalidInput,
             "has a column whose character set does not know a character of the value",
         )),
-        1048 | 1364 | 3819 | 4025 | 1451 | 1452 => Fault::No(fault(ErrorCode::StoreForeign, RULES)),
+        // A column that takes no NULL, has no default or is computed, a rule, a reference, a trigger.
+        1048 | 1364 | 1906 | 3105 | 3819 | 4025 | 1451 | 1452 | 1442 | 1644 => {
+            Fault::No(fault(ErrorCode::StoreForeign, RULES))
+        }
         // A key that is too long for the table's pages, or that another table refers to.
         1071 | 1118 | 1709 | 1832 | 1833 | 3780 => Fault::No(fault(
             ErrorCode::StoreForeign,

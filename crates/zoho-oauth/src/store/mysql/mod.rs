@@ -15,10 +15,10 @@
 //!
 //! # Atomicity
 //! A save that changes one record and not its login, as each refresh does, is one `UPDATE` that
-//! counts only if all ten columns are still what they were when it was decided. All other saves are
-//! one short transaction, and only if no other such save came between; a new record is looked at
-//! once more after that (see Compatibility). No lock is held while something is decided, nor while
-//! anything else than the database is waited for. `Ok` means that the server has committed; what
+//! counts only if all ten columns are still what they were when it was decided, and is read back. All
+//! other saves are one short transaction, and only if no other such save came between; a new record is
+//! looked at once more after that (see Compatibility). No lock is held while something is decided, nor
+//! while anything else than the database is waited for. `Ok` means that the server has committed; what
 //! that is worth in a power cut is the server's setting (`innodb_flush_log_at_trx_commit` and
 //! `sync_binlog`, both best 1).
 //!
@@ -26,8 +26,8 @@
 //! connection on which an answer is late is never used again.
 //!
 //! # Locking
-//! None that lasts. What clusters do not have is not used: no named locks, no gap-free numbers, no
-//! locking reads. Deadlocks, conflicts between nodes, nodes that are not ready, lost connections
+//! None that lasts. What clusters do not have is not used: no named locks, no gap-free numbers, and
+//! locking reads only where a trigger is suspected. Deadlocks, conflicts between nodes, nodes that are not ready, lost connections
 //! and servers that restart are met by beginning anew, for 15 seconds unless
 //! [set otherwise](MySqlStoreBuilder::patience); a Galera cluster that loses a node stands still for
 //! about six. When the answer to a write is lost, the store looks whether it was done.
@@ -43,18 +43,26 @@
 //! end for each look-up; opening it warns, and [`widen`](MySqlStore::widen) gives it room and
 //! indexes. Rows whose id is no number, or whose expiry is none or has zeros or a plus before it, are
 //! `store_damaged` when they are met; the others stay usable. A record that a unique index or another
-//! rule of the application's refuses is `store_foreign`. The text `null` is text.
+//! rule of the application's refuses is `store_foreign`. So is one that a trigger, or a column of type
+//! CHAR, changes: each write is read back. Where such a column, or a trigger that the account may see
+//! (the right TRIGGER), is there when the store is opened, that happens before the commit, else the
+//! first such write of a save has been done. The text `null` is text.
+//!
+//! Variables of the server's sessions that would change a statement of ours (`sql_select_limit`,
+//! `sql_mode` and the like) are set on each connection; those of an application's pool get back what
+//! they had.
 //!
 //! Official SDKs may use the same table at the same time. What to know about them:
 //! - They number new records after the highest id *as text*. Once there are ids 9 and 10, that is
 //!   10 for ever: the Python SDK then fails to add an eleventh record, and those for Java and PHP
 //!   write it over record 10, whoever that belongs to. So this store leaves out what an official
 //!   SDK could give at the same moment: the eight numbers after the highest text, whether that is
-//!   still there or was deleted, and 10, 100, 1000 and so on. If theirs caught up with it all the
-//!   same by the time it has committed, the new record moves on to another id before the save is
-//!   acknowledged; who found it in that moment has an id that is gone. What cannot be seen from
+//!   still there or was deleted, and 10, 100, 1000 and so on, each with the nine numbers before it,
+//!   so that they can always add ten records, as they can without this store. If theirs caught up
+//!   with it all the same by the time it has committed, the new record moves on to another id before
+//!   the save is acknowledged; who found it in that moment has an id that is gone. What cannot be seen from
 //!   here: an SDK that has worked out its number from a record that another SDK added and deleted
-//!   since. Our ids rise and leave gaps; the first one in an empty table is 9.
+//!   since. Our ids rise and leave gaps; the first one in an empty table is 11.
 //! - With [`ids_from`](MySqlStoreBuilder::ids_from)[`(MySqlStore::SHARED_IDS)`](MySqlStore::SHARED_IDS)
 //!   new ids have nine digits and begin with a 9. Text and number then agree, and the official SDKs
 //!   can add records past the tenth, as many as they like, unless the table has a row with an id
@@ -97,6 +105,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod variables;
 mod widen;
 
 use std::fmt;

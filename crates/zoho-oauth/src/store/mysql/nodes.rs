@@ -1,7 +1,7 @@
 //! The nodes of a database, their connections, and going on at another one.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -14,24 +14,11 @@ use tokio::time::{Instant, sleep, timeout};
 use super::builder::place;
 use super::fault::{Fault, classify, timed_out};
 use super::session::{Session, hang_up};
+use super::variables::{self, Lent};
 use crate::error::{Error, ErrorCode, Result};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// What a connection must be told: nothing but committed rows is read, nothing is cut off, and a
-/// lock that somebody holds is not waited for longer than a statement may take.
-///
-/// Each of our own connections is told once, one of the application's pool each time, since nobody
-/// knows what it was told meanwhile.
-const SETTINGS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-    SET NAMES utf8mb4, SESSION autocommit = 1, SESSION innodb_lock_wait_timeout = 5, \
-    SESSION sql_mode = CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES')";
-
-/// On a node of a Galera cluster: a read waits for what was written before at other nodes.
-const CAUSAL: &str = "SET SESSION wsrep_sync_wait = 1";
-
-const UNKNOWN_VARIABLE: u16 = 1193;
 
 /// Settings of how long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +45,8 @@ pub(super) struct Nodes {
     pub(super) limits: Limits,
     /// One permit for each connection of a pool of our own. Nothing for the application's pool.
     turns: Option<Arc<Semaphore>>,
-    /// Whether connections know `wsrep_sync_wait`: not known, yes, no.
-    is_causal: AtomicU8,
+    /// What a connection of the application's pool is told, as soon as it is known.
+    lent: OnceLock<Lent>,
 }
 
 impl Nodes {
@@ -79,7 +66,7 @@ impl Nodes {
             current: AtomicUsize::new(0),
             limits,
             turns: None,
-            is_causal: AtomicU8::new(0),
+            lent: OnceLock::new(),
         }
     }
 
@@ -125,7 +112,12 @@ impl Nodes {
                         self.use_instead(first, index);
                     }
                     let place = (index, self.name(index, &conn));
-                    return Ok(Session::new(conn, place, self.limits.statement, turn));
+                    let give_back = match self.turns {
+                        Some(_) => None,
+                        None => self.lent.get().map(|lent| lent.give_back.clone()),
+                    };
+                    let limit = self.limits.statement;
+                    return Ok(Session::new(conn, place, limit, (turn, give_back)));
                 }
                 Err(fault) => last = Some(fault),
             }
@@ -170,11 +162,19 @@ impl Nodes {
                 Ok(conn) => conn.map_err(failed)?,
                 Err(_) => return Err(late()),
             };
-            let Ok(is_ready) = timeout(limit, self.make_ready(&mut conn)).await else {
-                hang_up(conn).await;
-                return Err(late());
+            let is_ready = match timeout(limit, self.make_ready(&mut conn)).await {
+                Ok(Ok(is_ready)) => is_ready,
+                // It may have been told a part.
+                Ok(Err(error)) => {
+                    hang_up(conn).await;
+                    return Err(failed(error));
+                }
+                Err(_) => {
+                    hang_up(conn).await;
+                    return Err(late());
+                }
             };
-            if is_ready.map_err(failed)? {
+            if is_ready {
                 return Ok(conn);
             }
             let most = conn.opts().pool_opts().constraints().max();
@@ -199,15 +199,14 @@ impl Nodes {
         if self.turns.is_some() {
             return Ok(true);
         }
-        match self.is_causal.load(Ordering::Relaxed) {
-            1 => conn.query_drop(format!("{SETTINGS}; {CAUSAL}")).await?,
-            2 => conn.query_drop(SETTINGS).await?,
-            _ => {
-                let is_causal = prepare(conn).await?;
-                self.is_causal
-                    .store(if is_causal { 1 } else { 2 }, Ordering::Relaxed);
+        let lent = match self.lent.get() {
+            Some(lent) => lent,
+            None => {
+                let lent = Lent::new(variables::is_causal(conn).await?);
+                self.lent.get_or_init(|| lent)
             }
-        }
+        };
+        conn.query_drop(&lent.borrow).await?;
         Ok(true)
     }
 }
@@ -222,19 +221,9 @@ async fn is_inside(conn: &mut Conn) -> mysql_async::Result<bool> {
     Ok(status.is_some_and(|flags| flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS)))
 }
 
-/// Tells a connection what it must know; answers whether its reads are causal among nodes.
-async fn prepare(conn: &mut Conn) -> mysql_async::Result<bool> {
-    conn.query_drop(SETTINGS).await?;
-    match conn.query_drop(CAUSAL).await {
-        Ok(()) => Ok(true),
-        Err(mysql_async::Error::Server(refusal)) if refusal.code == UNKNOWN_VARIABLE => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// Makes a pool's connections know what they must from their first moment on.
 pub(super) fn prepared(opts: mysql_async::OptsBuilder) -> mysql_async::OptsBuilder {
-    opts.after_connect(|conn| async move { prepare(conn).await.map(drop) }.boxed())
+    opts.after_connect(|conn| variables::set(conn).boxed())
 }
 
 /// One operation, tried again as long as that can help.

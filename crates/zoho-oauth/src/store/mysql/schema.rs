@@ -23,6 +23,8 @@ pub(super) struct Column {
     /// Whether its length is limited in bytes.
     pub(super) is_blob: bool,
     pub(super) is_nullable: bool,
+    /// Whether a value may come back as another one: CHAR leaves out spaces at the end.
+    is_lossy: bool,
 }
 
 /// A token table as it is at present.
@@ -31,6 +33,9 @@ pub(super) struct Schema {
     pub(super) columns: [Column; 10],
     pub(super) indexes: Vec<Index>,
     pub(super) statements: Statements,
+    /// Whether something of the table may change what is written, as triggers do. An account that
+    /// may not see triggers sees none.
+    pub(super) is_watched: bool,
 }
 
 /// An index of a token table.
@@ -160,7 +165,9 @@ pub(super) async fn inspect(
     if !indexes.iter().any(is_key) {
         return foreign("has no primary key on the column `id`");
     }
+    let is_lossy = columns.iter().any(|column| column.is_lossy);
     Ok(Some(Arc::new(Schema {
+        is_watched: is_lossy || has_triggers(session, &table).await?,
         statements: Statements::new(&table, &columns),
         columns,
         indexes,
@@ -212,6 +219,9 @@ async fn columns(
             most_bytes,
             is_blob: kind.ends_with("text") || kind.ends_with("blob"),
             is_nullable: fields.text(6).is_some_and(|word| word == "YES"),
+            is_lossy: !["varchar", "varbinary"].contains(&kind.as_str())
+                && !kind.ends_with("text")
+                && !kind.ends_with("blob"),
         });
     }
     let missing: Vec<_> = COLUMNS
@@ -223,6 +233,12 @@ async fn columns(
         return Ok(Err(format!("lacks the columns {}", missing.join(", "))));
     }
     Ok(Ok(found.map(|column| column.expect("no column is missing"))))
+}
+
+async fn has_triggers(session: &mut Session, table: &str) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM information_schema.triggers \
+        WHERE event_object_schema = DATABASE() AND event_object_table = ? LIMIT 1";
+    Ok(!session.rows(sql, vec![text(table)]).await?.is_empty())
 }
 
 async fn indexes(session: &mut Session, table: &str) -> Result<Vec<Index>, Fault> {
@@ -417,6 +433,7 @@ impl Column {
             most_bytes: 1020,
             is_blob: false,
             is_nullable: true,
+            is_lossy: false,
         }
     }
 }

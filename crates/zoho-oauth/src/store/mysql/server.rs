@@ -1,7 +1,7 @@
 //! The rows of the table as the engine of saves sees them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use mysql_async::Value;
@@ -9,11 +9,11 @@ use mysql_async::Value;
 use super::core::{Core, Outcome, commit, forget_lease, raise_mark};
 use super::fault::Fault;
 use super::nodes::Tries;
-use super::row::{check_fit, encode, exactly};
+use super::row::{check_fit, decode, encode, exactly};
 use super::schema::{self, Fields, Schema};
 use super::session::Session;
 use super::sql::{FEW_IDS, MANY_IDS, MARKS, text};
-use crate::error::{ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::store::rows::{Mark, Plan, RowServer, Wanted, is_done};
 use crate::token::{OAuthToken, TokenId};
 
@@ -25,6 +25,9 @@ pub(super) struct Rows {
     official_last: AtomicU64,
     /// The number that a new record is to get.
     next: AtomicU64,
+    /// Whether a write of this save did not leave what was written. From then on each write is
+    /// watched, which tells a trigger from others' changes.
+    is_watched: AtomicBool,
 }
 
 impl Rows {
@@ -33,6 +36,7 @@ impl Rows {
             core,
             official_last: AtomicU64::new(0),
             next: AtomicU64::new(0),
+            is_watched: AtomicBool::new(false),
         }
     }
 
@@ -109,7 +113,28 @@ impl Rows {
         (old, new): (&OAuthToken, &OAuthToken),
     ) -> Result<bool, Fault> {
         let schema = self.fitting(session, tries, new).await?;
-        replace(session, &schema, old, new).await
+        if !schema.is_watched && !self.is_watched.load(Ordering::Relaxed) {
+            let is_done = replace(session, &schema, old, new).await?
+                && is_as_written(session, &schema, &[new]).await?;
+            self.is_watched.store(!is_done, Ordering::Relaxed);
+            return Ok(is_done);
+        }
+        session.begin().await?;
+        match replace_watched(session, &schema, old, new).await {
+            // What became of it when the answer is lost, the engine finds out by reading again.
+            Ok(true) => match commit(session, true).await? {
+                Outcome::Done(is_done) => Ok(is_done),
+                Outcome::Unknown(_) => Ok(false),
+            },
+            Ok(false) => {
+                session.roll_back().await;
+                Ok(false)
+            }
+            Err(fault) => {
+                session.roll_back().await;
+                Err(fault.uncommitted())
+            }
+        }
     }
 
     async fn apply_once(
@@ -229,15 +254,19 @@ impl RowServer for Rows {
 /// takes one, and ours takes a few milliseconds.
 const LEFT_OUT: u64 = 8;
 
-/// Whether an official SDK can give the number as one of its next `steps`.
+/// Whether an official SDK can give the number as one of its next `steps`, or needs it to go on.
 ///
 /// They number after the highest *text*, so after 9 comes 10, and 10 again for ever: a power of ten
-/// is always theirs. Some of them do not mind if a number is taken, and write over whoever has it.
+/// is always theirs. Some of them do not mind if a number is taken, and write over the record that has
+/// it. The nine numbers before a power of ten are theirs too: with one of them taken, they could add
+/// fewer than the ten records that they can add to a table of their own.
 fn is_official(id: u64, official_last: u64, steps: u64) -> bool {
-    let is_power_of_ten = id >= 10 && 10_u64.pow(id.ilog10()) == id;
     let digits = |number: u64| number.checked_ilog10().unwrap_or(0);
+    let next_power = 10_u64.pow(digits(id) + 1);
+    let is_power_of_ten = id >= 10 && next_power == 10 * id;
+    let is_close = next_power - id < 10;
     let is_next = id > official_last && id - official_last <= steps;
-    is_power_of_ten || (is_next && digits(id) == digits(official_last))
+    is_power_of_ten || is_close || (is_next && digits(id) == digits(official_last))
 }
 
 /// Puts `new` in the place of `old`, if that is what is there.
@@ -250,6 +279,61 @@ async fn replace(
     let mut values = encode(new, &schema.columns).split_off(1);
     values.extend(exactly(old));
     Ok(session.execute(&schema.statements.update, values).await? == 1)
+}
+
+/// As [`replace`], inside a transaction.
+///
+/// # Errors
+/// `store_foreign` when the row is not `new` afterwards.
+async fn replace_watched(
+    session: &mut Session,
+    schema: &Schema,
+    old: &OAuthToken,
+    new: &OAuthToken,
+) -> Result<bool, Fault> {
+    if !replace(session, schema, old, new).await? {
+        let sql = &schema.statements.lock_exactly;
+        return match session.rows(sql, exactly(old)).await?.is_empty() {
+            true => Ok(false),
+            // It is still what it was, and locked.
+            false => Err(changed_on_the_way(schema)),
+        };
+    }
+    check_written(session, schema, &[new]).await.map(|()| true)
+}
+
+/// Whether these rows are in the table exactly as they were written.
+async fn is_as_written(
+    session: &mut Session,
+    schema: &Schema,
+    written: &[&OAuthToken],
+) -> Result<bool, Fault> {
+    let ids = written.iter().filter_map(|row| row.id.map(Wanted::Id));
+    let (sql, values) = schema.statements.rows(&ids.collect::<Vec<_>>());
+    let found = session.rows(&sql, values).await?.into_iter();
+    let found: Vec<_> = found.map(|row| decode(row, schema.table()).ok()).collect();
+    let is_there = |row: &&OAuthToken| found.iter().any(|found| found.as_ref() == Some(*row));
+    Ok(found.len() == written.len() && written.iter().all(is_there))
+}
+
+/// Refuses what does not come out as it was written: a trigger, or the type of a column, changed it.
+async fn check_written(
+    session: &mut Session,
+    schema: &Schema,
+    written: &[&OAuthToken],
+) -> Result<(), Fault> {
+    if written.is_empty() || is_as_written(session, schema, written).await? {
+        return Ok(());
+    }
+    Err(changed_on_the_way(schema))
+}
+
+fn changed_on_the_way(schema: &Schema) -> Fault {
+    let message = format!(
+        "a trigger of table `{}`, or the type of one of its columns, changes what is written",
+        schema.table()
+    );
+    Fault::No(Error::new(ErrorCode::StoreForeign, message))
 }
 
 /// Does what the plan says inside a transaction; `false` if something is not as it says.
@@ -287,13 +371,14 @@ async fn carry_out(
         }
     }
     if let Some((old, new)) = &plan.update
-        && !replace(session, schema, old, new).await?
+        && !replace_watched(session, schema, old, new).await?
     {
         return Ok(false);
     }
     if let Some(record) = &plan.insert {
         let values = encode(record, &schema.columns);
         session.execute(&schema.statements.insert, values).await?;
+        check_written(session, schema, &[record]).await?;
         // Meanwhile an official SDK may have come close.
         if is_numbered {
             let last = highest_other_text(session, schema, plan.id).await?;
@@ -368,14 +453,14 @@ mod tests {
         };
         while given.len() < 2000 {
             given.push(next(&given));
+            // They can go on, by ten records at least.
+            let texts = given.iter().map(u64::to_string);
+            let last: u64 = texts.max().unwrap().parse().unwrap();
+            let end = 10_u64.pow(last.ilog10() + 1);
+            assert!(end - last >= 10 && !given.contains(&end), "{last}");
         }
-        assert_eq!(given[..3], [9, 11, 12]);
-        let all: Vec<_> = [9]
-            .into_iter()
-            .chain(11..=90)
-            .chain([99])
-            .chain(101..=990)
-            .collect();
+        assert_eq!(given[..3], [11, 20, 29]);
+        let all: Vec<_> = (11..=83).step_by(9).chain(101..=830).collect();
         assert_eq!(given[..all.len()], all);
         // Theirs go on where they are, far from ours.
         assert_eq!(next(&[1, 2, 3]), 11);

@@ -1,6 +1,7 @@
 //! A connection that is borrowed for one operation: statements with a limit of time, and what is
 //! done with it afterwards.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
@@ -36,6 +37,8 @@ pub(super) struct Session {
     limit: Duration,
     is_broken: bool,
     _turn: Option<OwnedSemaphorePermit>,
+    /// What the connection is told before the application gets it back.
+    give_back: Option<Arc<str>>,
 }
 
 impl Session {
@@ -43,7 +46,7 @@ impl Session {
         conn: Conn,
         (node, server): (usize, String),
         limit: Duration,
-        turn: Option<OwnedSemaphorePermit>,
+        (turn, give_back): (Option<OwnedSemaphorePermit>, Option<Arc<str>>),
     ) -> Self {
         Self {
             conn,
@@ -52,6 +55,7 @@ impl Session {
             limit,
             is_broken: false,
             _turn: turn,
+            give_back,
         }
     }
 
@@ -190,7 +194,11 @@ impl Session {
 
     /// Gives the connection back to the pool, or ends it if it cannot be trusted any more: an
     /// answer that is still on its way must not be taken for that of the next question.
-    pub(super) async fn end(self) {
+    pub(super) async fn end(mut self) {
+        if let Some(give_back) = self.give_back.take().filter(|_| !self.is_broken) {
+            let told = timeout(self.limit, self.conn.query_drop(&*give_back)).await;
+            self.is_broken = !matches!(told, Ok(Ok(())));
+        }
         if self.is_broken {
             hang_up(self.conn).await;
         }

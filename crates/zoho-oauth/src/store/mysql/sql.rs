@@ -68,6 +68,7 @@ pub(super) struct Statements {
     pub(super) update: String,
     pub(super) delete: String,
     pub(super) delete_exactly: String,
+    pub(super) lock_exactly: String,
     pub(super) insert: String,
     pub(super) clear: String,
     pub(super) mark: String,
@@ -99,6 +100,7 @@ impl Statements {
             ),
             delete: format!("DELETE FROM `{table}` WHERE {by_id}"),
             delete_exactly: format!("DELETE FROM `{table}` WHERE {by_id} AND {exactly}"),
+            lock_exactly: format!("SELECT 1 FROM `{table}` WHERE {by_id} AND {exactly} FOR UPDATE"),
             insert: format!(
                 "INSERT INTO `{table}` ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             ),

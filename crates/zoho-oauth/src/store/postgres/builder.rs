@@ -16,8 +16,8 @@ use super::connect::Connector;
 use super::coordination::FleetCoordination;
 use super::fault::Place;
 use super::listen::{self, Listening};
-use super::schema;
-use super::server::{Limits, Line, Server};
+use super::schema::{self, Meddlers};
+use super::server::{Limits, Line, Server, TELL_SESSION};
 use super::sql::{Statements, checked_name};
 use super::{Core, PostgresStore};
 use crate::error::{Error, ErrorCode, Result};
@@ -267,16 +267,20 @@ impl PostgresStoreBuilder {
     pub async fn connect_existing(self) -> Result<Option<PostgresStore>> {
         let mut way = self.way()?;
         schema::look_around(&mut way.line).await?;
-        if schema::is_there(&way.line).await? {
-            return Ok(Some(self.opened(way)?));
+        if !schema::is_there(&way.line).await? {
+            return Ok(None);
         }
-        Ok(None)
+        let meddlers = schema::meddlers(&way.line).await?;
+        Ok(Some(self.opened(way, &meddlers)?))
     }
 
     /// By connections of our own, the first of which is made when something is asked.
     fn way(&self) -> Result<Way> {
         self.check()?;
-        let connector = self.connector(&self.address)?;
+        let mut connector = self.connector(&self.address)?;
+        if self.limits.prepare {
+            connector = connector.telling(TELL_SESSION);
+        }
         let manager = Manager::from_connect(
             self.config(&self.address),
             connector.clone(),
@@ -419,11 +423,15 @@ impl PostgresStoreBuilder {
     async fn open(self, mut way: Way) -> Result<PostgresStore> {
         schema::look_around(&mut way.line).await?;
         schema::prepare(&way.line).await?;
-        self.opened(way)
+        let meddlers = schema::meddlers(&way.line).await?;
+        if meddlers.rules {
+            return Err(way.line.place.has_rules());
+        }
+        self.opened(way, &meddlers)
     }
 
     /// The store over a table that is there.
-    fn opened(self, Way { line, listen }: Way) -> Result<PostgresStore> {
+    fn opened(self, Way { line, listen }: Way, meddlers: &Meddlers) -> Result<PostgresStore> {
         let Place { schema, table, .. } = &line.place;
         let channel = listen::channel(schema, table);
         let listening = match listen {
@@ -438,6 +446,7 @@ impl PostgresStoreBuilder {
             statements: Statements::new(schema, table),
             channel,
             alone: Mutex::new(()),
+            is_watched: meddlers.triggers,
             line,
         });
         let core = Core {

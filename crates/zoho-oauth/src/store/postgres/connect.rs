@@ -31,6 +31,8 @@ pub(super) type Messages = Pin<Box<dyn Stream<Item = Driver<AsyncMessage>> + Sen
 #[derive(Clone)]
 pub(super) struct Connector {
     tls: Option<MakeRustlsConnect>,
+    /// What a session of the pool is told at its beginning.
+    told: Option<&'static str>,
 }
 
 impl fmt::Debug for Connector {
@@ -43,7 +45,17 @@ impl fmt::Debug for Connector {
 
 impl Connector {
     pub(super) const fn without_tls() -> Self {
-        Self { tls: None }
+        Self {
+            tls: None,
+            told: None,
+        }
+    }
+
+    /// Tells each session of the pool this at its beginning.
+    #[must_use]
+    pub(super) const fn telling(mut self, sql: &'static str) -> Self {
+        self.told = Some(sql);
+        self
     }
 
     /// Trusts the given authorities (certificates in PEM form), or those of the system.
@@ -71,6 +83,7 @@ impl Connector {
         };
         Ok(Self {
             tls: Some(MakeRustlsConnect::new(config.with_no_client_auth())),
+            told: None,
         })
     }
 
@@ -140,6 +153,9 @@ impl Connect for Connector {
                     }
                 }
             });
+            if let Some(sql) = self.told {
+                client.batch_execute(sql).await?;
+            }
             Ok((client, driving))
         })
     }

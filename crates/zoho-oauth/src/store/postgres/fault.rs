@@ -108,6 +108,17 @@ impl Place {
         Error::new(ErrorCode::StoreForeign, message)
     }
 
+    /// A trigger does something else than what was asked for.
+    pub(super) fn meddled(&self) -> Error {
+        let message = format!("a trigger of {} changes or swallows a write", self.name());
+        Error::new(ErrorCode::StoreForeign, message)
+    }
+
+    /// Rules put something else in the place of a write.
+    pub(super) fn has_rules(&self) -> Error {
+        self.foreign("has a rule (CREATE RULE), which changes what is written")
+    }
+
     /// No connection could be had.
     pub(super) fn no_connection(&self, error: &PoolError) -> Failure {
         match error {
@@ -201,6 +212,10 @@ impl Place {
 
     /// What a code means; `routine` is the function of the server that gave it.
     fn verdict(&self, state: &str, routine: Option<&str>) -> Verdict {
+        if state == "0A000" && routine == Some("RewriteQuery") {
+            let message = self.has_rules().message().to_owned();
+            return Verdict::new(ErrorCode::StoreForeign, message);
+        }
         self.of_the_moment(state)
             .unwrap_or_else(|| self.lasting(state, routine))
     }
@@ -251,6 +266,13 @@ impl Place {
                 ErrorCode::StorePermission,
                 format!("{server} refuses the user, the password, or this way of connecting"),
             ),
+            "42501" if routine == Some("check_enable_rls") => Verdict::new(
+                ErrorCode::StorePermission,
+                format!(
+                    "row-level security hides records of {table}, or of a `zoho_oauth_` table beside \
+                    it, from the database user: give it the attribute BYPASSRLS"
+                ),
+            ),
             "42501" => Verdict::new(
                 ErrorCode::StorePermission,
                 format!("the database user may not work on {table}"),
@@ -295,6 +317,15 @@ impl Place {
             "XX001" | "XX002" => Verdict::new(
                 ErrorCode::StoreDamaged,
                 format!("{table} is damaged, says the server"),
+            ),
+            // Our own statement ends so when it comes to something else than it should.
+            "22012" | "27000" => {
+                let message = self.meddled().message().to_owned();
+                Verdict::new(ErrorCode::StoreForeign, message)
+            }
+            _ if state.starts_with("P0") => Verdict::new(
+                ErrorCode::StoreForeign,
+                format!("a trigger of {table} refuses a record of ours"),
             ),
             _ if state.starts_with("23") => Verdict::new(
                 ErrorCode::StoreForeign,
@@ -375,6 +406,8 @@ mod tests {
             ("42P01", ErrorCode::StoreDamaged, false),
             ("42703", ErrorCode::StoreForeign, false),
             ("23505", ErrorCode::StoreForeign, false),
+            ("22012", ErrorCode::StoreForeign, false),
+            ("P0001", ErrorCode::StoreForeign, false),
             ("26000", ErrorCode::Unsupported, false),
             ("0A000", ErrorCode::StoreUnavailable, true),
             ("XX001", ErrorCode::StoreDamaged, false),

@@ -22,6 +22,11 @@
 //! in question, and for inserts the mark, are still what was read; otherwise it begins again. No
 //! lock is held while anything is decided.
 //!
+//! A write that comes out as something else than was asked for is taken back by the same statement, and
+//! is `store_foreign`: a trigger of the application swallowed or changed it. Where the table has
+//! triggers when it is opened, a write is also read back before it is committed, since triggers may
+//! change a row after it was written. A table with rules (`CREATE RULE`) is refused.
+//!
 //! When a write answers `Ok`, the server has it on disk: where `synchronous_commit` is `off`, each
 //! write turns it on for itself; `local` and all stronger settings are left as they are. A server
 //! that runs with `fsync = off` cannot promise that, and opening a store there logs a warning.
@@ -61,8 +66,15 @@
 //! highest id is not remembered.
 //!
 //! Behind a proxy that pools transactions, like `PgBouncer`, turn prepared statements off:
-//! [`prepared_statements(false)`](PostgresStoreBuilder::prepared_statements). Nothing else of a
-//! session is used. To listen, a proxy is of no use: name the server itself with
+//! [`prepared_statements(false)`](PostgresStoreBuilder::prepared_statements).
+//!
+//! Settings that would change a statement of ours (`search_path`, `row_security`, the isolation and
+//! others) are set once on connections of our own. Behind such a proxy, and on connections of an
+//! application's pool, each statement is a transaction that sets them for itself, and others see
+//! nothing of it. A policy of row-level security that would hide records from the database user is
+//! `store_permission`, whenever it is switched on: the user needs BYPASSRLS, or to own the table.
+//!
+//! To listen, a proxy is of no use: name the server itself with
 //! [`listen_on`](PostgresStoreBuilder::listen_on).
 //!
 //! # Limits
@@ -166,7 +178,7 @@ impl PostgresStore {
     /// [`PostgresStoreBuilder::connect_with`] has a choice. The pool should recycle its connections
     /// by `RecyclingMethod::Fast`; its time-outs, if it has any, count as well. A connection that
     /// somebody returned with a transaction left open is closed, and nothing of ours gets into
-    /// that transaction: each statement takes a second small one along, in the same round trip.
+    /// that transaction: each statement is a transaction of its own, in the same round trip.
     ///
     /// # Errors
     /// As [`PostgresStoreBuilder::connect`].

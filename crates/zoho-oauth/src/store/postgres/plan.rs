@@ -1,6 +1,6 @@
 //! The statement that carries out a plan.
 
-use super::sql::{COLUMNS, DURABLY, Statements, id_is, row_is, settings, signed};
+use super::sql::{COLUMNS, DURABLY, Statements, id_is, or_nothing, row_is, settings, signed};
 use super::value::{Value, compared_fields, stored_fields};
 use crate::store::rows::{Mark, Plan};
 use crate::token::OAuthToken;
@@ -47,12 +47,15 @@ impl Statements {
 
         let ready = "EXISTS (SELECT FROM ready)";
         let mut told = Vec::new();
+        // What comes out as it should.
+        let mut done = vec!["0".to_owned()];
         for (index, row) in plan.delete.iter().enumerate() {
             let id = bound.id(row);
             let is_it = id_is(&id);
             parts.push(format!(
-                "gone{index} AS (DELETE FROM {table} WHERE {ready} AND {is_it})"
+                "gone{index} AS (DELETE FROM {table} WHERE {ready} AND {is_it} RETURNING 1)"
             ));
+            done.push(format!("(SELECT count(*) FROM gone{index})"));
             parts.push(format!(
                 "forgotten{index} AS (DELETE FROM {leases} WHERE {ready} \
                 AND token_table = {name} AND key = 'id:' || {id})"
@@ -61,22 +64,31 @@ impl Statements {
         }
         if let Some((old, new)) = &plan.update {
             let id = bound.id(old);
-            let (is_it, settings) = (id_is(&id), settings(bound.all(stored_fields(new))));
+            let first = bound.all(stored_fields(new));
+            let (is_it, settings, is_kept) = (id_is(&id), settings(first), row_is(&id, first));
             parts.push(format!(
-                "changed AS (UPDATE {table} SET {settings} WHERE {ready} AND {is_it})"
+                "changed AS (UPDATE {table} SET {settings} WHERE {ready} AND {is_it} \
+                RETURNING {is_kept} AS is_kept)"
             ));
+            done.push("(SELECT count(*) FROM changed WHERE is_kept)".to_owned());
             if old.refresh_token != new.refresh_token {
                 told.push(id);
             }
         }
         if let Some(new) = &plan.insert {
             let columns = COLUMNS.join(", ");
-            let mut fields = vec![bound.id(new)];
-            fields.extend(stored_fields(new).map(|value| bound.one(value)));
+            let id = bound.id(new);
+            let first = bound.all(stored_fields(new));
+            let is_kept = row_is(&id, first);
+            let fields: Vec<_> = (first..first + COLUMNS.len() - 1)
+                .map(|number| format!("${number}::text"))
+                .collect();
             let fields = fields.join(", ");
             parts.push(format!(
-                "added AS (INSERT INTO {table} ({columns}) SELECT {fields} FROM ready)"
+                "added AS (INSERT INTO {table} ({columns}) SELECT {id}, {fields} FROM ready \
+                RETURNING {is_kept} AS is_kept)"
             ));
+            done.push("(SELECT count(*) FROM added WHERE is_kept)".to_owned());
         }
         let mut outcome = vec!["(SELECT count(*) FROM ready)".to_owned()];
         if !told.is_empty() {
@@ -85,7 +97,13 @@ impl Statements {
             outcome.extend(told.into_iter().map(tell));
         }
         let (parts, outcome) = (parts.join(", "), outcome.join(", "));
-        (format!("WITH {parts} SELECT {outcome}, {DURABLY}"), bound.0)
+        let all = or_nothing(&format!(
+            "(SELECT count(*) FROM ready) * {} = {}",
+            done.len() - 1,
+            done.join(" + ")
+        ));
+        let sql = format!("WITH {parts} SELECT {outcome}, {DURABLY}, {all}");
+        (sql, bound.0)
     }
 }
 

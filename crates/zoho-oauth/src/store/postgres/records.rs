@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSqlOwned;
 
-use super::server::{Extent, Server, Told};
+use super::server::{Extent, Server, Told, Watch};
 use super::sql::signed;
 use super::value::{Value, decode};
 use crate::error::Result;
@@ -98,7 +98,17 @@ impl Server {
             Value::Number(signed(id.get())),
             Value::text(&*self.channel),
         ];
-        let told = self.ask(&self.statements.delete, &values).await?;
+        let watch = self.watch(Vec::new(), vec![id]);
+        let told = self
+            .line
+            .ask_watched(
+                Extent::Few,
+                &self.statements.delete,
+                &values,
+                watch.as_ref(),
+            )
+            .await
+            .map_err(|failure| failure.error)?;
         if self.count(&told, 0)? == 0 {
             return Err(self.no_mark());
         }
@@ -111,9 +121,14 @@ impl Server {
             Value::text(&*self.line.place.table),
             Value::text(&*self.channel),
         ];
+        let watch = self.is_watched.then(|| Watch {
+            sql: format!("SELECT 1 FROM {} LIMIT 1", self.statements.table),
+            values: Vec::new(),
+            is_fine: Box::new(|_, left| left.is_empty()),
+        });
         let told = self
             .line
-            .ask_about(Extent::All, &self.statements.clear, &values)
+            .ask_watched(Extent::All, &self.statements.clear, &values, watch.as_ref())
             .await
             .map_err(|failure| failure.error)?;
         if self.count(&told, 0)? == 0 {
@@ -167,7 +182,12 @@ impl RowServer for Server {
         let is_told = old.refresh_token != new.refresh_token;
         let channel = is_told.then_some(&*self.channel);
         let (sql, values) = self.statements.replace(old, new, channel);
-        let told = self.ask(sql, &values).await?;
+        let watch = self.watch(vec![new], Vec::new());
+        let told = self
+            .line
+            .ask_watched(Extent::Few, sql, &values, watch.as_ref())
+            .await
+            .map_err(|failure| failure.error)?;
         if self.count(&told, 0)? > 0 {
             return Ok(true);
         }
@@ -180,7 +200,13 @@ impl RowServer for Server {
     async fn apply(&self, mark: &Mark, plan: &Plan) -> Result<bool> {
         let table = &self.line.place.table;
         let (sql, values) = self.statements.apply(table, mark, plan, &self.channel);
-        let told = match self.line.ask_about(Extent::Few, &sql, &values).await {
+        let written = plan.update.iter().map(|(_, new)| new).chain(&plan.insert);
+        let gone = plan.delete.iter().filter_map(|row| row.id);
+        let watch = self.watch(written.collect(), gone.collect());
+        let work = self
+            .line
+            .ask_watched(Extent::Few, &sql, &values, watch.as_ref());
+        let told = match work.await {
             Ok(told) => told,
             // Another program, which knows of no mark, was faster with the id.
             Err(failure) if failure.is_twin() && self.is_taken(plan).await? => return Ok(false),
@@ -191,6 +217,34 @@ impl RowServer for Server {
 }
 
 impl Server {
+    /// Where the table has triggers: after a write that was done, finds these rows as they were
+    /// written, and none with the ids that are gone.
+    fn watch<'a>(&'a self, written: Vec<&'a OAuthToken>, gone: Vec<TokenId>) -> Option<Watch<'a>> {
+        if !self.is_watched {
+            return None;
+        }
+        let ids = written.iter().filter_map(|row| row.id).chain(gone);
+        let ids: Vec<_> = ids.map(Wanted::Id).collect();
+        let (sql, values) = self.statements.rows(&ids);
+        let values = values.into_iter().map(Value::owned).collect();
+        let is_fine = move |answer: &[Row], found: &[Row]| {
+            let is_done = |row: &Row| row.try_get::<_, i64>(0).is_ok_and(|count| count > 0);
+            let found: Vec<_> = found
+                .iter()
+                .map(|row| decode(row, &self.line.place).ok())
+                .collect();
+            let is_there =
+                |row: &&OAuthToken| found.iter().any(|found| found.as_ref() == Some(*row));
+            !answer.iter().any(is_done)
+                || (found.len() == written.len() && written.iter().all(is_there))
+        };
+        Some(Watch {
+            sql,
+            values,
+            is_fine: Box::new(is_fine),
+        })
+    }
+
     async fn is_taken(&self, plan: &Plan) -> Result<bool> {
         match plan.insert.as_ref().and_then(|row| row.id) {
             Some(id) => Ok(self.by_id(id).await?.is_some()),

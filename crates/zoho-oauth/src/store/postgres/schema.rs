@@ -6,7 +6,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 
 use super::fault::Failure;
-use super::server::{Extent, Line};
+use super::server::{Extent, Line, TELL_TRANSACTION};
 use super::sql::{COLUMNS, ID_ORDER, KEYS, LEASE_TABLE, MARK_TABLE, quoted};
 use super::value::Value;
 use crate::error::{Error, Result};
@@ -31,12 +31,24 @@ const COMPANIONS: &str = "SELECT c.relname::text, coalesce(o.relname::text, '') 
     LEFT JOIN pg_class o ON o.oid = i.indrelid \
     WHERE n.nspname = $1 AND c.relname LIKE 'zoho\\_oauth\\_%'";
 
+/// Whether there are triggers, and rules other than that of a view.
+const MEDDLERS: &str = "WITH RECURSIVE parts AS (SELECT c.oid FROM pg_class c \
+    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2 \
+    UNION SELECT i.inhrelid FROM pg_inherits i JOIN parts p ON p.oid = i.inhparent) \
+    SELECT EXISTS (SELECT FROM pg_trigger t JOIN parts p ON p.oid = t.tgrelid \
+    WHERE NOT t.tgisinternal AND t.tgenabled <> 'D')::text, \
+    EXISTS (SELECT FROM pg_rewrite r JOIN parts p ON p.oid = r.ev_class \
+    WHERE r.ev_type <> '1' AND r.ev_enabled <> 'D')::text";
+
 /// Reaches the server for the first time, and finds out which schema is meant if none is named.
 ///
 /// # Errors
 /// What keeps the server from answering; `invalid_input` when no schema is meant.
 pub(super) async fn look_around(line: &mut Line) -> Result<()> {
-    let sql = "SELECT coalesce(current_schema()::text, ''), current_setting('fsync')";
+    // The system's own schema was put in front.
+    let sql = "SELECT coalesce((SELECT named::text FROM unnest(current_schemas(false)) \
+        WITH ORDINALITY AS path(named, place) WHERE named <> 'pg_catalog' \
+        ORDER BY place LIMIT 1), ''), current_setting('fsync')";
     let found = On::Line(line).texts::<2>(line, sql, &[]).await?;
     let [schema, fsync] = found.into_iter().next().unwrap_or_default();
     if fsync == "off" {
@@ -144,7 +156,7 @@ async fn make(line: &Line) -> Result<(), Trouble> {
     let transaction = transaction.map_err(failed)?;
     let patience = line.limits.of(Extent::All);
     let alone = format!(
-        "SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock({MAKING})",
+        "{TELL_TRANSACTION}; SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock({MAKING})",
         // In milliseconds; none would be no limit, and the setting has room for no more.
         patience.as_millis().clamp(1, 0x7fff_ffff)
     );
@@ -170,6 +182,33 @@ async fn make(line: &Line) -> Result<(), Trouble> {
     transaction.commit().await.map_err(failed)?;
     client.give_back();
     Ok(())
+}
+
+/// What an owner of the table can have made to change what is written to it.
+pub(super) struct Meddlers {
+    pub(super) triggers: bool,
+    pub(super) rules: bool,
+}
+
+/// Looks for triggers and rules of the table and of its parts.
+///
+/// # Errors
+/// `store_permission` when row-level security hides records; what keeps the server from answering.
+pub(super) async fn meddlers(line: &Line) -> Result<Meddlers> {
+    let place = &line.place;
+    let seen = format!(
+        "SELECT 1 FROM {}.{} LIMIT 0",
+        quoted(&place.schema),
+        quoted(&place.table)
+    );
+    line.ask(&seen, &[]).await?;
+    let names = [Value::text(&*place.schema), Value::text(&*place.table)];
+    let found = On::Line(line).texts::<2>(line, MEDDLERS, &names).await?;
+    let [triggers, rules] = found.into_iter().next().unwrap_or_default();
+    Ok(Meddlers {
+        triggers: triggers == "true",
+        rules: rules == "true",
+    })
 }
 
 /// Where a statement is carried out.

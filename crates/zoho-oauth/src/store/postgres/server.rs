@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object, Pool};
-use futures_util::future::join;
+use futures_util::future::join4;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, SimpleQueryMessage};
+use tokio_postgres::{Row, Statement};
 
 use super::connect::Connector;
 use super::fault::{Failure, Place};
@@ -18,9 +18,48 @@ use super::sql::{MARK_TABLE, Statements};
 use super::value::Value;
 use crate::error::{Error, ErrorCode, Result};
 
-/// Whether a transaction was open before. Only a simple query can tell: it takes both times at the
-/// same moment, while a statement with values begins its transaction a little earlier.
-const IS_INSIDE: &str = "SELECT transaction_timestamp() <> statement_timestamp()";
+/// Fails if a transaction was open before. Only a simple query can tell: it takes both times at the
+/// same moment, while a statement with values begins its transaction a little earlier. What fails in
+/// a transaction keeps all that follows from being done in it.
+const NOT_INSIDE: &str = "SELECT 1 OPERATOR(pg_catalog./) \
+    (pg_catalog.transaction_timestamp() OPERATOR(pg_catalog.=) pg_catalog.statement_timestamp())::int";
+
+/// What a statement needs to be told about the session that it is carried out in: records that
+/// row-level security would hide are an error, and words mean what we wrote. The system's own
+/// functions and operators come before those of others.
+macro_rules! settings {
+    ($set:literal, $is_local:literal) => {
+        concat!(
+            $set,
+            " row_security = off; ",
+            $set,
+            " standard_conforming_strings = on; ",
+            $set,
+            " transform_null_equals = off; ",
+            $set,
+            " client_encoding = 'UTF8'; ",
+            "SELECT pg_catalog.set_config('search_path', pg_catalog.rtrim(pg_catalog.concat(\
+            'pg_catalog, ', pg_catalog.current_setting('search_path')), ', '), ",
+            $is_local,
+            ")"
+        )
+    };
+}
+
+/// For a connection of our own, once. Where nothing says otherwise, its transactions may write.
+pub(super) const TELL_SESSION: &str = concat!(
+    "SET default_transaction_isolation = 'read committed'; \
+    SET default_transaction_read_only = off; SET default_transaction_deferrable = off; ",
+    settings!("SET", "false")
+);
+
+/// For a transaction, where other sessions share the connection.
+pub(super) const TELL_TRANSACTION: &str = settings!("SET LOCAL", "true");
+
+const BEGIN: &str = concat!(
+    "BEGIN ISOLATION LEVEL READ COMMITTED; ",
+    settings!("SET LOCAL", "true")
+);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -35,6 +74,8 @@ pub(super) struct Server {
     pub(super) channel: String,
     /// One lock for all saves of this process that insert or join records.
     pub(super) alone: Mutex<()>,
+    /// Whether the table had triggers when it was opened: then what is written is read back.
+    pub(super) is_watched: bool,
 }
 
 /// The way to the server.
@@ -74,6 +115,14 @@ pub(super) struct Told {
     pub(super) rows: Vec<Row>,
     /// Whether an earlier try may have done it already: its answer was lost.
     pub(super) may_be_done: bool,
+}
+
+/// What tells whether a write left behind what it was to leave, where triggers may do something else.
+pub(super) struct Watch<'a> {
+    pub(super) sql: String,
+    pub(super) values: Vec<Value<'a>>,
+    /// Given what the write answered, and what `sql` found after it.
+    pub(super) is_fine: Box<dyn Fn(&[Row], &[Row]) -> bool + Send + Sync + 'a>,
 }
 
 /// How many records a statement is about.
@@ -123,11 +172,23 @@ impl Line {
         sql: &str,
         values: &[Value<'_>],
     ) -> Result<Told, Failure> {
+        self.ask_watched(extent, sql, values, None).await
+    }
+
+    /// As [`ask_about`](Self::ask_about), in a transaction that is taken back unless `watch` finds
+    /// what was to be written.
+    pub(super) async fn ask_watched(
+        &self,
+        extent: Extent,
+        sql: &str,
+        values: &[Value<'_>],
+        watch: Option<&Watch<'_>>,
+    ) -> Result<Told, Failure> {
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut may_be_done = false;
         loop {
-            let failure = match self.once(extent, sql, values).await {
+            let failure = match self.once(extent, sql, values, watch).await {
                 Ok(rows) => return Ok(Told { rows, may_be_done }),
                 Err(failure) => failure,
             };
@@ -146,6 +207,7 @@ impl Line {
         extent: Extent,
         sql: &str,
         values: &[Value<'_>],
+        watch: Option<&Watch<'_>>,
     ) -> Result<Vec<Row>, Failure> {
         let until = Instant::now() + self.limits.of(extent);
         let Ok(client) = timeout_at(until, self.connection()).await else {
@@ -153,7 +215,13 @@ impl Line {
             return Err(Failure::passing(error));
         };
         let client = client?;
-        match timeout_at(until, self.put(&client, sql, values)).await {
+        let work = async {
+            match watch {
+                Some(watch) => self.put_watched(&client, sql, values, watch).await,
+                None => self.put(&client, sql, values).await,
+            }
+        };
+        match timeout_at(until, work).await {
             Ok(Ok(rows)) => {
                 client.give_back();
                 Ok(rows)
@@ -193,42 +261,107 @@ impl Line {
         self.connector.is_some()
     }
 
+    /// Whether each connection of the pool was told what it needs to know: not those that a proxy
+    /// shares among its clients.
+    const fn is_told(&self) -> bool {
+        self.is_own() && self.limits.prepare
+    }
+
     async fn is_inside(&self, client: &Borrowed) -> Result<bool, Failure> {
-        match client.get().simple_query(IS_INSIDE).await {
-            Ok(answer) => Ok(answer.iter().any(
-                |part| matches!(part, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")),
-            )),
-            // It has failed already.
-            Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => Ok(true),
-            Err(error) => Err(self.place.failed(&error)),
+        let asked = client.get().batch_execute(NOT_INSIDE).await;
+        asked.map_or_else(|error| self.may_be_inside(&error), |()| Ok(false))
+    }
+
+    /// Whether it was a transaction of somebody that let [`NOT_INSIDE`] fail.
+    fn may_be_inside(&self, error: &tokio_postgres::Error) -> Result<bool, Failure> {
+        let inside = [
+            &SqlState::DIVISION_BY_ZERO,
+            // It had failed already.
+            &SqlState::IN_FAILED_SQL_TRANSACTION,
+        ];
+        match error.code() {
+            Some(code) if inside.contains(&code) => Ok(true),
+            _ => Err(self.place.failed(error)),
         }
     }
 
     /// Carries out a statement, and nothing of it in a transaction of somebody else: then the
-    /// connection ends, and with it what was done.
+    /// connection ends.
     async fn put(
         &self,
         client: &Borrowed,
         sql: &str,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, Failure> {
-        let work = async {
-            let rows = self.send(client, sql, values).await;
-            rows.map_err(|error| self.place.failed(&error))
-        };
-        if self.is_own() {
-            return work.await;
+        let failed = |error| self.place.failed(&error);
+        if self.is_told() {
+            return self.send(client, sql, values).await.map_err(failed);
         }
-        // They are sent one after the other, without a wait in between.
-        match join(self.is_inside(client), work).await {
-            (Ok(false), done) => done,
-            (Ok(true), _) => Err(self.place.left_open()),
-            (Err(failure), done) => Err(Failure {
-                may_be_done: failure.may_be_done || done.is_ok(),
+        if self.limits.prepare {
+            // Before the others, which are sent one after the other without a wait in between.
+            self.statement(client, sql, values).await.map_err(failed)?;
+        }
+        let at_rest = async {
+            if self.is_own() {
+                return Ok(());
+            }
+            client.get().batch_execute(NOT_INSIDE).await
+        };
+        let begin = client.get().batch_execute(BEGIN);
+        let work = self.send(client, sql, values);
+        let commit = client.get().batch_execute("COMMIT");
+        let (at_rest, begun, done, ended) = join4(at_rest, begin, work, commit).await;
+        if let Err(error) = at_rest {
+            let is_lost = error.code().is_none();
+            let failure = match self.may_be_inside(&error) {
+                Ok(_) => self.place.left_open(),
+                Err(failure) => failure,
+            };
+            return Err(Failure {
+                may_be_done: is_lost,
                 ends_connection: true,
                 ..failure
-            }),
+            });
         }
+        begun.map_err(failed)?;
+        let rows = done.map_err(failed)?;
+        ended.map_err(failed)?;
+        Ok(rows)
+    }
+
+    async fn put_watched(
+        &self,
+        client: &Borrowed,
+        sql: &str,
+        values: &[Value<'_>],
+        watch: &Watch<'_>,
+    ) -> Result<Vec<Row>, Failure> {
+        let failed = |error| self.place.failed(&error);
+        if !self.is_own() && self.is_inside(client).await? {
+            return Err(self.place.left_open());
+        }
+        let say = |word: &'static str| client.get().batch_execute(word);
+        say(BEGIN).await.map_err(failed)?;
+        let work = async {
+            let rows = self.send(client, sql, values).await?;
+            // What would wait for the commit is done now.
+            say("SET CONSTRAINTS ALL IMMEDIATE").await?;
+            let found = self.send(client, &watch.sql, &watch.values).await?;
+            Ok((watch.is_fine)(&rows, &found).then_some(rows))
+        };
+        let failure = match work.await {
+            Ok(Some(rows)) => {
+                say("COMMIT").await.map_err(failed)?;
+                return Ok(rows);
+            }
+            Ok(None) => Failure::last(self.place.meddled()),
+            Err(error) => failed(error),
+        };
+        Err(Failure {
+            ends_connection: failure.ends_connection || say("ROLLBACK").await.is_err(),
+            may_be_done: false,
+            ..failure
+        })
     }
 
     async fn send(
@@ -237,19 +370,27 @@ impl Line {
         sql: &str,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let client = client.get();
         if self.limits.prepare {
-            let kinds: Vec<_> = values.iter().map(Value::kind).collect();
-            let statement = client.prepare_typed_cached(sql, &kinds).await?;
+            let statement = self.statement(client, sql, values).await?;
             let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
-            client.query(&statement, &values).await
+            client.get().query(&statement, &values).await
         } else {
             let values: Vec<_> = values
                 .iter()
                 .map(|value| (value as &(dyn ToSql + Sync), value.kind()))
                 .collect();
-            client.query_typed(sql, &values).await
+            client.get().query_typed(sql, &values).await
         }
+    }
+
+    async fn statement(
+        &self,
+        client: &Borrowed,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<Statement, tokio_postgres::Error> {
+        let kinds: Vec<_> = values.iter().map(Value::kind).collect();
+        client.get().prepare_typed_cached(sql, &kinds).await
     }
 
     /// The server is silent: asks it to stop, so that it does not go on when nobody waits.

@@ -92,6 +92,7 @@ impl Statements {
         let digits = "'^[1-9][0-9]{0,9}$'";
         // The mark is locked first by whatever changes it, so that no two wait for each other.
         let held = format!("held AS (SELECT 1 FROM {marks} WHERE token_table = $1 FOR UPDATE)");
+        let all_gone = or_nothing("(SELECT count(*) FROM there) = (SELECT count(*) FROM gone)");
         let cell = "token_table = $1 AND key = $2";
         let same_cell =
             format!("{cell} AND cell = $3 AND ($4::bigint IS NULL OR {CLOCK} <= $4::bigint)");
@@ -104,10 +105,17 @@ impl Statements {
         };
         let replace = |told: &str| {
             format!(
-                "WITH changed AS (UPDATE {table} SET {} WHERE {} RETURNING 1) \
-                SELECT (SELECT count(*) FROM changed), {told}{DURABLY}",
+                "WITH same AS (SELECT 1 FROM {table} WHERE {} FOR UPDATE), \
+                changed AS (UPDATE {table} SET {} WHERE (SELECT count(*) FROM same) > 0 AND {} \
+                RETURNING {} AS is_kept) \
+                SELECT (SELECT count(*) FROM changed), {told}{DURABLY}, {}",
+                row_is("$1", 2),
                 settings(11),
-                row_is("$1", 2)
+                id_is("$1"),
+                row_is("$1", 11),
+                or_nothing(
+                    "(SELECT count(*) FROM same) = (SELECT count(*) FROM changed WHERE is_kept)"
+                ),
             )
         };
         Self {
@@ -135,25 +143,29 @@ impl Statements {
                 FROM {marks} WHERE token_table = $1"
             ),
             delete: format!(
-                "WITH {held}, gone AS (DELETE FROM {table} \
-                WHERE EXISTS (SELECT FROM held) AND {id} RETURNING 1), \
+                "WITH {held}, there AS (SELECT 1 FROM {table} \
+                WHERE EXISTS (SELECT FROM held) AND {id} FOR UPDATE), \
+                gone AS (DELETE FROM {table} \
+                WHERE (SELECT count(*) FROM there) > 0 AND {id} RETURNING 1), \
                 forgotten AS (DELETE FROM {leases} WHERE token_table = $1 AND key = $3), \
                 moved AS (UPDATE {marks} SET highest_id = greatest(highest_id, $4), \
                 writes = writes + 1 WHERE token_table = $1 AND EXISTS (SELECT FROM gone)) \
                 SELECT (SELECT count(*) FROM held), (SELECT count(*) FROM gone), \
-                (SELECT count(pg_notify($5, $2)) FROM gone), {DURABLY}",
+                (SELECT count(pg_notify($5, $2)) FROM gone), {DURABLY}, {all_gone}",
                 id = id_is("$2"),
             ),
             clear: format!(
-                "WITH {held}, gone AS (DELETE FROM {table} \
-                WHERE EXISTS (SELECT FROM held) RETURNING id), \
+                "WITH {held}, there AS (SELECT 1 FROM {table} \
+                WHERE EXISTS (SELECT FROM held) FOR UPDATE), \
+                gone AS (DELETE FROM {table} \
+                WHERE (SELECT count(*) FROM there) > 0 RETURNING id), \
                 forgotten AS (DELETE FROM {leases} \
                 WHERE token_table = $1 AND key LIKE 'id:%' AND EXISTS (SELECT FROM held)), \
                 moved AS (UPDATE {marks} SET writes = writes + 1, highest_id = greatest(highest_id, \
                 (SELECT max(CASE WHEN id COLLATE \"C\" ~ {digits} THEN id::bigint END) FROM gone)) \
                 WHERE token_table = $1) \
                 SELECT (SELECT count(*) FROM held), (SELECT count(*) FROM gone), \
-                (SELECT count(pg_notify($2, ''))), {DURABLY}"
+                (SELECT count(pg_notify($2, ''))), {DURABLY}, {all_gone}"
             ),
             read_cell: format!("SELECT (SELECT cell FROM {leases} WHERE {cell}), {CLOCK}"),
             insert_cell: format!(
@@ -257,12 +269,18 @@ pub(super) fn id_is(bound: &str) -> String {
     format!("length(id) = length({bound}) AND id COLLATE \"C\" = {bound}")
 }
 
+/// Ends the statement, and so takes all of it back, unless this holds: a trigger that swallows or
+/// changes a write is not noticed otherwise.
+pub(super) fn or_nothing(condition: &str) -> String {
+    format!("(SELECT 1 / ({condition})::int)")
+}
+
 /// That a row is this one in all ten columns: its id, and the other fields, of which the first is
-/// bound as number `first`. What is missing and what is empty are the same.
+/// bound as number `first`. What is missing, bound or not, and what is empty are the same.
 pub(super) fn row_is(id: &str, first: usize) -> String {
     let fields = COLUMNS[1..].iter().zip(first..);
     let fields = fields.map(|(column, number)| {
-        format!(" AND coalesce({column}, '') COLLATE \"C\" = ${number}::text")
+        format!(" AND coalesce({column}, '') COLLATE \"C\" = coalesce(${number}::text, '')")
     });
     format!("{}{}", id_is(id), fields.collect::<String>())
 }

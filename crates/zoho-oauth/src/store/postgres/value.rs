@@ -27,6 +27,15 @@ impl<'a> Value<'a> {
         Self::Text(Some(text.into()))
     }
 
+    /// The value, which then borrows from nothing.
+    pub(super) fn owned(self) -> Value<'static> {
+        match self {
+            Self::Text(text) => Value::Text(text.map(|text| Cow::Owned(text.into_owned()))),
+            Self::Number(number) => Value::Number(number),
+            Self::Moment(number) => Value::Moment(number),
+        }
+    }
+
     pub(super) fn id(id: TokenId) -> Self {
         Self::text(id.to_string())
     }

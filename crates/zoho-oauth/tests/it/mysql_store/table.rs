@@ -385,8 +385,8 @@ async fn numbers_that_an_official_sdk_could_give_are_left_out() {
         );
         given.push(id.get());
     }
-    // Gaps are few.
-    assert!(given.last() < Some(&150), "{given:?}");
+    // Gaps are few once there are three digits.
+    assert!(given.last() < Some(&250), "{given:?}");
 }
 
 #[tokio::test]

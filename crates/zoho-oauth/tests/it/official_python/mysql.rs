@@ -114,6 +114,45 @@ async fn the_eleventh_record_of_mysql() {
     assert_eq!(all, python.tokens().await);
 }
 
+/// From whatever start, the SDK can add as many records as it could add to a table of its own.
+#[tokio::test]
+async fn the_sdk_can_add_to_mysql_what_it_could_add_without_us() {
+    let sandbox = sandbox().await;
+    let Some(mut python) = Python::start(&sandbox) else {
+        return;
+    };
+    // Alone it comes to ten records.
+    for start in [0, 1, 8, 9, 10] {
+        for ours in [1, 12] {
+            let database = TestDatabase::official().await;
+            python.open_mysql(&database).await;
+            for number in 0..start {
+                python.save(&invented(&format!("p{number}"))).await;
+            }
+            let store = database.open().await;
+            let mut expected = start + ours;
+            for number in 0..ours {
+                let name = format!("o{number}");
+                store.save_token(&invented(&name)).await.unwrap();
+                // In turns.
+                if start + number < 10 {
+                    python
+                        .save(&invented(&format!("p{}", start + number)))
+                        .await;
+                    expected += 1;
+                }
+            }
+            for number in start + ours..10 {
+                python.save(&invented(&format!("p{number}"))).await;
+                expected += 1;
+            }
+            let all = store.get_tokens().await.unwrap();
+            assert_eq!(all.len(), expected, "{start} of theirs, {ours} of ours");
+            assert_eq!(all, python.tokens().await);
+        }
+    }
+}
+
 /// Both add and change records all the time. Nothing of either is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_write_to_mysql_at_once() {
