@@ -166,6 +166,9 @@ codes! {
     /// This process may not read or write the store.
     StorePermission = "store_permission", StoreUnavailable, false,
         "Give this process, and nobody else, the rights that it needs: on the file and its folder, or on the server those that SECURITY.md lists.";
+    /// The store's file has several names, so that its locks do not protect it.
+    StoreAliased = "store_aliased", StoreUnavailable, false,
+        "Give the file one name: remove its other hard links, or mount its folder instead of the file. The builder of the store can allow hard links that are backups.";
     /// A token was issued by Zoho and could not be saved; see [`Error::unsaved_token`].
     TokenNotSaved = "token_not_saved", StoreUnavailable, false,
         "Take the token out of this error with `unsaved_token`, and save it when the store is back: its grant token is spent.";

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use zohocrm::oauth::{FileStore, SqliteStore};
 
-use super::{Found, Opened, Purpose, wrong};
+use super::{Found, Purpose, wrong};
 use crate::error::Result;
 
 pub(super) async fn open(kind: &str, path: &str, purpose: Purpose) -> Result<Found> {
@@ -14,11 +14,20 @@ pub(super) async fn open(kind: &str, path: &str, purpose: Purpose) -> Result<Fou
     if purpose != Purpose::Write && !Path::new(path).exists() {
         return Ok(Found::Nothing(format!("there is no file `{path}`")));
     }
-    let store = match (kind, purpose) {
-        ("file", _) => return Ok(Found::Store(Opened::new(FileStore::open(path).await?))),
-        (_, Purpose::Write) => Some(SqliteStore::open(path)?),
-        // Neither a source nor a rehearsal changes anything, least of all somebody else's database.
-        _ => SqliteStore::builder().open_read_only(path)?,
+    // Neither a source nor a rehearsal changes anything, least of all a database of another program.
+    let is_written = purpose == Purpose::Write;
+    if kind == "file" {
+        let store = if is_written {
+            Some(FileStore::open(path).await?)
+        } else {
+            FileStore::open_read_only(path).await?
+        };
+        return Ok(Found::of(store, || format!("there is no file `{path}`")));
+    }
+    let store = if is_written {
+        Some(SqliteStore::open(path)?)
+    } else {
+        SqliteStore::builder().open_read_only(path)?
     };
     Ok(Found::of(store, || {
         format!(

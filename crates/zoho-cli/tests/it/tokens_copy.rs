@@ -127,6 +127,101 @@ fn a_database_that_is_read_stays_as_it_is() {
     assert!(!folder.join("new.txt").exists());
 }
 
+/// Everything in these folders, with its content.
+fn snapshot(folders: &[&Path]) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for folder in folders {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let content = if path.is_dir() {
+                Vec::new()
+            } else {
+                fs::read(&path).unwrap()
+            };
+            all.push((path, content));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// A source is only read, and a dry run changes nothing anywhere: no side folder, no log.
+#[test]
+fn nothing_is_left_next_to_a_source_or_by_a_dry_run() {
+    let folder = tempdir().unwrap();
+    let sources = folder.path().join("sources");
+    let targets = folder.path().join("targets");
+    for folder in [&sources, &targets] {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("old.txt"), FILE).unwrap();
+        // A database with a write-ahead log, as our stores leave it.
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let to = format!("sqlite:{name}/old.db");
+        let output = copy(
+            folder.parent().unwrap(),
+            &format!("file:{name}/old.txt"),
+            &to,
+            &[],
+        );
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+    let before = snapshot(&[&sources, &targets]);
+    assert_eq!(before.len(), 4, "{before:?}");
+    let of_sources = snapshot(&[&sources]);
+    let from = ["file:sources/old.txt", "sqlite:sources/old.db"];
+    for from in from {
+        for to in ["old.txt", "old.db", "new.txt", "new.db"] {
+            let kind = if to.ends_with(".db") {
+                "sqlite"
+            } else {
+                "file"
+            };
+            let to = format!("{kind}:targets/{to}");
+            let output = copy(folder.path(), from, &to, &["--dry-run"]);
+            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+            assert!(snapshot(&[&sources, &targets]) == before, "{from} {to}");
+        }
+    }
+    for from in from {
+        let output = copy(folder.path(), from, "file:targets/new.txt", &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(snapshot(&[&sources]) == of_sources, "{from}");
+    }
+}
+
+/// The file of another user, or on a read-only mount.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_source_that_cannot_be_written_is_copied() {
+    let folder = tempdir().unwrap();
+    let source = folder.path().join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("old.txt"), FILE).unwrap();
+    // Characters that mean something in a URI.
+    let database = "sqlite:source/a%20b #1?.db";
+    let output = copy(folder.path(), "file:source/old.txt", database, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let zoho = zoho(&[]).get_program().to_owned();
+    let script = "mount --bind source source && mount -o remount,bind,ro source && \
+        ! touch source/x 2>/dev/null && \
+        exec \"$0\" tokens copy --from \"$1\" --to \"$2\"";
+    for (from, to) in [
+        ("file:source/old.txt", "file:1.txt"),
+        (database, "file:2.txt"),
+    ] {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", script]);
+        command.arg(&zoho).args([from, to]);
+        let output = command.current_dir(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{from}: {}", stderr(&output));
+        assert!(
+            stdout(&output).contains("3 inserted"),
+            "{}",
+            stdout(&output)
+        );
+    }
+}
+
 #[test]
 fn what_is_not_copied_is_listed_and_the_status_says_so() {
     let folder = tempdir().unwrap();

@@ -70,12 +70,15 @@ impl<'a> Queue<'a> {
             let line = shared.lines.of(key);
             let turn = match line.try_lock() {
                 Ok(turn) => Ok(turn),
-                Err(_) if patience.is_zero() => Err(locked()),
+                Err(_) if patience.is_zero() => Err(()),
                 Err(_) => tokio::time::timeout(patience, line.lock())
                     .await
-                    .map_err(|_| locked()),
+                    .map_err(drop),
             };
-            Some(turn?)
+            let Ok(turn) = turn else {
+                return Err(locked(coordination, key).await);
+            };
+            Some(turn)
         } else {
             None
         };
@@ -100,7 +103,7 @@ impl<'a> Queue<'a> {
     /// `store_locked` when it was tried for long enough.
     pub(super) async fn pause(&mut self) -> Result<()> {
         if self.began.elapsed() >= self.patience {
-            return Err(locked());
+            return Err(locked(self.coordination, self.key).await);
         }
         tokio::time::sleep(self.pause.mul_f64(0.5 + fastrand::f64())).await;
         let longest = if self.is_fleet() {
@@ -167,9 +170,10 @@ async fn release_in_time(permit: &dyn Permit, memo: Option<&Memo>) -> bool {
     }
 }
 
-fn locked() -> Error {
-    Error::new(
-        ErrorCode::StoreLocked,
-        "somebody else is still refreshing this token",
-    )
+async fn locked(coordination: &dyn Coordination, key: &CoordinationKey) -> Error {
+    let mut message = "another task or process is still refreshing this token".to_owned();
+    if let Some(holder) = coordination.holder(key).await {
+        message = format!("{message}: {holder}");
+    }
+    Error::new(ErrorCode::StoreLocked, message)
 }

@@ -34,6 +34,8 @@ pub mod redis;
 pub(crate) mod rows;
 #[cfg(feature = "secrets-manager")]
 pub mod secrets_manager;
+#[cfg(any(feature = "file", feature = "sqlite"))]
+mod single_name;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub(crate) mod table;

@@ -9,6 +9,8 @@ mod auth_races;
 mod auth_rescue;
 mod auth_reused_ids;
 mod auth_store;
+#[cfg(unix)]
+mod child;
 mod copy;
 mod defects;
 mod file_store;
@@ -27,6 +29,7 @@ mod processes;
 mod redaction;
 mod redis_store;
 mod secrets_manager_store;
+mod side_files;
 mod sqlite_store;
 mod stores;
 mod support;

@@ -10,7 +10,6 @@ mod rules;
 mod sharing;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -19,6 +18,9 @@ use zoho_oauth::{
     AccessToken, ClientId, ClientSecret, ErrorCode, OAuthToken, RefreshToken, SqliteStore,
     Timestamp, TokenId, TokenQuery, TokenStore, UserName,
 };
+
+#[cfg(unix)]
+use crate::support::Log;
 
 /// The statement of Zoho's sample for SQLite.
 const SAMPLE_TABLE: &str = "CREATE TABLE oauthtoken (id varchar(10) NOT NULL PRIMARY KEY, \
@@ -426,24 +428,10 @@ async fn files_are_private_from_the_start() {
     let logging = tracing_subscriber::fmt().with_writer(move || log_copy.clone());
     let store = tracing::subscriber::with_default(logging.finish(), || SqliteStore::open(&path));
     assert_eq!(ids(&store.unwrap()).await, [1]);
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     assert_eq!(text.matches("chmod 600").count(), 1, "{text}");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     assert!(private.open(&path).is_ok());
-}
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 // ---- values

@@ -274,6 +274,7 @@ async fn files(said: &Said) {
     store.save_token(&token("ann")).await.unwrap();
     let lock = std::fs::File::create(said.path("sdk_tokens.txt.state/write.lock")).unwrap();
     lock.lock().unwrap();
+    std::fs::write(said.path("sdk_tokens.txt.state/write.lock"), "4711\n").unwrap();
     said.note(
         ErrorCode::StoreLocked,
         store.save_token(&token("bob")).await,
@@ -281,7 +282,17 @@ async fn files(said: &Said) {
     lock.unlock().unwrap();
     let good = std::fs::read(&path).unwrap();
     std::fs::write(&path, &good[..good.len() - 20]).unwrap();
-    said.note(ErrorCode::StoreDamaged, store.get_tokens().await);
+    let cut_off = store.find_token_by_id(TokenId::new(1).unwrap()).await;
+    said.note(ErrorCode::StoreDamaged, cut_off);
+    #[cfg(unix)]
+    {
+        std::fs::hard_link(&path, said.path("backup.txt")).unwrap();
+        said.note(ErrorCode::StoreAliased, builder().open().await);
+        std::fs::remove_file(said.path("backup.txt")).unwrap();
+    }
+    let large = std::fs::File::options().append(true).open(&path).unwrap();
+    large.set_len(FileStore::MAX_SIZE + 1).unwrap();
+    said.note(ErrorCode::Unsupported, builder().open().await);
 }
 
 async fn databases(said: &Said) {

@@ -67,6 +67,12 @@ pub trait Coordination: fmt::Debug + Send + Sync {
     /// # Errors
     /// What keeps the store from working.
     async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>>;
+
+    /// Returns who holds `key`, in words for an error, if that is known. Waits for no lock.
+    async fn holder(&self, key: &CoordinationKey) -> Option<String> {
+        let _ = key;
+        None
+    }
 }
 
 /// The right to ask Zoho about one token, held until it is dropped.

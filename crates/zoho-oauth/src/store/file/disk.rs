@@ -1,18 +1,22 @@
 //! The blocking half of the store: one token file, its side folder, and how they are changed.
 
-use std::ffi::OsString;
+use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
 use super::super::TokenTable;
-use super::super::host_lock::{HeldLock, LockFolder};
-use super::csv::{self, Document, LineEnd};
-use super::replace::{create, failed, read_if_there, replace, sweep, sync_parent, while_trying};
+use super::super::host_lock::{HeldLock, LockFolder, cannot_lock};
+use super::super::single_name::check_single_name;
+use super::csv::{self, Damage, Document, Unreadable};
+use super::replace::{create, failed, read_if_there, replace, sweep, while_trying};
+use super::{FileStore, Inventory};
 use crate::error::{Error, ErrorCode, Result};
 use crate::token::TokenId;
 
@@ -28,11 +32,22 @@ const READ_PAUSE: Duration = Duration::from_millis(10);
 /// A symbolic link may lead to another one, but not for ever.
 const MOST_LINKS: usize = 40;
 
+/// Lines that this process found unreadable and reported, as hashes of their path and content.
+static REPORTED: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+
+/// How a token file is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Options {
+    pub(super) require_private: bool,
+    pub(super) allow_hard_links: bool,
+    pub(super) read_only: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct TokenFile {
     path: PathBuf,
     folder: LockFolder,
-    require_private: bool,
+    options: Options,
     warned: AtomicBool,
     patience: Duration,
     /// The highest id that this process saw in the file, 0 before the first. Other programs delete
@@ -49,7 +64,7 @@ pub(super) struct Current<'a> {
     metadata: Metadata,
 }
 
-/// What an operation did to the table.
+/// What an operation did to the records.
 pub(super) enum Change<T> {
     /// Nothing: there is nothing to write.
     None(T),
@@ -57,29 +72,75 @@ pub(super) enum Change<T> {
     Made(T),
 }
 
+/// The records of the file while they are changed, and the lines that cannot be read.
+pub(super) struct Records<'a> {
+    pub(super) table: TokenTable,
+    /// Those that stay in the file.
+    unreadable: Vec<Unreadable>,
+    path: &'a Path,
+}
+
+impl Records<'_> {
+    /// Refuses to change a record that cannot be read.
+    ///
+    /// # Errors
+    /// `store_damaged` with the line.
+    pub(super) fn check(&self, id: TokenId) -> Result<()> {
+        let is_meant = |line: &&Unreadable| line.id == Some(id);
+        match self.unreadable.iter().find(is_meant) {
+            Some(line) if self.table.find_by_id(id).is_none() => {
+                Err(line.damage.into_error(self.path))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes the record with this id, readable or not; `true` if it was there.
+    pub(super) fn delete(&mut self, id: TokenId) -> bool {
+        let before = self.unreadable.len();
+        self.unreadable.retain(|line| line.id != Some(id));
+        self.table.delete(id) || self.unreadable.len() < before
+    }
+
+    /// Deletes all records, readable or not, and returns how many there were.
+    pub(super) fn clear(&mut self) -> usize {
+        self.table.clear() + std::mem::take(&mut self.unreadable).len()
+    }
+
+    fn keeps(&self, damage: Damage) -> bool {
+        self.unreadable.iter().any(|line| line.damage == damage)
+    }
+}
+
 impl TokenFile {
-    /// Finds the file behind `path` and checks that it can be understood, or makes an empty one.
-    pub(super) fn open(path: &Path, require_private: bool, deadline: Instant) -> Result<Self> {
+    /// Finds the file behind `path` and checks that it can be used. Makes an empty one where there
+    /// is none, or answers `None` if the file is only to be read. Makes nothing else.
+    pub(super) fn open(path: &Path, options: Options) -> Result<Option<Self>> {
         let path = resolve(path)?;
-        let mut side = OsString::from(&path);
-        side.push(".state");
         let file = Self {
-            folder: LockFolder::at(side),
+            folder: LockFolder::beside(&path),
             path,
-            require_private,
+            options,
             warned: AtomicBool::new(false),
             patience: READ_PATIENCE,
             highest_seen: AtomicU64::new(0),
             #[cfg(test)]
             disappointments: std::sync::atomic::AtomicUsize::default(),
         };
-        // Before anything is made beside it: a wrong path must leave no trace.
-        let owner = file.read(|current| current.map(|current| current.metadata))?;
-        file.make_folder(owner.as_ref())?;
-        if owner.is_none() {
-            file.make_empty(deadline)?;
+        let found = file.read(|current| current.map(|current| current.metadata))?;
+        match &found {
+            None if options.read_only => return Ok(None),
+            Some(_) if options.read_only => {}
+            None => {
+                file.make_empty()?;
+                file.check_writable()?;
+            }
+            Some(metadata) => {
+                check_single_name(&file.path, metadata, options.allow_hard_links)?;
+                file.check_writable()?;
+            }
         }
-        Ok(file)
+        Ok(Some(file))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -90,47 +151,61 @@ impl TokenFile {
         &self.folder
     }
 
-    fn make_folder(&self, owner: Option<&Metadata>) -> Result<()> {
-        let path = self.folder.path();
-        let made = self.folder.create_beside(owner).and_then(|is_new| {
-            if is_new {
-                sync_parent(path)?;
-            }
-            Ok(())
-        });
-        made.map_err(while_trying("make the folder", path))
+    fn parent(&self) -> &Path {
+        self.path.parent().expect("an absolute path of a file")
     }
 
-    fn make_empty(&self, deadline: Instant) -> Result<()> {
-        let _lock = self.lock(deadline)?;
-        if self.read(|current| current.is_some())? {
-            return Ok(());
+    /// Makes the file, without a lock and so without the side folder: whoever comes first makes it.
+    fn make_empty(&self) -> Result<()> {
+        let name = self.path.file_name().unwrap_or_default();
+        let prefix = format!(".{}", name.display());
+        match create(self.parent(), &prefix, &self.path, &[csv::new_file()]) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.read(|_| ()),
+            made => made.map_err(while_trying("make", &self.path)),
         }
-        let content = csv::write(&[], LineEnd::default());
-        create(&self.folder, WRITE_LOCK, &self.path, content.as_bytes())
-            .map_err(while_trying("make", &self.path))
+    }
+
+    /// Learns now, and not when a token must be saved, whether this process may write here.
+    ///
+    /// Nothing shows of it: where the system can, the probe is a file without a name.
+    fn check_writable(&self) -> Result<()> {
+        let folders = [self.parent(), self.folder.path()];
+        for folder in folders {
+            match tempfile::tempfile_in(folder) {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                    ) =>
+                {
+                    let what = format!("make files in `{}` for", folder.display());
+                    return Err(failed(&what, &self.path, error));
+                }
+                // The side folder need not be there yet, and a full disk can be read.
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn lock(&self, deadline: Instant) -> Result<HeldLock> {
         match self.folder.lock(WRITE_LOCK, deadline) {
             Ok(Some(lock)) => Ok(lock),
             Ok(None) => Err(self.locked()),
-            Err(error) => Err(failed("lock", &self.lock_path(), error)),
+            Err(error) => Err(cannot_lock(&self.folder.lock_path(WRITE_LOCK), error)),
         }
-    }
-
-    fn lock_path(&self) -> PathBuf {
-        self.folder.path().join(format!("{WRITE_LOCK}.lock"))
     }
 
     /// That the file's turn did not come in time.
     pub(super) fn locked(&self) -> Error {
+        let holder = self.folder.holder(WRITE_LOCK);
+        let holder = holder.map_or_else(String::new, |holder| format!(", held by {holder}"));
         Error::new(
             ErrorCode::StoreLocked,
             format!(
-                "`{}` is being written by others for too long; its lock is `{}`",
+                "`{}` is being written by others for too long; its lock is `{}`{holder}",
                 self.path.display(),
-                self.lock_path().display()
+                self.folder.lock_path(WRITE_LOCK).display()
             ),
         )
     }
@@ -138,26 +213,74 @@ impl TokenFile {
     /// Calls `work` with what the file holds, `None` if there is no file. Takes no lock.
     ///
     /// Our writers replace the file, so it is always whole. The official SDKs cut it off and write
-    /// it anew: what looks damaged is looked at again for a while before it is called so.
+    /// it anew: what looks damaged is looked at again for a while before it is called so. A line
+    /// that was reported stays damaged, and is not waited for again.
     pub(super) fn read<T>(&self, work: impl FnOnce(Option<Current<'_>>) -> T) -> Result<T> {
         let end = Instant::now() + self.patience;
         loop {
             let Some((bytes, metadata)) = self.load()? else {
                 return Ok(work(None));
             };
+            let is_last_try = Instant::now() >= end;
             match csv::parse(&bytes) {
-                Ok(document) => {
-                    self.note_seen(document.rows.iter().map(|row| row.id).max());
+                Ok(mut document) if is_last_try || !self.has_new_damage(&document) => {
+                    if document.has_unnumbered() {
+                        // Who may not read the side folder numbers above the ids in the file.
+                        document.number_after(self.highest_id().unwrap_or_default());
+                    }
+                    self.note_seen(document.highest_id());
+                    self.report(&document);
                     return Ok(work(Some(Current { document, metadata })));
                 }
-                Err(damage) if Instant::now() >= end => {
-                    return Err(damage.into_error(&self.path));
-                }
-                Err(_) => {
+                Err(damage) if is_last_try => return Err(damage.into_error(&self.path)),
+                Ok(_) | Err(_) => {
                     #[cfg(test)]
                     self.disappointments.fetch_add(1, Ordering::Relaxed);
                     std::thread::sleep(READ_PAUSE);
                 }
+            }
+        }
+    }
+
+    /// Counts the records, and names those that cannot be read.
+    pub(super) fn inventory(&self) -> Result<Inventory> {
+        self.read(|current| {
+            let Some(Current { document, .. }) = current else {
+                return Inventory::default();
+            };
+            let damages = document.unreadable().map(|line| line.damage);
+            let errors = damages.map(|damage| damage.into_error(&self.path));
+            Inventory {
+                records: document.len(),
+                unreadable: errors.map(|error| error.message().to_owned()).collect(),
+            }
+        })
+    }
+
+    fn mark(&self, line: &[u8]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.path, line).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn has_new_damage(&self, document: &Document<'_>) -> bool {
+        let mut lines = document.unreadable_bytes().peekable();
+        lines.peek().is_some() && {
+            let reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.any(|line| !reported.contains(&self.mark(line)))
+        }
+    }
+
+    /// Names the lines that cannot be read in the log, once.
+    fn report(&self, document: &Document<'_>) {
+        for (line, bytes) in document.unreadable().zip(document.unreadable_bytes()) {
+            let mut reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+            if reported.insert(self.mark(bytes)) {
+                let error = line.damage.into_error(&self.path);
+                tracing::warn!(
+                    "{}; the line is left out, and kept as it is",
+                    error.message()
+                );
             }
         }
     }
@@ -167,6 +290,7 @@ impl TokenFile {
         self.highest_seen.fetch_max(highest, Ordering::Relaxed);
     }
 
+    /// Reads the file, or only its beginning where that is not the beginning of a token file.
     fn load(&self) -> Result<Option<(Zeroizing<Vec<u8>>, Metadata)>> {
         // Opening a named pipe would wait for its other end.
         match std::fs::metadata(&self.path) {
@@ -178,20 +302,39 @@ impl TokenFile {
         let load = || -> io::Result<_> {
             let mut file = File::open(&self.path)?;
             let metadata = file.metadata()?;
+            let mut start = Zeroizing::new(Vec::with_capacity(csv::START));
+            let limit = csv::START as u64;
+            (&mut file).take(limit).read_to_end(&mut start)?;
+            if csv::check_start(&start).is_err() || metadata.len() > FileStore::MAX_SIZE {
+                return Ok((start, metadata));
+            }
             // Large enough from the start: growing would leave copies behind.
-            let size = usize::try_from(metadata.len()).unwrap_or(0);
-            let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
-            file.read_to_end(&mut bytes)?;
+            let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+            let mut bytes = Zeroizing::new(Vec::new());
+            bytes.try_reserve_exact(size.saturating_add(csv::START))?;
+            bytes.extend_from_slice(&start);
+            let limit = FileStore::MAX_SIZE + 1 - bytes.len() as u64;
+            file.take(limit).read_to_end(&mut bytes)?;
             Ok((bytes, metadata))
         };
         match load() {
             Ok((bytes, metadata)) => {
                 self.check_privacy(&metadata)?;
+                let size = metadata.len().max(bytes.len() as u64);
+                if csv::check_start(&bytes).is_ok() && size > FileStore::MAX_SIZE {
+                    return Err(self.too_large(ErrorCode::Unsupported, "has", size));
+                }
                 Ok(Some((bytes, metadata)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("read", &self.path, error)),
         }
+    }
+
+    fn too_large(&self, code: ErrorCode, has: &str, size: u64) -> Error {
+        let (path, limit) = (self.path.display(), FileStore::MAX_SIZE);
+        let message = format!("`{path}` {has} {size} bytes, and a token file has at most {limit}");
+        Error::new(code, message)
     }
 
     fn not_a_file(&self) -> Error {
@@ -211,7 +354,7 @@ impl TokenFile {
             return Ok(());
         }
         let path = self.path.display();
-        if self.require_private {
+        if self.options.require_private {
             return Err(Error::new(
                 ErrorCode::StorePermission,
                 format!("`{path}` is open to other users of this machine (mode {mode:03o})"),
@@ -228,11 +371,15 @@ impl TokenFile {
 
     #[cfg(not(unix))]
     fn check_privacy(&self, _: &Metadata) -> Result<()> {
-        let _ = (self.require_private, &self.warned, Ordering::Relaxed);
+        let _ = (
+            self.options.require_private,
+            &self.warned,
+            Ordering::Relaxed,
+        );
         Ok(())
     }
 
-    /// Applies `change` to the table and writes the file, all under the lock.
+    /// Applies `change` to the records and writes the file, all under the lock.
     ///
     /// Order of what becomes durable: the highest id, when it is about to vanish from the file;
     /// the file's new content; its name.
@@ -243,42 +390,70 @@ impl TokenFile {
     pub(super) fn update<T>(
         &self,
         deadline: Instant,
-        change: impl FnOnce(&mut TokenTable) -> Result<Change<T>>,
+        change: impl FnOnce(&mut Records<'_>) -> Result<Change<T>>,
     ) -> Result<T> {
+        self.check_not_read_only()?;
         let _lock = self.lock(deadline)?;
         sweep(&self.folder, WRITE_LOCK).map_err(while_trying("tidy up", self.folder.path()))?;
         let written = self.highest_id()?;
-        let (rows, line_end, metadata) = self.read(|current| match current {
-            None => (Vec::new(), LineEnd::default(), None),
-            Some(Current { document, metadata }) => {
-                let rows = document.rows.iter().map(csv::Row::to_token).collect();
-                (rows, document.line_end, Some(metadata))
+        self.read(|current| {
+            let (document, metadata) = match current {
+                None => (Document::empty(), None),
+                Some(Current { document, metadata }) => (document, Some(metadata)),
+            };
+            let seen = TokenId::new(self.highest_seen.load(Ordering::Relaxed)).ok();
+            let highest = written.max(seen).max(document.highest_id());
+            let mut records = Records {
+                table: TokenTable::from_rows(document.page(None, usize::MAX), highest)?,
+                unreadable: document.unreadable().collect(),
+                path: &self.path,
+            };
+            match change(&mut records)? {
+                Change::None(answer) => Ok(answer),
+                Change::Made(answer) => {
+                    self.write(&document, &records, written, metadata.as_ref())?;
+                    Ok(answer)
+                }
             }
-        })?;
-        let seen = TokenId::new(self.highest_seen.load(Ordering::Relaxed)).ok();
-        let mut table = TokenTable::from_rows(rows, written.max(seen))?;
-        let answer = match change(&mut table)? {
-            Change::None(answer) => return Ok(answer),
-            Change::Made(answer) => answer,
-        };
-        if metadata
-            .as_ref()
-            .is_some_and(|metadata| metadata.permissions().readonly())
-        {
+        })?
+    }
+
+    fn write(
+        &self,
+        document: &Document<'_>,
+        records: &Records<'_>,
+        written: Option<TokenId>,
+        metadata: Option<&Metadata>,
+    ) -> Result<()> {
+        if metadata.is_some_and(|metadata| metadata.permissions().readonly()) {
             let path = self.path.display();
             let message = format!("`{path}` is marked read-only");
             return Err(Error::new(ErrorCode::StorePermission, message));
         }
-        self.keep_highest_id(&table, written)?;
-        let content = csv::write(table.rows(), line_end);
-        let content = content.as_bytes();
+        let content = document.rewritten(&records.table, |damage| records.keeps(damage));
+        let size = content
+            .iter()
+            .map(|piece| piece.as_ref().len() as u64)
+            .sum();
+        if size > FileStore::MAX_SIZE {
+            return Err(self.too_large(ErrorCode::StoreFull, "would have", size));
+        }
+        self.keep_highest_id(&records.table, written)?;
         match metadata {
-            None => create(&self.folder, WRITE_LOCK, &self.path, content),
-            like => replace(&self.folder, WRITE_LOCK, &self.path, content, like.as_ref()),
+            None => create(self.folder.path(), WRITE_LOCK, &self.path, &content),
+            like => replace(&self.folder, WRITE_LOCK, &self.path, &content, like),
         }
         .map_err(while_trying("write", &self.path))?;
-        self.note_seen(table.highest_id());
-        Ok(answer)
+        self.note_seen(records.table.highest_id());
+        Ok(())
+    }
+
+    pub(super) fn check_not_read_only(&self) -> Result<()> {
+        if !self.options.read_only {
+            return Ok(());
+        }
+        let message = format!("`{}` was opened for reading only", self.path.display());
+        Err(Error::new(ErrorCode::StorePermission, message))
     }
 
     /// The highest id that was written down, `None` if none had to be yet.
@@ -310,7 +485,7 @@ impl TokenFile {
         };
         let path = self.folder.path().join(HIGHEST_ID);
         let content = format!("{id}\n");
-        replace(&self.folder, WRITE_LOCK, &path, content.as_bytes(), None)
+        replace(&self.folder, WRITE_LOCK, &path, &[content], None)
             .map_err(while_trying("write", &path))
     }
 }
@@ -358,7 +533,8 @@ mod tests {
     use super::*;
 
     fn open(path: &Path) -> TokenFile {
-        TokenFile::open(path, false, Instant::now()).unwrap()
+        let options = Options::default();
+        TokenFile::open(path, options).unwrap().unwrap()
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::super::host_lock::{HeldLock, LockFolder};
+use super::super::host_lock::{HeldLock, LockFolder, cannot_lock};
 use super::super::{Coordination, CoordinationKey, Guarantee, Memo, Permit};
-use super::blocking;
 use super::replace::{read_if_there, replace, sweep, while_trying};
+use super::workers::Workers;
 use crate::error::Result;
 
 /// How long before the newest memo another one of the same file was written, if nothing of it can
@@ -23,11 +23,12 @@ const OVER_WITH_VERDICT: Duration = Duration::from_hours(30 * 24);
 #[derive(Debug)]
 pub(super) struct FileCoordination {
     folder: LockFolder,
+    workers: Arc<Workers>,
 }
 
 impl FileCoordination {
-    pub(super) const fn new(folder: LockFolder) -> Self {
-        Self { folder }
+    pub(super) const fn new(folder: LockFolder, workers: Arc<Workers>) -> Self {
+        Self { folder, workers }
     }
 }
 
@@ -40,11 +41,12 @@ impl Coordination for FileCoordination {
     async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>> {
         let folder = self.folder.clone();
         let key = key.clone();
-        blocking(move || {
+        let workers = Arc::clone(&self.workers);
+        let work = move || {
             let stripe = LockFolder::stripe_name(&key);
             let lock = folder
                 .try_lock(&stripe)
-                .map_err(while_trying("lock", &folder.path().join(&stripe)))?;
+                .map_err(|error| cannot_lock(&folder.lock_path(&stripe), error))?;
             Ok(lock.map(|lock| {
                 let memos = Memos {
                     path: folder.path().join(format!("{stripe}.json")),
@@ -56,11 +58,19 @@ impl Coordination for FileCoordination {
                 let permit = FilePermit {
                     key,
                     memos: Arc::new(memos),
+                    workers,
                 };
                 Box::new(permit) as Box<dyn Permit>
             }))
-        })
-        .await
+        };
+        self.workers.run(work).await
+    }
+
+    async fn holder(&self, key: &CoordinationKey) -> Option<String> {
+        let folder = self.folder.clone();
+        let stripe = LockFolder::stripe_name(key);
+        let look = move || Ok(folder.holder_of(&stripe));
+        self.workers.run(look).await.ok().flatten()
     }
 }
 
@@ -70,18 +80,20 @@ struct FilePermit {
     /// Shared with a write that is under way: should its future be dropped, and the permit too,
     /// the lock still lasts until the write is over.
     memos: Arc<Memos>,
+    workers: Arc<Workers>,
 }
 
 #[async_trait]
 impl Permit for FilePermit {
     async fn memo(&self) -> Result<Memo> {
         let (memos, key) = (Arc::clone(&self.memos), self.key.clone());
-        blocking(move || Ok(memos.read()?.remove(key.as_str()).unwrap_or_default())).await
+        let read = move || Ok(memos.read()?.remove(key.as_str()).unwrap_or_default());
+        self.workers.run(read).await
     }
 
     async fn set_memo(&self, memo: &Memo) -> Result<()> {
         let (memos, key, memo) = (Arc::clone(&self.memos), self.key.clone(), memo.clone());
-        blocking(move || memos.set(&key, memo)).await
+        self.workers.run(move || memos.set(&key, memo)).await
     }
 }
 
@@ -136,7 +148,7 @@ impl Memos {
             memos.insert(key.as_str().to_owned(), memo);
         }
         let content = serde_json::to_vec(&memos).expect("memos are maps, strings and numbers");
-        replace(&self.folder, &self.stripe, &self.path, &content, None)
+        replace(&self.folder, &self.stripe, &self.path, &[content], None)
             .map_err(while_trying("write", &self.path))
     }
 }
@@ -171,7 +183,9 @@ mod tests {
     }
 
     fn coordination(place: &tempfile::TempDir) -> FileCoordination {
-        FileCoordination::new(LockFolder::at(place.path().join("side")))
+        let file = place.path().join("tokens");
+        let workers = Workers::start(&file).unwrap();
+        FileCoordination::new(LockFolder::beside(&file), Arc::new(workers))
     }
 
     async fn permit(coordination: &FileCoordination, key: &CoordinationKey) -> Box<dyn Permit> {
@@ -215,7 +229,7 @@ mod tests {
         let permit = permit(&coordination(&place), &key(1)).await;
         permit.set_memo(&memo("a")).await.unwrap();
         permit.set_memo(&Memo::default()).await.unwrap();
-        let name = format!("side/{}.json", LockFolder::stripe_name(&key(1)));
+        let name = format!("tokens.state/{}.json", LockFolder::stripe_name(&key(1)));
         assert_eq!(std::fs::read(place.path().join(name)).unwrap(), b"{}");
         assert!(permit.memo().await.unwrap().is_empty());
     }
@@ -257,7 +271,7 @@ mod tests {
     async fn memos_that_cannot_be_read_are_empty_and_replaced() {
         let place = tempfile::tempdir().unwrap();
         let permit = permit(&coordination(&place), &key(1)).await;
-        let name = format!("side/{}.json", LockFolder::stripe_name(&key(1)));
+        let name = format!("tokens.state/{}.json", LockFolder::stripe_name(&key(1)));
         for junk in ["", "{", "{\"id:1\": 7}", "\u{0}\u{0}"] {
             std::fs::write(place.path().join(&name), junk).unwrap();
             assert!(permit.memo().await.unwrap().is_empty(), "{junk:?}");

@@ -6,21 +6,24 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-use super::super::host_lock::{LockFolder, give_to_owner};
+use super::super::host_lock::{Given, LockFolder, give_to_owner, take_side_rights};
 use crate::error::{Error, ErrorCode, Result};
 
 const TEMPORARY: &str = ".tmp";
 
-/// Makes the file at `target`, which must not exist, with `content`, readable by its owner alone.
-///
-/// Like [`replace`] in everything else.
-pub(super) fn create(
-    folder: &LockFolder,
-    lock: &str,
+/// Makes the file at `target`, which must not exist, for its owner alone. The rest is as with
+/// [`replace`], but the new content is written in `folder` under a name that begins with `prefix`.
+pub(super) fn create<P: AsRef<[u8]>>(
+    folder: &Path,
+    prefix: &str,
     target: &Path,
-    content: &[u8],
+    content: &[P],
 ) -> io::Result<()> {
-    let temporary = prepare(folder, lock, content, None)?;
+    let temporary = prepare(folder, prefix, content)?;
+    if let Some(parent) = target.parent() {
+        give_to_owner(temporary.as_file(), &std::fs::metadata(parent)?);
+    }
+    sync(temporary.as_file())?;
     temporary.persist_noclobber(target)?;
     sync_parent(target)
 }
@@ -28,42 +31,42 @@ pub(super) fn create(
 /// Puts a file with `content` in the place of `target`, durably: after a crash there is the old
 /// file or the new one, whole. On an error the old one is there, and nothing else is left.
 ///
-/// The new content is written into `folder`, where nobody else can look, and renamed. The caller
-/// holds the lock named `lock`; [`sweep`] under the same lock removes what killed writers left.
+/// The new content is written into `folder` and renamed. The caller holds the lock named `lock`;
+/// [`sweep`] under the same lock removes what killed writers left.
 ///
-/// With `like`, the file keeps that one's mode, owner and group. Where the group cannot be kept,
-/// which only root always can, its rights go.
-pub(super) fn replace(
+/// With `like`, the file keeps that one's mode, owner and group. Where the owner cannot be kept,
+/// which only root always can, the file is this process's and the group still has its rights.
+/// Where the group cannot be kept either, its rights go. Without `like`, it is a side file.
+pub(super) fn replace<P: AsRef<[u8]>>(
     folder: &LockFolder,
     lock: &str,
     target: &Path,
-    content: &[u8],
+    content: &[P],
     like: Option<&Metadata>,
 ) -> io::Result<()> {
-    let temporary = prepare(folder, lock, content, like)?;
+    let temporary = prepare(folder.path(), lock, content)?;
+    match like {
+        Some(like) => take_rights(temporary.as_file(), like)?,
+        None => take_side_rights(temporary.as_file(), &std::fs::metadata(folder.path())?)?,
+    }
+    sync(temporary.as_file())?;
     temporary.persist(target)?;
     sync_parent(target)
 }
 
-fn prepare(
-    folder: &LockFolder,
-    lock: &str,
-    content: &[u8],
-    like: Option<&Metadata>,
+/// Writes `content` into a new file in `folder` with mode 0600, which is removed when it is dropped.
+fn prepare<P: AsRef<[u8]>>(
+    folder: &Path,
+    prefix: &str,
+    content: &[P],
 ) -> io::Result<NamedTempFile> {
-    // The crate makes it with mode 0600, and removes it when it is dropped.
     let mut temporary = tempfile::Builder::new()
-        .prefix(&format!("{lock}."))
+        .prefix(&format!("{prefix}."))
         .suffix(TEMPORARY)
-        .tempfile_in(folder.path())?;
-    temporary.write_all(content)?;
-    match like {
-        Some(like) => take_rights(temporary.as_file(), like)?,
-        None => {
-            give_to_owner(temporary.as_file(), &std::fs::metadata(folder.path())?);
-        }
+        .tempfile_in(folder)?;
+    for piece in content {
+        temporary.write_all(piece.as_ref())?;
     }
-    sync(temporary.as_file())?;
     Ok(temporary)
 }
 
@@ -78,8 +81,11 @@ fn sync(file: &File) -> io::Result<()> {
 fn take_rights(file: &File, like: &Metadata) -> io::Result<()> {
     use std::fs::Permissions;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    let kept = give_to_owner(file, like);
-    let mode = like.mode() & if kept { 0o777 } else { 0o700 };
+    let kept = match give_to_owner(file, like) {
+        Given::All | Given::Group => 0o777,
+        Given::Nothing => 0o700,
+    };
+    let mode = like.mode() & kept;
     file.set_permissions(Permissions::from_mode(mode))
 }
 
@@ -175,17 +181,23 @@ mod tests {
         names
     }
 
+    fn side(place: &tempfile::TempDir) -> LockFolder {
+        let folder = LockFolder::beside(&place.path().join("file"));
+        folder.prepare().unwrap();
+        folder
+    }
+
     #[test]
     fn a_new_file_is_private_and_a_replaced_one_keeps_its_mode() {
         let place = tempfile::tempdir().unwrap();
-        let folder = LockFolder::open(place.path().join("side")).unwrap();
+        let folder = side(&place);
         let target = place.path().join("file");
-        create(&folder, "write", &target, b"one").unwrap();
+        create(folder.path(), "write", &target, &["one"]).unwrap();
         assert_eq!(mode(&target), 0o600);
 
         std::fs::set_permissions(&target, PermissionsExt::from_mode(0o640)).unwrap();
         let like = std::fs::metadata(&target).unwrap();
-        replace(&folder, "write", &target, b"two", Some(&like)).unwrap();
+        replace(&folder, "write", &target, &["two"], Some(&like)).unwrap();
         assert_eq!(mode(&target), 0o640);
         assert_eq!(std::fs::read(&target).unwrap(), b"two");
         assert_eq!(names(folder.path()), [""; 0]);
@@ -204,14 +216,14 @@ mod tests {
     #[test]
     fn the_content_and_then_the_name_are_synced() {
         let place = tempfile::tempdir().unwrap();
-        let folder = LockFolder::open(place.path().join("side")).unwrap();
+        let folder = side(&place);
         let target = place.path().join("file");
         let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
-        create(&folder, "write", &target, b"one").unwrap();
+        create(folder.path(), "write", &target, &["one"]).unwrap();
         let both = [inode(&target), inode(place.path())];
         assert_eq!(SYNCED.take(), both);
 
-        replace(&folder, "write", &target, b"two", None).unwrap();
+        replace(&folder, "write", &target, &["two"], None).unwrap();
         let after = [inode(&target), inode(place.path())];
         assert_ne!(after, both, "a new file took the place of the old one");
         assert_eq!(SYNCED.take(), after);
@@ -220,10 +232,10 @@ mod tests {
     #[test]
     fn creating_does_not_replace() {
         let place = tempfile::tempdir().unwrap();
-        let folder = LockFolder::open(place.path().join("side")).unwrap();
+        let folder = side(&place);
         let target = place.path().join("file");
         std::fs::write(&target, "theirs").unwrap();
-        let error = create(&folder, "write", &target, b"ours").unwrap_err();
+        let error = create(folder.path(), "write", &target, &["ours"]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read(&target).unwrap(), b"theirs");
         assert_eq!(names(folder.path()), [""; 0]);
@@ -232,7 +244,7 @@ mod tests {
     #[test]
     fn what_killed_writers_left_is_removed_and_nothing_else() {
         let place = tempfile::tempdir().unwrap();
-        let folder = LockFolder::open(place.path()).unwrap();
+        let folder = side(&place);
         for name in [
             "write.a1B2.tmp",
             "write.lock",
@@ -240,7 +252,7 @@ mod tests {
             "writer.x.tmp",
             "refresh-07.c3.tmp",
         ] {
-            std::fs::write(place.path().join(name), "").unwrap();
+            std::fs::write(folder.path().join(name), "").unwrap();
         }
         sweep(&folder, "write").unwrap();
         let left = [
@@ -249,7 +261,7 @@ mod tests {
             "write.tmp.bak",
             "writer.x.tmp",
         ];
-        assert_eq!(names(place.path()), left);
+        assert_eq!(names(folder.path()), left);
     }
 
     #[test]

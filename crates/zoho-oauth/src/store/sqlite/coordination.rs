@@ -1,32 +1,28 @@
 //! Agreement between the processes of one machine: kernel locks beside the file, memos inside it.
 
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::Core;
 use super::db::Db;
-use super::fault::os_fault;
 use crate::error::{Error, ErrorCode, Result};
-use crate::store::host_lock::{HeldLock, LockFolder};
+use crate::store::host_lock::{HeldLock, LockFolder, cannot_lock};
 use crate::store::{Coordination, CoordinationKey, Guarantee, Memo, Permit};
 
 /// What a store in a file offers.
 #[derive(Clone, Debug)]
 pub(super) struct HostCoordination {
     core: Arc<Core>,
-    /// `<database file>.state`, made when it is first needed.
-    path: PathBuf,
-    folder: Arc<OnceLock<LockFolder>>,
+    folder: LockFolder,
 }
 
 impl HostCoordination {
-    pub(super) fn new(core: Arc<Core>, path: PathBuf) -> Self {
+    pub(super) fn new(core: Arc<Core>, database: &Path) -> Self {
         Self {
             core,
-            path,
-            folder: Arc::default(),
+            folder: LockFolder::beside(database),
         }
     }
 }
@@ -38,18 +34,10 @@ impl Coordination for HostCoordination {
     }
 
     async fn try_acquire(&self, key: &CoordinationKey) -> Result<Option<Box<dyn Permit>>> {
-        let (path, folder) = (self.path.clone(), self.folder.clone());
-        let name = LockFolder::stripe_name(key);
-        let locked = self.core.reader.run(move |db| {
-            let locked = if let Some(folder) = folder.get() {
-                folder.try_lock(&name)
-            } else {
-                let database = db.place.path().and_then(|file| file.metadata().ok());
-                let made = LockFolder::at(&path);
-                made.create_beside(database.as_ref())
-                    .and_then(|_| folder.get_or_init(|| made).try_lock(&name))
-            };
-            locked.map_err(|error| os_fault(&path, error))
+        let (folder, name) = (self.folder.clone(), LockFolder::stripe_name(key));
+        let locked = self.core.reader.run(move |_| {
+            let locked = folder.try_lock(&name);
+            locked.map_err(|error| cannot_lock(&folder.lock_path(&name), error))
         });
         Ok(locked.await?.map(|lock| {
             Box::new(HostPermit {
@@ -58,6 +46,12 @@ impl Coordination for HostCoordination {
                 lock: Arc::new(lock),
             }) as Box<dyn Permit>
         }))
+    }
+
+    async fn holder(&self, key: &CoordinationKey) -> Option<String> {
+        let (folder, name) = (self.folder.clone(), LockFolder::stripe_name(key));
+        let look = move |_: &Db| Ok(folder.holder_of(&name));
+        self.core.reader.run(look).await.ok().flatten()
     }
 }
 

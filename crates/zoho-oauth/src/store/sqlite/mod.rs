@@ -142,6 +142,8 @@ struct Core {
     /// The connections for reads on the spot, which never wait. In memory, the only one there is.
     here: Vec<Arc<Mutex<Db>>>,
     place: Arc<Place>,
+    /// After the connections.
+    tidy: Option<open::Tidy>,
 }
 
 impl SqliteStore {
@@ -181,6 +183,7 @@ impl SqliteStore {
                 disk: LONGEST_DISK_WAIT,
             },
             require_private: false,
+            allow_hard_links: false,
         }
     }
 
@@ -196,6 +199,7 @@ pub struct SqliteStoreBuilder {
     table: String,
     patience: Patience,
     require_private: bool,
+    allow_hard_links: bool,
 }
 
 impl SqliteStoreBuilder {
@@ -223,13 +227,24 @@ impl SqliteStoreBuilder {
         self
     }
 
+    /// Accepts a file with hard links: other names of it that are backups.
+    ///
+    /// No process may open the database by another name while a store has it open: what SQLite
+    /// keeps next to the file belongs to one name, and the database would be damaged. A hard link
+    /// shows each change of the database, but not what is still in the write-ahead log.
+    #[must_use]
+    pub const fn allow_hard_links(mut self) -> Self {
+        self.allow_hard_links = true;
+        self
+    }
+
     /// Opens the database at `path`, and makes it if it is missing.
     ///
     /// # Errors
     /// `invalid_input` when the table's name cannot be one, and as [`SqliteStore::open`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore> {
         let table = sql::checked_table_name(&self.table)?;
-        let path = open::private_file(path.as_ref(), self.require_private)?;
+        let path = open::private_file(path.as_ref(), self.file_rules())?;
         let writer = open::writer(&path, table, self.patience.locks)?;
         let patient = open::reader(&writer, self.patience.locks)?;
         // As many as can run at once.
@@ -237,8 +252,6 @@ impl SqliteStoreBuilder {
         let here = (0..count)
             .map(|_| open::reader(&writer, Duration::ZERO).map(shared))
             .collect::<Result<_>>()?;
-        let mut folder = path.into_os_string();
-        folder.push(".state");
         let core = Arc::new(Core::start(
             Some(shared(writer)),
             shared(patient),
@@ -246,7 +259,7 @@ impl SqliteStoreBuilder {
             self.patience,
         )?);
         Ok(SqliteStore {
-            host: Some(HostCoordination::new(core.clone(), folder.into())),
+            host: Some(HostCoordination::new(core.clone(), &path)),
             core,
         })
     }
@@ -255,25 +268,35 @@ impl SqliteStoreBuilder {
     ///
     /// Nothing is made or changed in it: it keeps its journal mode and gets no index, so that
     /// look-ups in an official table read it from end to end. Writes fail with `store_permission`,
-    /// and there is nothing to agree on with other processes. SQLite itself keeps two files beside
-    /// a database with a write-ahead log while that is open, also to read; where it cannot make
-    /// them, such a database cannot be opened.
+    /// and there is nothing to agree on with other processes. SQLite itself keeps two files next to
+    /// a database with a write-ahead log while that is open, also to read; they are removed when the
+    /// store is dropped. Where SQLite cannot make them, such as on a read-only mount, a database
+    /// whose log is empty is read without them: no other process may then write it meanwhile.
     ///
     /// # Errors
     /// `invalid_input` when the table's name cannot be one, and as [`SqliteStore::open`].
     pub fn open_read_only(self, path: impl AsRef<Path>) -> Result<Option<SqliteStore>> {
         let table = sql::checked_table_name(&self.table)?;
-        let Some(path) = open::existing_file(path.as_ref(), self.require_private)? else {
+        let Some(path) = open::existing_file(path.as_ref(), self.file_rules())? else {
             return Ok(None);
         };
+        let tidy = open::Tidy::after_reading(&path);
         let Some(patient) = open::read_only(&path, table, self.patience.locks)? else {
             return Ok(None);
         };
-        let core = Core::start(None, shared(patient), Vec::new(), self.patience)?;
+        let mut core = Core::start(None, shared(patient), Vec::new(), self.patience)?;
+        core.tidy = Some(tidy);
         Ok(Some(SqliteStore {
             core: Arc::new(core),
             host: None,
         }))
+    }
+
+    const fn file_rules(&self) -> open::FileRules {
+        open::FileRules {
+            require_private: self.require_private,
+            allow_hard_links: self.allow_hard_links,
+        }
     }
 
     /// Opens a new, empty database in memory.
@@ -313,6 +336,7 @@ impl Core {
             reader: ReadThread::spawn(reader, patience)?,
             here,
             place,
+            tidy: None,
         })
     }
 

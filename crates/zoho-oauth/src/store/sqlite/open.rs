@@ -14,6 +14,8 @@ use super::fault::{Place, fault, not_a_file, os_fault};
 use super::schema::{self, Found};
 use super::sql::Statements;
 use crate::error::{Error, ErrorCode, Result};
+use crate::store::host_lock::give_to_owner;
+use crate::store::single_name::check_single_name;
 
 /// How long to pause between two tries to switch the journal mode.
 const MODE_PAUSE: Duration = Duration::from_millis(5);
@@ -53,9 +55,30 @@ pub(super) fn reader(writer: &Db, busy_timeout: Duration) -> Result<Db> {
 
 /// Opens a connection that changes nothing; `None` if there is no token table.
 pub(super) fn read_only(path: &Path, table: &str, busy_timeout: Duration) -> Result<Option<Db>> {
+    match read_with(path, path, OpenFlags::empty(), table, busy_timeout) {
+        // SQLite may not make the files that it keeps next to a database with a write-ahead log.
+        // Without a log nothing is missing from the database, and it can do without them.
+        Err(error) if error.code() == ErrorCode::StorePermission && !has_log(path) => {
+            let Some(uri) = immutable(path) else {
+                return Err(error);
+            };
+            let flags = OpenFlags::SQLITE_OPEN_URI;
+            read_with(path, uri.as_ref(), flags, table, busy_timeout)
+        }
+        opened => opened,
+    }
+}
+
+fn read_with(
+    path: &Path,
+    name: &Path,
+    flags: OpenFlags,
+    table: &str,
+    busy_timeout: Duration,
+) -> Result<Option<Db>> {
     let failed = |error: rusqlite::Error| fault(Some(path), &error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let flags = flags | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(name, flags).map_err(failed)?;
     connection.busy_timeout(busy_timeout).map_err(failed)?;
     connection
         .execute_batch("PRAGMA trusted_schema = OFF")
@@ -67,6 +90,48 @@ pub(super) fn read_only(path: &Path, table: &str, busy_timeout: Duration) -> Res
     let statements = Statements::new(statements, "user_name");
     let place = Place::new(Some(path.to_owned()), table.name);
     Db::new(connection, Arc::new(statements), Arc::new(place)).map(Some)
+}
+
+/// The URI of a database that nothing changes while it is open.
+fn immutable(path: &Path) -> Option<String> {
+    let path = path.to_str()?.replace('%', "%25");
+    let path = path.replace('?', "%3f").replace('#', "%23");
+    Some(format!("file:{path}?immutable=1"))
+}
+
+fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
+/// Whether a write-ahead log holds something that may not be in the database yet.
+fn has_log(path: &Path) -> bool {
+    log_of(path).metadata().is_ok_and(|log| log.len() > 0)
+}
+
+/// Removes, when it is dropped, the files that SQLite kept next to a database that was read: the
+/// last connection that closes removes them, but not one that may not write.
+#[derive(Debug)]
+pub(super) struct Tidy(Option<PathBuf>);
+
+impl Tidy {
+    /// For a database that is about to be opened. If there is a log already, it stays.
+    pub(super) fn after_reading(path: &Path) -> Self {
+        Self((!log_of(path).exists()).then(|| path.to_owned()))
+    }
+}
+
+impl Drop for Tidy {
+    fn drop(&mut self) {
+        let Some(path) = self.0.take().filter(|path| log_of(path).exists()) else {
+            return;
+        };
+        // Whoever uses the database now keeps the files: SQLite sees to that.
+        if let Ok(connection) = Connection::open_with_flags(path, flags()) {
+            let _ = connection.execute_batch("SELECT 1 FROM sqlite_schema");
+        }
+    }
 }
 
 /// Opens a database of its own in memory.
@@ -117,14 +182,21 @@ fn use_write_ahead_log(connection: &Connection, busy_timeout: Duration) -> rusql
     }
 }
 
+/// What a database file must be like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FileRules {
+    pub(super) require_private: bool,
+    pub(super) allow_hard_links: bool,
+}
+
 /// Makes the file if it is missing, private from its first moment, and returns its real path.
 ///
 /// The real path, so that processes that came by different links meet at the same locks.
 ///
 /// # Errors
-/// `store_permission`, `store_foreign` when there is something that is no file, and
+/// `store_aliased`, `store_permission`, `store_foreign` when there is something that is no file, and
 /// `store_permission` when others may read it and `require_private` is set.
-pub(super) fn private_file(path: &Path, require_private: bool) -> Result<PathBuf> {
+pub(super) fn private_file(path: &Path, rules: FileRules) -> Result<PathBuf> {
     /// Closing a file that we open here would drop the locks that SQLite holds on it in this
     /// process. So a file that exists is never opened, and nobody gets between look and creation.
     static CREATING: Mutex<()> = Mutex::new(());
@@ -139,30 +211,38 @@ pub(super) fn private_file(path: &Path, require_private: bool) -> Result<PathBuf
             options.write(true).create(true).truncate(false);
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            options.open(path).map_err(|error| os_fault(path, error))?;
+            let made = options.open(path).map_err(|error| os_fault(path, error))?;
+            // What root makes in the folder of a service is the service's. The folder in which the
+            // file really is: a link may lead out of the one in which root looked.
+            if let Ok(real) = path.canonicalize()
+                && let Some(Ok(folder)) = real.parent().map(Path::metadata)
+            {
+                give_to_owner(&made, &folder);
+            }
         }
         Err(error) => return Err(os_fault(path, error)),
     }
-    real_path(path, require_private)
+    real_path(path, rules)
 }
 
 /// The same for a file that is there; `None` if it is not.
-pub(super) fn existing_file(path: &Path, require_private: bool) -> Result<Option<PathBuf>> {
+pub(super) fn existing_file(path: &Path, rules: FileRules) -> Result<Option<PathBuf>> {
     let path = &std::path::absolute(path).map_err(|error| os_fault(path, error))?;
     match path.metadata() {
-        Ok(_) => real_path(path, require_private).map(Some),
+        Ok(_) => real_path(path, rules).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(os_fault(path, error)),
     }
 }
 
-fn real_path(path: &Path, require_private: bool) -> Result<PathBuf> {
+fn real_path(path: &Path, rules: FileRules) -> Result<PathBuf> {
     let real = path.canonicalize().map_err(|error| os_fault(path, error))?;
     let metadata = real.metadata().map_err(|error| os_fault(path, error))?;
     if !metadata.is_file() {
         return Err(not_a_file(path));
     }
-    check_privacy(&real, &metadata, require_private)?;
+    check_single_name(&real, &metadata, rules.allow_hard_links)?;
+    check_privacy(&real, &metadata, rules.require_private)?;
     Ok(real)
 }
 

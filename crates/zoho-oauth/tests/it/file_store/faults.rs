@@ -12,39 +12,14 @@ fn assert_discreet(error: &Error) {
 }
 
 #[tokio::test]
-async fn damage_is_an_error_with_its_line_and_stays_as_it_is() {
-    let good = format!("{HEADER}{ROW}");
-    let mut bad_utf8 = good.clone().into_bytes();
-    bad_utf8.extend(b"2,hunter2\xff,,,,,,,,\r\n");
+async fn damage_of_the_header_is_an_error_with_its_line_and_stays_as_it_is() {
     let zeros = vec![0; 4096];
-    let cases: [(&str, usize, Vec<u8>); 11] = [
+    let cases: [(&str, usize, Vec<u8>); 5] = [
         ("an empty file", 1, Vec::new()),
         ("zeros", 1, zeros),
         ("a header cut off", 1, HEADER[..40].into()),
-        ("a row cut off", 2, good[..good.len() - 20].into()),
-        (
-            "a row too long",
-            3,
-            format!("{good}2,,,,,,,,,,hunter2\r\n").into(),
-        ),
-        ("a bad id", 3, format!("{good}hunter2,,,,,,,,,\r\n").into()),
-        (
-            "a bad expiry",
-            3,
-            format!("{good}2,,,,,,,hunter2,,\r\n").into(),
-        ),
-        ("an id twice", 3, format!("{good}{ROW}").into()),
-        (
-            "a quote that never ends",
-            3,
-            format!("{good}2,\"hunter2,,,,,,,,\r\n").into(),
-        ),
-        (
-            "text behind a quote",
-            3,
-            format!("{good}2,\"a\"hunter2,,,,,,,,\r\n").into(),
-        ),
-        ("bytes that are no text", 3, bad_utf8),
+        ("a header that is no text", 1, b"id,hunter2\xff,".into()),
+        ("an open quote", 1, b"id,\"hunter2,\n".into()),
     ];
     // At once, since each look at a damaged file is repeated for a while.
     let mut checks = tokio::task::JoinSet::new();
@@ -88,6 +63,290 @@ async fn check_damage(what: &str, line: usize, bytes: Vec<u8>) {
 }
 
 #[tokio::test]
+async fn a_line_that_cannot_be_read_spares_the_others_and_stays_byte_for_byte() {
+    let cases: [(&str, &str, &[u8]); 8] = [
+        (
+            "a row cut off",
+            "has 4 columns instead of 10",
+            b"2,bad,hunter2,hu",
+        ),
+        (
+            "a row too long",
+            "has 11 columns instead of 10",
+            b"2,bad,,,,,,,,,hunter2",
+        ),
+        (
+            "a bad expiry",
+            "has an expiry time that is not a number",
+            b"2,bad,c,s,r,a,g,hunter2,,",
+        ),
+        (
+            "an open quote",
+            "opens a quote that never ends",
+            b"2,bad,\"hunter2,,,,,,,",
+        ),
+        (
+            "text behind a quote",
+            "has text behind a closing quote",
+            b"2,bad,\"a\"hunter2,,,,,,,",
+        ),
+        ("no text", "is not UTF-8", b"2,bad,hunter2\xff,,,,,,,"),
+        ("a zero", "holds a NUL character", b"2,bad,hunter2\0,,,,,,,"),
+        (
+            "a bad id",
+            "has an id that is not a number from 1 to 9999999999",
+            b"hunter2,bad,c,s,,,,,,",
+        ),
+    ];
+    let mut checks = tokio::task::JoinSet::new();
+    for (what, damage, line) in cases {
+        for place_of_line in ["first", "middle", "last"] {
+            checks.spawn(check_bad_line(what, damage, line, place_of_line));
+        }
+    }
+    checks.join_all().await;
+}
+
+async fn check_bad_line(what: &str, damage: &str, bad: &[u8], position: &str) {
+    let what = &format!("{what}, {position}");
+    let (first, third) = (b"1,ann,c,s,r1,a,g,5,,d\r\n", b"3,cid,c,s,r3,a,g,5,,d\r\n");
+    let line = [bad, b"\r\n"].concat();
+    let (number, lines) = match position {
+        "first" => (2, [&line, &first[..], third]),
+        "middle" => (3, [&first[..], &line, third]),
+        _ => (4, [&first[..], third, bad]),
+    };
+    let before = [HEADER.as_bytes(), &lines.concat()].concat();
+    let place = Place::with(&before);
+    let store = place.open().await;
+    let message = format!("line {number} of `{}` {damage}", place.file.display());
+
+    // The good ones work.
+    assert_eq!(ids(&store.get_tokens().await.unwrap()), [1, 3], "{what}");
+    let page = store.get_tokens_page(Some(id(1)), 5).await.unwrap();
+    assert_eq!(ids(&page), [3], "{what}");
+    let by_name = |name: &str| TokenQuery::user_name(user(name));
+    for (number, name) in [(1, "ann"), (3, "cid")] {
+        let found = store.find_token(&by_name(name)).await.unwrap();
+        assert_eq!(found.unwrap().id, Some(id(number)), "{what}");
+        let found = store.find_token_by_id(id(number)).await.unwrap();
+        assert_eq!(found.unwrap().user_name, Some(user(name)), "{what}");
+    }
+    assert_eq!(store.find_token(&by_name("dan")).await.unwrap(), None);
+    assert_eq!(store.find_token_by_id(id(4)).await.unwrap(), None);
+    // The bad one is counted and named, and it is not absent.
+    let inventory = store.inventory().await.unwrap().unwrap();
+    assert_eq!(inventory.records, 3, "{what}");
+    assert_eq!(inventory.unreadable, [message.as_str()], "{what}");
+    let has_id = bad.starts_with(b"2,");
+    let mut refused = vec![store.find_token(&by_name("bad")).await.map(drop)];
+    let mut under_its_id = token_of("bad");
+    under_its_id.id = Some(id(2));
+    if has_id {
+        refused.push(store.find_token_by_id(id(2)).await.map(drop));
+        refused.push(store.save_token(&under_its_id).await.map(drop));
+    }
+    for outcome in refused {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.code().as_str(), "store_damaged", "{what}");
+        assert_eq!(error.message(), message, "{what}");
+        assert_discreet(&error);
+    }
+    // Nothing changed so far, and no write changes it.
+    assert_eq!(fs::read(&place.file).unwrap(), before, "{what}");
+    let new = store.save_token(&token_of("new")).await.unwrap();
+    assert_eq!(new, id(4), "{what}");
+    let mut news = OAuthToken::new();
+    news.id = Some(id(3));
+    news.access_token = Some(AccessToken::new("x").unwrap());
+    store.save_token(&news).await.unwrap();
+    assert!(store.delete_token(id(1)).await.unwrap());
+    let third = b"3,cid,c,s,r3,x,g,,,d\r\n";
+    let lines = match position {
+        "last" => [&third[..], &line],
+        _ => [&line, &third[..]],
+    };
+    let new = b"4,new,1000.CLIENT,,1000.refresh.new,,,,,\r\n";
+    let expected = [HEADER.as_bytes(), &lines.concat(), new].concat();
+    let text = String::from_utf8_lossy(&expected).into_owned();
+    assert_eq!(fs::read(&place.file).unwrap(), expected, "{what}: {text}");
+    // What is to go goes.
+    assert_eq!(store.delete_token(id(2)).await.unwrap(), has_id, "{what}");
+    assert_eq!(
+        store.delete_tokens().await.unwrap(),
+        if has_id { 2 } else { 3 }
+    );
+    assert_eq!(place.text(), HEADER, "{what}");
+    assert_eq!(store.save_token(&token_of("x")).await.unwrap(), id(5));
+}
+
+#[tokio::test]
+async fn a_line_that_cannot_be_read_is_named_once_in_the_log_and_waited_for_once() {
+    let log = crate::support::Log::default();
+    let writer = log.clone();
+    let logging = tracing_subscriber::fmt().with_writer(move || writer.clone());
+    let _logging = tracing::subscriber::set_default(logging.finish());
+    let bad = "2,hunter2,c,s,r,a,g,soon,,\r\n";
+    let place = Place::with(format!("{HEADER}{ROW}{bad}"));
+    place.open().await;
+    let store = place.open().await;
+    let began = std::time::Instant::now();
+    for _ in 0..50 {
+        assert_eq!(store.get_tokens().await.unwrap().len(), 1);
+    }
+    // Each look that waited for an official SDK to finish would take a fifth of a second.
+    assert!(began.elapsed() < Duration::from_secs(5));
+    store.save_token(&token_of("new")).await.unwrap();
+    store.inventory().await.unwrap();
+    let text = log.text();
+    let named = format!("line 3 of `{}` has an expiry time", place.file.display());
+    assert_eq!(text.matches(&named).count(), 1, "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+    // Another bad line is another record.
+    fs::write(&place.file, place.text() + "4,x\r\n").unwrap();
+    store.get_tokens().await.unwrap();
+    assert_eq!(log.text().matches(" columns instead of 10").count(), 1);
+}
+
+/// A sparse file of 4 TB cost all memory, and one of 200 MB seven times its size.
+#[tokio::test]
+async fn a_file_that_is_too_large_is_refused_before_it_is_read() {
+    let place = Place::new();
+    for (start, code, text) in [
+        ("", "store_damaged", "line 1 of"),
+        ("PK\u{3}\u{4}", "store_foreign", "line 1 of"),
+        (
+            HEADER,
+            "unsupported",
+            "has 4398046511104 bytes, and a token file has at most 67108864",
+        ),
+    ] {
+        fs::write(&place.file, start).unwrap();
+        let file = fs::File::options().write(true).open(&place.file).unwrap();
+        if let Err(error) = file.set_len(1 << 42) {
+            // Not every file system has files of this size; all have one above the limit.
+            assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge, "{error}");
+            return;
+        }
+        let error = FileStore::open(&place.file).await.unwrap_err();
+        assert_eq!(error.code().as_str(), code);
+        assert!(error.message().contains(text), "{error}");
+        let error = FileStore::open_read_only(&place.file).await.unwrap_err();
+        assert_eq!(error.code().as_str(), code);
+    }
+    assert!(!place.side().exists());
+}
+
+#[tokio::test]
+async fn a_write_does_not_make_a_file_that_cannot_be_read_again() {
+    let place = Place::new();
+    let store = place.open().await;
+    let mut large = token_of("large");
+    let size = usize::try_from(FileStore::MAX_SIZE).unwrap() - 200;
+    large.api_domain = Some("x".repeat(size));
+    store.save_token(&large).await.unwrap();
+    let before = fs::metadata(&place.file).unwrap().len();
+    assert!(before <= FileStore::MAX_SIZE);
+    let error = store
+        .save_token(&full_of(&"y".repeat(64)))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code().as_str(), "store_full");
+    assert!(error.message().contains("at most 67108864"), "{error}");
+    assert_eq!(fs::metadata(&place.file).unwrap().len(), before);
+    assert!(store.delete_token(id(1)).await.unwrap());
+    store.save_token(&full_of("y")).await.unwrap();
+}
+
+/// The application looks up host names, reads files and more on these threads.
+#[test]
+fn the_store_works_while_the_threads_of_the_runtime_are_all_taken() {
+    let place = Place::new();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime
+        .enable_time()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        let taken = tokio::task::spawn_blocking(move || wait.recv());
+        let work = async {
+            let store = place.open().await;
+            store.save_token(&token_of("a")).await.unwrap();
+            let key = zoho_oauth::store::CoordinationKey::record(id(1));
+            let coordination = store.coordination().unwrap();
+            let permit = coordination.try_acquire(&key).await.unwrap().unwrap();
+            permit.memo().await.unwrap();
+            assert_eq!(store.get_tokens().await.unwrap().len(), 1);
+        };
+        tokio::time::timeout(Duration::from_mins(1), work)
+            .await
+            .unwrap();
+        done.send(()).unwrap();
+        taken.await.unwrap().unwrap();
+    });
+}
+
+#[tokio::test]
+async fn opening_and_reading_make_no_side_files() {
+    let place = Place::new();
+    let names = || {
+        let entries = fs::read_dir(place.folder.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name());
+        names.collect::<Vec<_>>()
+    };
+    assert!(
+        FileStore::open_read_only(&place.file)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(names(), [""; 0]);
+    let store = place.open().await;
+    assert_eq!(place.text().lines().count(), 1);
+    store.get_tokens().await.unwrap();
+    store
+        .find_token(&TokenQuery::user_name(user("a")))
+        .await
+        .unwrap();
+    store.inventory().await.unwrap();
+    drop(place.open().await);
+    assert_eq!(names(), [FileStore::DEFAULT_NAME]);
+    store.save_token(&token_of("a")).await.unwrap();
+    assert!(place.side().exists());
+}
+
+#[tokio::test]
+async fn a_file_that_is_only_read_stays_as_it_is() {
+    let place = Place::with(format!("{HEADER}{ROW}x,u,c,s,r,a,g,5,,\r\n"));
+    let before = place.text();
+    let store = FileStore::open_read_only(&place.file)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(ids(&store.get_tokens().await.unwrap()), [1, 2]);
+    assert!(store.find_token_by_id(id(2)).await.unwrap().is_some());
+    let query = TokenQuery::user_name(user("hunter2"));
+    assert!(store.find_token(&query).await.unwrap().is_some());
+    assert_eq!(store.inventory().await.unwrap().unwrap().records, 2);
+    assert!(store.coordination().is_none());
+    let denied = [
+        code(store.save_token(&token_of("a")).await),
+        code(store.delete_token(id(1)).await),
+        code(store.delete_tokens().await),
+    ];
+    assert_eq!(denied, ["store_permission"; 3]);
+    let error = store.delete_token(id(1)).await.unwrap_err();
+    assert!(
+        error.message().ends_with("was opened for reading only"),
+        "{error}"
+    );
+    assert_eq!(place.text(), before);
+    assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
 async fn a_file_of_something_else_is_left_alone() {
     for bytes in [
         &b"name,value\nhunter2,1\n"[..],
@@ -122,6 +381,7 @@ async fn a_memory_of_ids_that_cannot_be_read_stops_writers() {
     let place = Place::new();
     let store = place.open().await;
     let highest = place.side().join("highest-id");
+    fs::create_dir(place.side()).unwrap();
     fs::write(&highest, "many").unwrap();
     let error = store.save_token(&token_of("a")).await.unwrap_err();
     assert_eq!(error.code().as_str(), "store_damaged");
@@ -134,6 +394,7 @@ async fn a_memory_of_ids_that_cannot_be_read_stops_writers() {
 async fn the_next_writer_removes_what_a_killed_one_left() {
     let place = Place::new();
     let store = place.open().await;
+    store.save_token(&token_of("first")).await.unwrap();
     let left = place.side().join("write.x1Y2z3.tmp");
     fs::write(&left, ROW).unwrap();
     store.save_token(&token_of("a")).await.unwrap();
@@ -150,10 +411,7 @@ mod unix {
 
     use super::*;
 
-    /// Tells a test that it runs as the child of itself, and where.
-    const PLACE: &str = "ZOHO_OAUTH_TEST_PLACE";
-    /// "nobody" on every system that has one, and no user at all on the others: just as good.
-    const NOBODY: u32 = 65534;
+    use crate::child::{NOBODY, place_of_child, program, run_child};
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o777
@@ -161,24 +419,6 @@ mod unix {
 
     fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
-    }
-
-    fn place_of_child() -> Option<PathBuf> {
-        #[expect(clippy::disallowed_methods, reason = "how a test talks to its child")]
-        std::env::var_os(PLACE).map(PathBuf::from)
-    }
-
-    /// Runs this very test again in `command`, which names the program, and demands that it ran.
-    fn run_child(mut command: Command, test: &str, place: &Path) {
-        let test = format!("file_store::faults::unix::{test}");
-        let output = command
-            .args(["--exact", &test, "--nocapture"])
-            .env(PLACE, place)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let ran = output.status.success() && text.contains("1 passed");
-        assert!(ran, "{text}{}", String::from_utf8_lossy(&output.stderr));
     }
 
     fn runtime() -> tokio::runtime::Runtime {
@@ -293,15 +533,12 @@ mod unix {
         set_mode(&place.path().join("no-folder"), 0o555);
         set_mode(&place.path().join("no-make"), 0o555);
 
-        let program = place.path().join("test");
-        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-        set_mode(&program, 0o755);
-        set_mode(place.path(), 0o755);
-        let mut command = Command::new(&program);
+        let mut command = Command::new(program(place.path()));
         if fs::metadata(place.path()).unwrap().uid() == 0 {
             command.uid(NOBODY).gid(NOBODY);
         }
-        run_child(command, "what_this_user_may_not_do_is_said", place.path());
+        let test = "file_store::faults::unix::what_this_user_may_not_do_is_said";
+        run_child(command, test, place.path());
         assert_eq!(fs::read_to_string(tokens("no-folder")).unwrap(), HEADER);
         for folder in ["no-folder", "no-make"] {
             // So that it can be removed.
@@ -317,6 +554,72 @@ mod unix {
             assert!(error.message().contains(&format!("/{folder}/tokens")));
             assert!(std::error::Error::source(&error).is_some());
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_with_another_name_is_refused_unless_that_is_a_backup() {
+        let place = Place::new();
+        let store = place.open().await;
+        store.save_token(&token_of("a")).await.unwrap();
+        let backup = place.folder.path().join("backup");
+        fs::hard_link(&place.file, &backup).unwrap();
+        for name in [&place.file, &backup] {
+            let error = FileStore::open(name).await.unwrap_err();
+            assert_eq!(error.code().as_str(), "store_aliased");
+            assert!(
+                error.message().ends_with("has 2 names (hard links)"),
+                "{error}"
+            );
+            assert!(error.remedy().contains("one name"), "{error}");
+            // To read it is no harm.
+            let read = FileStore::open_read_only(name).await.unwrap().unwrap();
+            assert_eq!(read.get_tokens().await.unwrap().len(), 1);
+        }
+        assert!(!place.folder.path().join("backup.state").exists());
+        let before = place.text();
+        let builder = FileStore::builder(&place.file).allow_hard_links();
+        let store = builder.open().await.unwrap();
+        store.save_token(&token_of("b")).await.unwrap();
+        assert_eq!(store.get_tokens().await.unwrap().len(), 2);
+        // A write puts a new file under its name; the backup keeps the old one.
+        assert_eq!(fs::read_to_string(&backup).unwrap(), before);
+        drop(place.open().await);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_is_a_mount_point_can_only_be_read() {
+        let test = "file_store::faults::unix::a_file_that_is_a_mount_point_can_only_be_read";
+        if let Some(place) = place_of_child() {
+            runtime().block_on(mounted(&place));
+            return;
+        }
+        let place = Place::new();
+        let mount = place.folder.path().join("a mount\\point");
+        fs::write(&place.file, format!("{HEADER}{ROW}")).unwrap();
+        fs::write(&mount, "").unwrap();
+        run_child(crate::child::with_mount(&place.file, &mount), test, &mount);
+        assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 2);
+    }
+
+    #[cfg(target_os = "linux")]
+    async fn mounted(mount: &Path) {
+        for builder in [
+            FileStore::builder(mount),
+            FileStore::builder(mount).allow_hard_links(),
+        ] {
+            let error = builder.open().await.unwrap_err();
+            assert_eq!(error.code().as_str(), "store_aliased");
+            assert!(error.message().contains("is a mount point"), "{error}");
+        }
+        let store = FileStore::open_read_only(mount).await.unwrap().unwrap();
+        assert_eq!(store.get_tokens().await.unwrap().len(), 1);
+        // Why: nothing can be put in its place.
+        let other = mount.with_file_name("other");
+        fs::write(&other, "").unwrap();
+        let error = fs::rename(&other, mount).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
+        fs::remove_file(other).unwrap();
     }
 
     /// A limit on the size of files, which the kernel enforces in the middle of the write as it
@@ -339,11 +642,11 @@ mod unix {
         command
             .args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\""])
             .arg(std::env::current_exe().unwrap());
-        let test = "a_full_disk_leaves_the_old_file_and_nothing_else";
+        let test = "file_store::faults::unix::a_full_disk_leaves_the_old_file_and_nothing_else";
         run_child(command, test, &place.file);
         assert_eq!(
             place.text(),
-            before + "2,small,1000.CLIENT,,1000.refresh.small,,,,,\r\n"
+            before + "2,small,1000.CLIENT,,1000.refresh.small,,,,,\n"
         );
     }
 

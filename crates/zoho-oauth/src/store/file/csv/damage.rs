@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::{Error, ErrorCode};
 
-/// Why a file cannot be understood. Says where, and never quotes the file.
+/// Why a file, or a line of it, cannot be understood. Says where, and never quotes the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct Damage {
     pub(super) line: usize,
@@ -24,7 +24,6 @@ pub(super) enum What {
     OpenQuote,
     AfterQuote,
     Id,
-    DuplicateId,
     ExpiryTime,
 }
 
@@ -57,7 +56,6 @@ impl fmt::Display for What {
             Self::OpenQuote => f.write_str("opens a quote that never ends"),
             Self::AfterQuote => f.write_str("has text behind a closing quote"),
             Self::Id => f.write_str("has an id that is not a number from 1 to 9999999999"),
-            Self::DuplicateId => f.write_str("has the id of an earlier line"),
             Self::ExpiryTime => f.write_str("has an expiry time that is not a number"),
         }
     }

@@ -1,17 +1,27 @@
 //! The official token file as text: ten columns under one header line, comma separated.
 //!
-//! Pure: bytes in, rows out, and back. `reader` takes the text apart; `damage` says what is wrong.
+//! Pure: bytes in, records out, and back. `reader` takes the text apart; `damage` says what is wrong.
+//!
+//! A [`Document`] is an index of the lines of a file, so that it costs little more memory than the
+//! file. A record is read when it is needed. What is written back keeps each line that was not
+//! changed byte for byte: a line that cannot be read, and the line end of every other.
 
 mod damage;
 mod reader;
 
 use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::LazyLock;
 
 use zeroize::Zeroizing;
 
-use self::damage::{Damage, What};
+use self::damage::What;
 use self::reader::{Reader, Record};
+use crate::query::{Criterion, TokenQuery};
+use crate::store::TokenTable;
 use crate::token::{OAuthToken, TokenId};
+
+pub(super) use self::damage::Damage;
 
 /// The columns in their official order, named as Zoho's Python SDK names them.
 const COLUMNS: [&str; 10] = [
@@ -31,19 +41,24 @@ const COLUMNS: [&str; 10] = [
 const OTHER_NAMES: [(&str, usize); 2] = [("user_mail", 1), ("redirect_url", 8)];
 
 const ID: usize = 0;
+const REFRESH_TOKEN: usize = 4;
+const GRANT_TOKEN: usize = 6;
 const EXPIRY_TIME: usize = 7;
 const API_DOMAIN: usize = 9;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// How the lines of a file end. A file keeps the ending that it has.
+/// How much of a file shows whether it is one: a byte order mark and the first column's name.
+pub(super) const START: usize = 16;
+
+/// How an added line ends. Every other line keeps the end that it has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum LineEnd {
-    /// As Python writes it, and we in a new file.
-    #[default]
+    /// As Python writes it.
     CrLf,
-    /// As most other SDKs write it. Node and TypeScript split at the line feed and would keep a
-    /// carriage return as part of the last column, so it must not be introduced there.
+    /// As most other SDKs write it, and we in a new file. Node and TypeScript split at the line feed
+    /// and keep a carriage return as part of the last column, so it must not be introduced.
+    #[default]
     Lf,
 }
 
@@ -54,177 +69,484 @@ impl LineEnd {
             Self::Lf => "\n",
         }
     }
+
+    fn of(line: &[u8]) -> Option<Self> {
+        if line.ends_with(b"\r\n") {
+            Some(Self::CrLf)
+        } else {
+            line.ends_with(b"\n").then_some(Self::Lf)
+        }
+    }
 }
 
-/// A whole file, understood.
+/// A whole file, understood line by line.
 pub(super) struct Document<'a> {
-    pub(super) line_end: LineEnd,
+    bytes: &'a [u8],
+    /// The header line.
+    header: Range<usize>,
+    /// For each position of a record, the official column that stands there.
+    columns: Vec<usize>,
+    line_end: LineEnd,
     /// In the order of the file.
-    pub(super) rows: Vec<Row<'a>>,
+    lines: Vec<Line>,
 }
 
-/// One record. No `Debug`: it holds secrets.
-pub(super) struct Row<'a> {
-    pub(super) id: TokenId,
-    line: usize,
-    /// In the order of [`COLUMNS`].
-    fields: [Cow<'a, str>; 10],
+/// A line of a [`Document`], or several if a quoted value has line ends.
+struct Line {
+    /// From 1.
+    number: usize,
+    range: Range<usize>,
+    content: Content,
 }
 
-impl Row<'_> {
-    /// Returns whether some column has exactly this value: what a row must have to match a query,
-    /// so that the others need not be turned into tokens.
-    pub(super) fn holds(&self, value: &str) -> bool {
-        self.fields.iter().any(|field| field == value)
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// A record under its own id.
+    Record(TokenId),
+    /// A record whose id is not a number or belongs to an earlier line; see
+    /// [`Document::number_after`].
+    Unnumbered,
+    /// The same with the id that it got.
+    Numbered(TokenId),
+    Unreadable(What),
+}
+
+impl Content {
+    const fn id(self) -> Option<TokenId> {
+        match self {
+            Self::Record(id) | Self::Numbered(id) => Some(id),
+            Self::Unnumbered | Self::Unreadable(_) => None,
+        }
     }
+}
 
-    /// Returns the record; empty columns are none.
-    pub(super) fn to_token(&self) -> OAuthToken {
-        OAuthToken::from_fields(&self.fields.each_ref().map(Some))
-            .expect("the id and the expiry were read when the row was")
+/// A line that cannot be read.
+pub(super) struct Unreadable {
+    pub(super) damage: Damage,
+    /// The id that the line seems to have.
+    pub(super) id: Option<TokenId>,
+}
+
+/// A part of a file's new content.
+pub(super) enum Piece<'a> {
+    Old(&'a [u8]),
+    New(Zeroizing<String>),
+}
+
+impl AsRef<[u8]> for Piece<'_> {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Old(bytes) => bytes,
+            Self::New(text) => text.as_bytes(),
+        }
     }
 }
 
-/// Reads a file of any of the official SDKs.
-pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, Damage> {
-    let text = checked_text(bytes)?;
-    let mut reader = Reader::new(text);
-    let Some(header) = reader.record()? else {
-        return Err(Damage {
-            line: 1,
-            what: What::Empty,
-        });
-    };
-    let columns = columns(&header)?;
-    let line_end = match text.find('\n') {
-        Some(end) if text[..end].ends_with('\r') => LineEnd::CrLf,
-        _ => LineEnd::Lf,
-    };
-    let mut rows: Vec<Row<'_>> = Vec::new();
-    while let Some(record) = reader.record()? {
-        rows.push(row(record, &columns)?);
-    }
-    refuse_duplicates(&rows)?;
-    Ok(Document { line_end, rows })
-}
-
-/// The text after a byte order mark, once it is sure that this is a token file in UTF-8.
-fn checked_text(bytes: &[u8]) -> Result<&str, Damage> {
-    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    let damage = |offset: usize, what| {
-        let line = bytes[..offset].split(|&byte| byte == b'\n').count();
-        Err(Damage { line, what })
-    };
+/// Checks that `start`, the first [`START`] bytes of a file, can begin a token file.
+pub(super) fn check_start(start: &[u8]) -> Result<(), Damage> {
+    let damage = |what| Err(Damage { line: 1, what });
+    let bytes = without_mark(start);
     if bytes.is_empty() {
-        return damage(0, What::Empty);
+        return damage(What::Empty);
     }
-    // Before the header: some file systems leave a file of zeros after a power cut.
+    // Some file systems leave a file of zeros after a power cut.
     if bytes.starts_with(b"\0") {
-        return damage(0, What::Nul);
+        return damage(What::Nul);
     }
     let first = bytes.split(|b| matches!(b, b',' | b'\r' | b'\n')).next();
     if !matches!(first.map(<[u8]>::trim_ascii), Some(b"id" | b"\"id\"")) {
-        return damage(0, What::Foreign);
+        return damage(What::Foreign);
     }
-    if bytes.contains(&0) {
-        let offset = bytes.iter().position(|&b| b == 0).unwrap_or(0);
-        return damage(offset, What::Nul);
+    Ok(())
+}
+
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
+}
+
+/// Reads a file of any of the official SDKs.
+///
+/// # Errors
+/// When the header cannot be read. A record that cannot be read is
+/// [`unreadable`](Document::unreadable).
+pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, Damage> {
+    check_start(&bytes[..bytes.len().min(START)])?;
+    let mut reader = Reader::new(bytes, bytes.len() - without_mark(bytes).len());
+    let header = reader.record().expect("the file is not empty");
+    let columns = columns(&header).map_err(|what| Damage {
+        line: header.line,
+        what,
+    })?;
+    let mut document = Document {
+        bytes,
+        header: 0..header.range.end,
+        columns,
+        line_end: LineEnd::of(&bytes[header.range]).unwrap_or_default(),
+        lines: Vec::new(),
+    };
+    let mut has_order = true;
+    let mut highest = None;
+    while let Some(record) = reader.record() {
+        let line = &bytes[record.range.clone()];
+        if LineEnd::of(line) == Some(LineEnd::Lf) {
+            document.line_end = LineEnd::Lf;
+        }
+        let content = document.content(&record);
+        if content.id().is_some() {
+            has_order &= content.id() > highest;
+            highest = content.id();
+        }
+        document.lines.push(Line {
+            number: record.line,
+            range: record.range,
+            content,
+        });
     }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text),
-        Err(error) => damage(error.valid_up_to(), What::NotUtf8),
+    if !has_order {
+        document.unnumber_repeated();
     }
+    Ok(document)
 }
 
 /// For each position of a record, the official column that stands there: by name where the header
 /// has a known one, else by position.
-fn columns(header: &Record<'_>) -> Result<Vec<usize>, Damage> {
-    let found = header.fields.len();
+fn columns(header: &Record<'_>) -> Result<Vec<usize>, What> {
+    let names = texts(header)?;
+    let found = header.found;
     if found != COLUMNS.len() && found != COLUMNS.len() - 1 {
-        return Err(header.damage(What::HeaderColumns { found }));
+        return Err(What::HeaderColumns { found });
     }
     let known = |name: &str| {
         let official = COLUMNS.iter().position(|&column| column == name);
         let other = OTHER_NAMES.iter().find(|(other, _)| *other == name);
         official.or(other.map(|(_, column)| *column))
     };
-    let columns: Vec<usize> = header
-        .fields
+    let columns: Vec<usize> = names
         .iter()
         .enumerate()
         .map(|(position, name)| known(name.trim()).unwrap_or(position))
         .collect();
     let is_repeated = |(index, column): (usize, &usize)| columns[..index].contains(column);
     if columns.iter().enumerate().any(is_repeated) {
-        return Err(header.damage(What::HeaderNames));
+        return Err(What::HeaderNames);
     }
     Ok(columns)
 }
 
-fn row<'a>(record: Record<'a>, columns: &[usize]) -> Result<Row<'a>, Damage> {
-    let damage = |what| record.damage(what);
-    let (found, due) = (record.fields.len(), columns.len());
-    // SDKs without a migration put full rows under an old header of nine columns.
-    let has_extra_domain = found == COLUMNS.len() && !columns.contains(&API_DOMAIN);
-    if found != due && !has_extra_domain {
-        return Err(damage(What::Columns { found, due }));
-    }
-    let Ok(id) = record.fields[ID].parse() else {
-        return Err(damage(What::Id));
-    };
-    let line = record.line;
-    let mut fields: [Cow<'a, str>; 10] = Default::default();
-    for (position, field) in record.fields.into_iter().enumerate() {
-        fields[columns.get(position).copied().unwrap_or(API_DOMAIN)] = field;
-    }
-    let expiry = &fields[EXPIRY_TIME];
-    if !expiry.is_empty() && (expiry.starts_with('+') || expiry.parse::<i64>().is_err()) {
-        return Err(Damage {
-            line,
-            what: What::ExpiryTime,
-        });
-    }
-    Ok(Row { id, line, fields })
-}
-
-fn refuse_duplicates(rows: &[Row<'_>]) -> Result<(), Damage> {
-    if rows.is_sorted_by(|one, next| one.id < next.id) {
-        return Ok(());
-    }
-    let mut ids: Vec<_> = rows.iter().map(|row| (row.id, row.line)).collect();
-    ids.sort_unstable();
-    match ids.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        None => Ok(()),
-        Some(pair) => Err(Damage {
-            line: pair[1].1,
-            what: What::DuplicateId,
-        }),
-    }
-}
-
-/// Writes the rows as Zoho's Python SDK would: ten columns, quotes only where they are needed, a
-/// line end after the last line too.
-pub(super) fn write(rows: &[OAuthToken], line_end: LineEnd) -> Zeroizing<String> {
-    let size: usize = rows
-        .iter()
-        .flat_map(OAuthToken::expose_fields)
-        .flatten()
-        .map(|field| field.len() + field.matches('"').count() + 2)
-        .sum();
-    let size = size + rows.len() * (COLUMNS.len() + 1);
-    // Large enough from the start: growing would leave copies behind.
-    let mut out = Zeroizing::new(String::with_capacity(size + 128));
-    out.push_str(&COLUMNS.join(","));
-    out.push_str(line_end.as_str());
-    for row in rows {
-        for (column, field) in row.expose_fields().iter().enumerate() {
-            if column > 0 {
-                out.push(',');
-            }
-            push_field(&mut out, field.as_deref().unwrap_or_default());
+fn texts<'a>(record: &Record<'a>) -> Result<Vec<Cow<'a, str>>, What> {
+    let text = |field: &Cow<'a, [u8]>| {
+        if field.contains(&0) {
+            return Err(What::Nul);
         }
-        out.push_str(line_end.as_str());
+        match field {
+            Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed),
+            Cow::Owned(bytes) => std::str::from_utf8(bytes).map(|text| Cow::Owned(text.to_owned())),
+        }
+        .map_err(|_| What::NotUtf8)
+    };
+    match &record.fields {
+        Ok(fields) => fields.iter().map(text).collect(),
+        Err(what) => Err(*what),
     }
+}
+
+impl<'a> Document<'a> {
+    /// Returns a file without a header and without a record.
+    pub(super) fn empty() -> Self {
+        Self {
+            bytes: b"",
+            header: 0..0,
+            columns: Vec::new(),
+            line_end: LineEnd::default(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// The texts of a record in the order of [`COLUMNS`].
+    fn fields(&self, record: &Record<'a>) -> Result<[Cow<'a, str>; 10], What> {
+        let texts = texts(record)?;
+        let (found, due) = (record.found, self.columns.len());
+        // SDKs without a migration put full rows under an old header of nine columns.
+        let has_extra_domain = found == COLUMNS.len() && !self.columns.contains(&API_DOMAIN);
+        if found != due && !has_extra_domain {
+            return Err(What::Columns { found, due });
+        }
+        let mut fields: [Cow<'_, str>; 10] = Default::default();
+        for (position, text) in texts.into_iter().enumerate() {
+            fields[self.columns.get(position).copied().unwrap_or(API_DOMAIN)] = text;
+        }
+        Ok(fields)
+    }
+
+    fn content(&self, record: &Record<'a>) -> Content {
+        let fields = match self.fields(record) {
+            Ok(fields) => fields,
+            Err(what) => return Content::Unreadable(what),
+        };
+        let texts = official(&fields);
+        let is_wrong = |time: &str| time.starts_with('+') || time.parse::<i64>().is_err();
+        if texts[EXPIRY_TIME].is_some_and(is_wrong) {
+            return Content::Unreadable(What::ExpiryTime);
+        }
+        match texts[ID].map(str::parse) {
+            Some(Ok(id)) => Content::Record(id),
+            // Older SDKs made ids such as `python_u1_EU_9f3c`. Without any token it is no login.
+            _ if texts[REFRESH_TOKEN..=GRANT_TOKEN]
+                .iter()
+                .any(Option::is_some) =>
+            {
+                Content::Unnumbered
+            }
+            _ => Content::Unreadable(What::Id),
+        }
+    }
+
+    /// Two processes of official SDKs that save at once give one id to two logins. The first of
+    /// them in the file has it, as for those SDKs.
+    fn unnumber_repeated(&mut self) {
+        let ids = self.lines.iter().enumerate();
+        let mut ids: Vec<_> = ids
+            .filter_map(|(index, line)| Some((line.content.id()?, index)))
+            .collect();
+        ids.sort_unstable();
+        for pair in ids.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+            self.lines[pair[1].1].content = Content::Unnumbered;
+        }
+    }
+
+    /// Returns whether records have no id of their own, so that they need
+    /// [`number_after`](Self::number_after).
+    pub(super) fn has_unnumbered(&self) -> bool {
+        let mut lines = self.lines.iter();
+        lines.any(|line| line.content == Content::Unnumbered)
+    }
+
+    /// Gives ids to the records without one, in the order of the file, above all ids in it and above
+    /// `highest`. Every process that reads the same file gives the same ids; the first write puts
+    /// them into the file.
+    pub(super) fn number_after(&mut self, highest: Option<TokenId>) {
+        let mut last = self.highest_id().max(highest);
+        for line in &mut self.lines {
+            if line.content != Content::Unnumbered {
+                continue;
+            }
+            let next = last.map_or_else(|| TokenId::new(1).ok(), TokenId::next);
+            line.content = match next {
+                Some(id) => Content::Numbered(id),
+                None => Content::Unreadable(What::Id),
+            };
+            last = next.or(last);
+        }
+    }
+
+    /// The highest id in the file, also of a line that cannot be read.
+    pub(super) fn highest_id(&self) -> Option<TokenId> {
+        let known = self.lines.iter().filter_map(|line| line.content.id()).max();
+        known.max(self.unreadable().filter_map(|line| line.id).max())
+    }
+
+    /// How many records there are, readable or not.
+    pub(super) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Returns the lines that cannot be read.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = Unreadable> {
+        self.lines.iter().filter_map(|line| match line.content {
+            Content::Unreadable(what) => Some(Unreadable {
+                damage: Damage {
+                    line: line.number,
+                    what,
+                },
+                id: self.seeming_id(line),
+            }),
+            _ => None,
+        })
+    }
+
+    /// Returns the bytes of the lines that cannot be read.
+    pub(super) fn unreadable_bytes(&self) -> impl Iterator<Item = &'a [u8]> {
+        let is_bad = |line: &&Line| matches!(line.content, Content::Unreadable(_));
+        let lines = self.lines.iter().filter(is_bad);
+        lines.map(|line| &self.bytes[line.range.clone()])
+    }
+
+    fn seeming_id(&self, line: &Line) -> Option<TokenId> {
+        let position = self.columns.iter().position(|&column| column == ID)?;
+        let value = self.seeming_values(line).nth(position)?;
+        std::str::from_utf8(value).ok()?.parse().ok()
+    }
+
+    /// The values of a line that cannot be read, taken apart at the commas.
+    fn seeming_values(&self, line: &Line) -> impl Iterator<Item = &'a [u8]> {
+        let values = self.bytes[line.range.clone()].split(|&byte| byte == b',');
+        values.map(|value| {
+            let value = value.trim_ascii_end();
+            let inner = value.strip_prefix(b"\"").unwrap_or(value);
+            inner.strip_suffix(b"\"").unwrap_or(inner)
+        })
+    }
+
+    /// Returns the record with this id.
+    ///
+    /// # Errors
+    /// When a line that seems to be this record cannot be read.
+    pub(super) fn by_id(&self, id: TokenId) -> Result<Option<OAuthToken>, Damage> {
+        let found = self.lines.iter().find(|line| line.content.id() == Some(id));
+        match found {
+            Some(line) => Ok(self.token(line)),
+            None => match self.unreadable().find(|line| line.id == Some(id)) {
+                Some(line) => Err(line.damage),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Returns the matching record with the lowest id.
+    ///
+    /// # Errors
+    /// When there is none, and a line that seems to match cannot be read.
+    pub(super) fn find(&self, query: &TokenQuery) -> Result<Option<OAuthToken>, Damage> {
+        let value = match query.criterion() {
+            Criterion::UserName(name) => name.as_str(),
+            Criterion::AccessToken(token) => token.expose_secret(),
+            Criterion::GrantToken(token) => token.expose_secret(),
+            Criterion::RefreshToken(token) => token.expose_secret(),
+        };
+        // A quote in a value is written as two. All other values stand in the line as they are, so
+        // the lines without the value need not be turned into records.
+        let may_match = |line: &Line| {
+            let text = std::str::from_utf8(&self.bytes[line.range.clone()]);
+            value.contains('"') || text.is_ok_and(|text| text.contains(value))
+        };
+        let readable = self.lines.iter().filter(|line| line.content.id().is_some());
+        let found = readable
+            .filter(|line| may_match(line))
+            .filter_map(|line| self.token(line))
+            .filter(|token| query.matches(token))
+            .min_by_key(|token| token.id);
+        if found.is_some() {
+            return Ok(found);
+        }
+        for line in &self.lines {
+            if let Content::Unreadable(what) = line.content
+                && self.seeming_values(line).any(|it| it == value.as_bytes())
+            {
+                let line = line.number;
+                return Err(Damage { line, what });
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns up to `limit` records with ids above `after`, in the order of their ids.
+    pub(super) fn page(&self, after: Option<TokenId>, limit: usize) -> Vec<OAuthToken> {
+        let is_meant = |line: &&Line| line.content.id() > after;
+        let mut lines: Vec<_> = self.lines.iter().filter(is_meant).collect();
+        lines.sort_by_key(|line| line.content.id());
+        let first = lines.into_iter().take(limit);
+        first.filter_map(|line| self.token(line)).collect()
+    }
+
+    /// The record of a line, which was found readable.
+    fn token(&self, line: &Line) -> Option<OAuthToken> {
+        let id = line.content.id()?;
+        let record = Reader::new(&self.bytes[line.range.clone()], 0).record()?;
+        let fields = self.fields(&record).ok()?;
+        let mut texts = official(&fields);
+        let number = id.to_string();
+        texts[ID] = Some(&number);
+        OAuthToken::from_fields(&texts).ok()
+    }
+
+    /// Returns the content of the file with the records of `table`.
+    ///
+    /// A line stays as it is, byte for byte, if its record has not changed. `keeps` says which of
+    /// the lines that cannot be read stay. What is new comes last.
+    pub(super) fn rewritten(
+        &self,
+        table: &TokenTable,
+        keeps: impl Fn(Damage) -> bool,
+    ) -> Vec<Piece<'a>> {
+        // Nine columns become ten.
+        let is_official = self.columns.iter().copied().eq(0..COLUMNS.len());
+        let mut pieces = Vec::new();
+        if is_official {
+            pieces.push(Piece::Old(&self.bytes[self.header.clone()]));
+        } else {
+            let header = COLUMNS.join(",") + self.line_end.as_str();
+            pieces.push(Piece::New(Zeroizing::new(header)));
+        }
+        let mut in_file: Vec<_> = self.lines.iter().map(|line| line.content.id()).collect();
+        in_file.sort_unstable();
+        for line in &self.lines {
+            let old = &self.bytes[line.range.clone()];
+            let stored = line.content.id().and_then(|id| table.find_by_id(id));
+            let stays = match (line.content, stored) {
+                (Content::Unreadable(what), _) => {
+                    let line = line.number;
+                    if !keeps(Damage { line, what }) {
+                        continue;
+                    }
+                    true
+                }
+                (_, None) => continue,
+                (Content::Record(_), Some(stored)) => {
+                    is_official && self.token(line).as_ref() == Some(stored)
+                }
+                (_, Some(_)) => false,
+            };
+            self.end_line(&mut pieces);
+            match stored.filter(|_| !stays) {
+                None => pieces.push(Piece::Old(old)),
+                Some(stored) => {
+                    let line_end = LineEnd::of(old).unwrap_or(self.line_end);
+                    pieces.push(Piece::New(row(stored, line_end)));
+                }
+            }
+        }
+        let is_new = |row: &&OAuthToken| in_file.binary_search(&row.id).is_err();
+        for new in table.rows().iter().filter(is_new) {
+            self.end_line(&mut pieces);
+            pieces.push(Piece::New(row(new, self.line_end)));
+        }
+        pieces
+    }
+
+    /// Ends the last line, which many SDKs leave without an end.
+    fn end_line(&self, pieces: &mut Vec<Piece<'a>>) {
+        let last = pieces.last().map_or(&b"\n"[..], |piece| piece.as_ref());
+        if !last.ends_with(b"\n") && !last.ends_with(b"\r") {
+            pieces.push(Piece::Old(self.line_end.as_str().as_bytes()));
+        }
+    }
+}
+
+fn official<'f>(fields: &'f [Cow<'_, str>; 10]) -> [Option<&'f str>; 10] {
+    OAuthToken::official_texts(fields.each_ref().map(|field| Some(&**field)))
+}
+
+/// Returns the content of a new file without a record.
+pub(super) fn new_file() -> &'static str {
+    static HEADER: LazyLock<String> =
+        LazyLock::new(|| COLUMNS.join(",") + LineEnd::default().as_str());
+    &HEADER
+}
+
+/// Returns the line of a record as Zoho's Python SDK writes it: quotes only where they are needed.
+fn row(token: &OAuthToken, line_end: LineEnd) -> Zeroizing<String> {
+    let fields = token.expose_fields();
+    let size = |field: &Cow<'_, str>| field.len() + field.matches('"').count() + 2;
+    let size: usize = fields.iter().flatten().map(size).sum();
+    // Large enough from the start: growing would leave copies behind.
+    let mut out = Zeroizing::new(String::with_capacity(size + COLUMNS.len() + 1));
+    for (column, field) in fields.iter().enumerate() {
+        if column > 0 {
+            out.push(',');
+        }
+        push_field(&mut out, field.as_deref().unwrap_or_default());
+    }
+    out.push_str(line_end.as_str());
     out
 }
 
