@@ -19,12 +19,12 @@ pub(super) fn decode(row: &Row<'_>, place: &Place) -> Result<OAuthToken> {
     let id: TokenId = id.ok_or_else(|| fields.damaged(0, "is empty"))?;
     Ok(OAuthToken {
         id: Some(id),
-        user_name: fields.text(1, UserName::new)?,
-        client_id: fields.text(2, ClientId::new)?,
-        client_secret: fields.text(3, ClientSecret::new)?,
-        refresh_token: fields.text(4, RefreshToken::new)?,
-        access_token: fields.text(5, AccessToken::new)?,
-        grant_token: fields.text(6, GrantToken::new)?,
+        user_name: fields.text(1, UserName::received)?,
+        client_id: fields.text(2, ClientId::received)?,
+        client_secret: fields.text(3, ClientSecret::received)?,
+        refresh_token: fields.text(4, RefreshToken::received)?,
+        access_token: fields.text(5, AccessToken::received)?,
+        grant_token: fields.text(6, GrantToken::received)?,
         expiry_time: fields.with(7, read_expiry, "is no time in milliseconds")?,
         redirect_url: fields.text(8, Ok)?,
         api_domain: fields.text(9, Ok)?,
