@@ -10,6 +10,7 @@ use std::sync::Arc;
 use url::{Host, Url};
 
 use crate::error::{Error, ErrorCode, Result};
+use crate::text;
 
 /// Which organisation of a data center a token is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -103,18 +104,118 @@ impl DataCenter {
         self.0.upload_url.as_deref()
     }
 
-    /// Returns the environment whose API domain is `domain`.
+    /// Returns the environment that `domain` belongs to, if it is one of this center's own hosts.
+    ///
+    /// A host that this center does not name, such as `api.zoho.eu`, is of production, unless it
+    /// begins with `sandbox.` or `developer.`. See [`DataCenters::by_api_domain`].
     pub fn environment_of(&self, domain: &str) -> Option<Environment> {
         let environments = [
             Environment::Production,
             Environment::Sandbox,
             Environment::Developer,
         ];
-        environments.into_iter().find(|&environment| {
-            self.api_domain(environment)
-                .is_some_and(|known| same_origin(known, domain))
+        let named = environments.into_iter().find(|&environment| {
+            let known = self.api_domain(environment);
+            known.is_some_and(|known| same_origin(known, domain))
+        });
+        named.or_else(|| {
+            let host = self.urls().find_map(|url| host_of_one_owner(url, domain))?;
+            Some(match host.split('.').next() {
+                Some("sandbox") => Environment::Sandbox,
+                Some("developer") => Environment::Developer,
+                _ => Environment::Production,
+            })
         })
     }
+
+    /// Returns `domain`, with the scheme of this center in front if it has none.
+    pub fn with_scheme(&self, domain: &str) -> String {
+        like(self.accounts_url(), domain)
+    }
+
+    /// All addresses that are known of this center.
+    fn urls(&self) -> impl Iterator<Item = &str> {
+        let Inner {
+            accounts_url,
+            production,
+            sandbox,
+            developer,
+            upload_url,
+            ..
+        } = &*self.0;
+        let known = [production, sandbox, developer, upload_url].into_iter();
+        let known = known.flatten().map(String::as_str);
+        std::iter::once(accounts_url.as_str()).chain(known)
+    }
+}
+
+/// Zoho's own domains, by country: what is below one of a pair belongs to the same data center as
+/// what is below the other. `zoho.ca` is not among them: Zoho's accounts server in Canada is
+/// `accounts.zohocloud.ca`.
+const DOMAINS_OF_ZOHO: [[&str; 2]; 11] = [
+    ["zoho.com", "zohoapis.com"],
+    ["zoho.eu", "zohoapis.eu"],
+    ["zoho.in", "zohoapis.in"],
+    ["zoho.com.au", "zohoapis.com.au"],
+    ["zoho.jp", "zohoapis.jp"],
+    ["zoho.com.cn", "zohoapis.com.cn"],
+    ["zohocloud.ca", "zohoapis.ca"],
+    ["zoho.sa", "zohoapis.sa"],
+    ["zoho.uk", "zohoapis.uk"],
+    ["zoho.ae", "zohoapis.ae"],
+    ["zoho.sg", "zohoapis.sg"],
+];
+
+/// Returns the host of `domain` if its owner is that of the host of `known`: both are below Zoho's
+/// domains of one country, or they are the same but for `www.`. Scheme and port must be the same.
+fn host_of_one_owner(known: &str, domain: &str) -> Option<String> {
+    let (known, domain) = (Url::parse(known).ok()?, parse_like(known, domain)?);
+    let is_alike = known.scheme() == domain.scheme()
+        && known.port_or_known_default() == domain.port_or_known_default();
+    let (Some(Host::Domain(one)), Some(Host::Domain(other))) = (known.host(), domain.host()) else {
+        return None;
+    };
+    let without_www = |host: &str| host.strip_prefix("www.").unwrap_or(host).to_owned();
+    let is_one = without_www(one) == without_www(other)
+        || country_of(one).is_some_and(|country| country_of(other) == Some(country));
+    (is_alike && is_one).then(|| other.to_owned())
+}
+
+/// The place in [`DOMAINS_OF_ZOHO`] of the domain that `host` is, or is below.
+fn country_of(host: &str) -> Option<usize> {
+    let is_below = |domain: &&str| {
+        let rest = host.strip_suffix(*domain);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    let mut countries = DOMAINS_OF_ZOHO.iter();
+    countries.position(|domains| domains.iter().any(is_below))
+}
+
+/// Puts the scheme of `known` in front of `domain` if that has none.
+fn like(known: &str, domain: &str) -> String {
+    match known.split_once("://") {
+        Some((scheme, _)) if !domain.contains("://") => format!("{scheme}://{}", domain.trim()),
+        _ => domain.to_owned(),
+    }
+}
+
+fn parse_like(known: &str, domain: &str) -> Option<Url> {
+    Url::parse(&like(known, domain)).ok()
+}
+
+/// The server that `address` names, for texts that people read: no path, and nothing that could be
+/// a password or forge lines of a log.
+pub(crate) fn server_of(address: &str) -> String {
+    let Some(url) = parse_like("https://", address).filter(Url::has_host) else {
+        return "not the address of a server".to_owned();
+    };
+    let host = url.host_str().unwrap_or_default();
+    let mut text: String = host.chars().take(100).collect();
+    if text.len() < host.len() {
+        text.push('…');
+    }
+    let port = url.port().map(|port| format!(":{port}"));
+    format!("{}://{text}{}", url.scheme(), port.unwrap_or_default())
 }
 
 macro_rules! official {
@@ -217,12 +318,13 @@ impl DataCenterBuilder {
     /// Checks the addresses.
     ///
     /// # Errors
-    /// `invalid_input` when an address is not an absolute http(s) URL without query, fragment and
-    /// password; `insecure_url` for plain http to a machine that is not this one.
+    /// `invalid_input` when an address is not an absolute http(s) URL without path, query, fragment
+    /// and password; `insecure_url` for plain http to a machine that is not this one.
     pub fn build(mut self) -> Result<DataCenter> {
         if self.inner.name.is_empty() {
             return Err(Error::invalid_input("the name of the data center is empty"));
         }
+        text::check("name of the data center", &self.inner.name)?;
         self.inner.name.make_ascii_lowercase();
         let plain = self.allow_plain_http;
         self.inner.accounts_url = checked_url("accounts URL", &self.inner.accounts_url, plain)?;
@@ -284,18 +386,48 @@ impl DataCenters {
             })
     }
 
-    /// Returns the center with this accounts server.
+    /// Returns the center with this accounts server; of several the one that was added last.
     pub fn by_accounts_url(&self, url: &str) -> Option<&DataCenter> {
-        self.centers
-            .iter()
-            .find(|center| center.has_accounts_url(url))
+        let mut centers = self.centers.iter().rev();
+        centers.find(|center| center.has_accounts_url(url))
     }
 
     /// Returns the center that this API domain, of any environment, belongs to.
+    ///
+    /// That is the center which names this very address, else one whose own domains the host is
+    /// below: `api.zoho.eu` belongs to the center of `www.zohoapis.eu`, since Zoho's documents use
+    /// both names. The scheme, `www.` and a slash at the end may be left out. Addresses that are not
+    /// Zoho's must be the same but for that. Of several centers the one that was added last counts,
+    /// so an application's own goes before a built-in one.
     pub fn by_api_domain(&self, domain: &str) -> Option<&DataCenter> {
-        self.centers
-            .iter()
-            .find(|center| center.environment_of(domain).is_some())
+        let centers = || self.centers.iter().rev();
+        let names = |center: &&DataCenter| {
+            let known = [&center.0.production, &center.0.sandbox, &center.0.developer];
+            let mut known = known.into_iter().flatten();
+            known.any(|known| same_origin(known, domain))
+        };
+        let owns = |center: &&DataCenter| center.environment_of(domain).is_some();
+        centers().find(names).or_else(|| centers().find(owns))
+    }
+
+    /// Returns the center that a token with this API domain belongs to.
+    ///
+    /// A center that does not name any API domain is taken at the word of its accounts server: `own`
+    /// or, if that names its API, the only one in this table that does not.
+    ///
+    /// # Errors
+    /// `unknown_data_center`, naming the server.
+    pub fn of_api_domain(&self, domain: &str, own: &DataCenter) -> Result<&DataCenter> {
+        let mut silent = self.centers.iter().filter(|center| !center.names_its_api());
+        let silent = match (silent.clone().find(|center| *center == own), silent.next()) {
+            (Some(own), _) => Some(own),
+            (None, only) => only.filter(|_| silent.next().is_none()),
+        };
+        self.by_api_domain(domain).or(silent).ok_or_else(|| {
+            let server = server_of(domain);
+            let message = format!("the API domain `{server}` belongs to no known data center");
+            Error::new(ErrorCode::UnknownDataCenter, message)
+        })
     }
 }
 
@@ -303,6 +435,8 @@ impl DataCenters {
 /// not repeated when it could hold a password.
 pub(crate) fn checked_url(what: &str, url: &str, allow_plain_http: bool) -> Result<String> {
     let refused = |why: &str| Err(Error::invalid_input(format!("the {what} {why}")));
+    // The parser of URLs would leave such characters out without a word.
+    text::check(what, url)?;
     let Ok(parsed) = Url::parse(url) else {
         return refused("is not an absolute URL");
     };
@@ -314,6 +448,9 @@ pub(crate) fn checked_url(what: &str, url: &str, allow_plain_http: bool) -> Resu
     }
     if parsed.query().is_some() || parsed.fragment().is_some() {
         return refused("has a query or a fragment");
+    }
+    if !matches!(parsed.path(), "" | "/") {
+        return refused("has a path: give it without a path");
     }
     if parsed.scheme() == "http" && !allow_plain_http && !is_loopback(&parsed) {
         return Err(Error::new(
@@ -333,10 +470,10 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether two URLs name the same scheme, host and port.
+/// Whether two URLs name the same scheme, host and port. `other` may leave out its scheme.
 fn same_origin(one: &str, other: &str) -> bool {
-    match (Url::parse(one), Url::parse(other)) {
-        (Ok(one), Ok(other)) => one.origin() == other.origin() && one.origin().is_tuple(),
+    match (Url::parse(one), parse_like(one, other)) {
+        (Ok(one), Some(other)) => one.origin() == other.origin() && one.origin().is_tuple(),
         _ => false,
     }
 }
@@ -417,6 +554,125 @@ mod tests {
         let accounts = |url| known.by_accounts_url(url).map(DataCenter::name);
         assert_eq!(accounts("https://accounts.zoho.in"), Some("in"));
         assert_eq!(accounts("https://accounts.zoho.in@evil.example"), None);
+    }
+
+    #[test]
+    fn a_host_of_a_centers_own_domains_is_that_center() {
+        let mut centers = DataCenters::known();
+        let uk = DataCenter::builder("uk", "https://accounts.zoho.uk");
+        centers.add(uk.api_domain("https://www.zohoapis.uk").build().unwrap());
+        let own = DataCenter::builder("own", "https://accounts.gateway.co.uk");
+        let own = own.api_domain("https://gateway.co.uk");
+        centers.add(own.build().unwrap());
+        let here =
+            DataCenter::builder("here", "http://127.0.0.1:1").api_domain("http://127.0.0.1:2");
+        centers.add(here.build().unwrap());
+        let of = |domain: &str| centers.by_api_domain(domain).map(DataCenter::name);
+        for (domain, name) in [
+            ("https://api.zoho.com", "us"),
+            ("https://api.zoho.eu", "eu"),
+            ("https://API.Zoho.EU/", "eu"),
+            ("api.zoho.eu", "eu"),
+            ("zohoapis.eu", "eu"),
+            ("https://zohoapis.com.au", "au"),
+            ("https://api.zoho.com.au", "au"),
+            ("https://api.zoho.com.cn", "cn"),
+            ("https://www.zohoapis.com.cn", "cn"),
+            ("https://api.zohocloud.ca", "ca"),
+            ("https://api.zoho.sa", "sa"),
+            ("https://api.zoho.uk", "uk"),
+            ("https://sandbox.zohoapis.uk", "uk"),
+            ("https://www.gateway.co.uk", "own"),
+            ("gateway.co.uk", "own"),
+            ("http://127.0.0.1:2/", "here"),
+            ("127.0.0.1:2", "here"),
+        ] {
+            assert_eq!(of(domain), Some(name), "{domain}");
+        }
+        for domain in [
+            "",
+            " ",
+            "https://evilzoho.eu",
+            "https://zoho.eu.evil.test",
+            "https://api.zoho.eu@evil.test",
+            "https://evil.test/api.zoho.eu",
+            "https://evil.test#api.zoho.eu",
+            "https://evil.test?api.zoho.eu",
+            "http://api.zoho.eu",
+            "https://api.zoho.eu:444",
+            "ftp://api.zoho.eu",
+            "https://zoho.ca",
+            "https://co.uk",
+            "https://other.co.uk",
+            "https://zoho.mars",
+            "http://127.0.0.1:3",
+            "https://127.0.0.1:2",
+            "http://x.127.0.0.1:2",
+            "https://com",
+            "https://eu",
+        ] {
+            assert_eq!(of(domain), None, "{domain}");
+        }
+    }
+
+    #[test]
+    fn an_application_that_adds_a_center_means_it() {
+        let mut centers = DataCenters::known();
+        let stub = DataCenter::builder("stub", "http://127.0.0.1:1");
+        let stub = stub.api_domain("https://www.zohoapis.eu").build().unwrap();
+        centers.add(stub);
+        for domain in ["https://www.zohoapis.eu", "https://api.zoho.eu"] {
+            let center = centers.by_api_domain(domain).unwrap();
+            assert_eq!(center.name(), "stub");
+            let environment = center.environment_of(domain);
+            assert_eq!(environment, Some(Environment::Production));
+        }
+        let sandbox = DataCenter::eu().environment_of("sandbox.zohoapis.eu/");
+        assert_eq!(sandbox, Some(Environment::Sandbox));
+    }
+
+    #[test]
+    fn addresses_are_given_without_a_path() {
+        let builder = || DataCenter::builder("x", "https://accounts.zoho.eu/");
+        let path = "https://accounts.zoho.eu/oauth/v2/token";
+        for (what, builder) in [
+            ("accounts URL", DataCenter::builder("x", path)),
+            (
+                "accounts URL",
+                DataCenter::builder("x", "https://accounts.zoho.eu//"),
+            ),
+            (
+                "API domain",
+                builder().api_domain("https://www.zohoapis.eu/crm/v8"),
+            ),
+            (
+                "sandbox",
+                builder().sandbox_domain("https://sandbox.zohoapis.eu/crm/v8/"),
+            ),
+            (
+                "developer",
+                builder().developer_domain("https://developer.zohoapis.eu/crm"),
+            ),
+            (
+                "upload URL",
+                builder().upload_url("https://content.zohoapis.eu/crm/v8/upload"),
+            ),
+        ] {
+            let error = builder.build().unwrap_err();
+            assert_eq!(error.code(), ErrorCode::InvalidInput);
+            let text = error.to_string();
+            assert!(
+                text.contains(what) && text.contains("without a path"),
+                "{text}"
+            );
+        }
+        let built = builder()
+            .api_domain("https://www.zohoapis.eu/")
+            .build()
+            .unwrap();
+        assert_eq!(built.accounts_url(), "https://accounts.zoho.eu");
+        let api = built.api_domain(Environment::Production);
+        assert_eq!(api, Some("https://www.zohoapis.eu"));
     }
 
     #[test]

@@ -109,7 +109,7 @@ codes! {
         "Start from a refresh token or a grant token instead of a bare access token.";
     /// Zoho answered the exchange without a refresh token.
     RefreshTokenMissing = "refresh_token_missing", LoginRequired, false,
-        "Ask for `access_type=offline`, and for `prompt=consent` if the person has consented before.";
+        "Name the user of the login if an earlier one of theirs is stored; otherwise log in again, and ask for `prompt=consent` and `access_type=offline`.";
     /// The record was deleted, by this process or another one.
     RecordDeleted = "record_deleted", LoginRequired, false,
         "Send the person through the login again, and drop the handle that you hold.";
@@ -142,7 +142,7 @@ codes! {
 
     /// The record with this id belongs to another user or another client.
     IdConflict = "id_conflict", Conflict, false,
-        "Save without an id, or with the id that belongs to this user.";
+        "Save without an id, or with the id that belongs to this user; keep logins to production and to a sandbox in two stores, or under two user names.";
     /// All ids that fit Zoho's ten-digit column are used.
     IdsExhausted = "ids_exhausted", Conflict, false,
         "Move the tokens that are still needed to a new store.";
@@ -339,8 +339,11 @@ impl Error {
     /// With [`ErrorCode::TokenNotSaved`] the store failed. The grant token that it came from is
     /// spent, so nothing but this record holds the new refresh token: save it as soon as the store
     /// is back. With [`ErrorCode::RefreshTokenMissing`] there is only an access token, good for an
-    /// hour: enough to learn who the user is, and to save it beside the refresh token that may be
-    /// stored for him.
+    /// hour: enough to learn who the user is, and to save it with
+    /// [`Authenticator::save_login`](crate::Authenticator::save_login) beside the refresh token that
+    /// may be stored for that user. With [`ErrorCode::UnknownDataCenter`] and
+    /// [`ErrorCode::IdConflict`] the login has no place in the store as it is: add the data center
+    /// or open a second store, and save it there.
     pub fn unsaved_token(&self) -> Option<&OAuthToken> {
         self.0.unsaved.as_ref()
     }

@@ -49,6 +49,7 @@ mod login;
 mod query;
 mod secret;
 pub mod store;
+mod text;
 mod token;
 
 /// The attribute for `impl TokenStore`, so that a store of your own needs no crate for it.

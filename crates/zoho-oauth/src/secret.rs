@@ -16,6 +16,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
+use crate::text;
 
 /// A digest of a secret that can be written down: it names the secret and does not give it away.
 ///
@@ -58,7 +59,15 @@ impl Fingerprint {
 pub(crate) struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
-    pub(crate) fn new(what: &str, value: String) -> Result<Self> {
+    /// Takes a value that a person gives.
+    fn new(what: &str, value: String) -> Result<Self> {
+        let value = Zeroizing::new(value);
+        text::check(what, &value)?;
+        Ok(Self(Arc::new(value)))
+    }
+
+    /// Takes a value as a store or a server sent it.
+    pub(crate) fn received(what: &str, value: String) -> Result<Self> {
         let value = Zeroizing::new(value);
         if value.is_empty() {
             return Err(Error::invalid_input(format!("the {what} is empty")));
@@ -89,12 +98,21 @@ macro_rules! secret {
         pub struct $name(Secret);
 
         impl $name {
-            /// Takes the value.
+            /// Takes the value, as a person gives it.
             ///
             /// # Errors
-            /// `invalid_input` when it is empty: an empty value means "none", and none is `None`.
+            /// `invalid_input` when it is empty (an empty value means "none", and none is `None`),
+            /// begins or ends with white space, or holds a control character or one that cannot be
+            /// seen. The text names the kind of character. What is stored already is not checked:
+            /// see [`OAuthToken::from_fields`](crate::OAuthToken::from_fields).
             pub fn new(value: impl Into<String>) -> Result<Self> {
                 Secret::new($what, value.into()).map(Self)
+            }
+
+            /// Takes the value as a store or a server sent it: any text but the empty one.
+            #[allow(dead_code, reason = "not every secret comes from a store")]
+            pub(crate) fn received(value: impl Into<String>) -> Result<Self> {
+                Secret::received($what, value.into()).map(Self)
             }
 
             /// Returns the value itself. Never log it, never put it into a URL.

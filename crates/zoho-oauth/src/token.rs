@@ -7,6 +7,7 @@ use std::str::FromStr;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::secret::{AccessToken, ClientSecret, GrantToken, RefreshToken};
+use crate::text;
 
 /// The number that a store gave to a record: at least 1, at most ten decimal digits.
 ///
@@ -76,17 +77,27 @@ impl FromStr for TokenId {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $check:path) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
 
         impl $name {
-            /// Takes the value.
+            /// Takes the value, as a person gives it.
             ///
             /// # Errors
-            /// `invalid_input` when it is empty: an empty value means "none", and none is `None`.
+            /// `invalid_input` when it is empty (an empty value means "none", and none is `None`),
+            /// begins or ends with white space, or holds a control character. An id also when it
+            /// holds a character that cannot be seen. The text names the kind of character. What is
+            /// stored already is not checked: see [`OAuthToken::from_fields`].
             pub fn new(value: impl Into<String>) -> Result<Self> {
+                let value = value.into();
+                $check($what, &value)?;
+                Ok(Self(value))
+            }
+
+            /// Takes the value as a store or a server sent it: any text but the empty one.
+            pub(crate) fn received(value: impl Into<String>) -> Result<Self> {
                 let value = value.into();
                 if value.is_empty() {
                     return Err(Error::invalid_input(concat!("the ", $what, " is empty")));
@@ -118,11 +129,11 @@ name! {
     /// Who a token belongs to: the official `UserSignature`, by convention `<email>:<zgid>`.
     ///
     /// Compared exactly: `Ann@example.com` and `ann@example.com` are two users.
-    UserName, "user name"
+    UserName, "user name", text::check_name
 }
 name! {
     /// The public name of the application at Zoho (RFC 6749 section 2.2), `1000.…`.
-    ClientId, "client id"
+    ClientId, "client id", text::check
 }
 
 /// A stored login: the ten fields of Zoho's official token file and table.
@@ -196,7 +207,7 @@ impl OAuthToken {
     }
 
     /// Returns the record that [`expose_fields`](Self::expose_fields) wrote down. Empty text is
-    /// none.
+    /// none, and any other is taken as it is: what is stored stays readable.
     ///
     /// # Errors
     /// `invalid_input`, naming the field and not its value, when the id is no id or the expiry no
@@ -214,12 +225,12 @@ impl OAuthToken {
         let expiry = text(7).map(str::parse).transpose().map_err(|_| wrong(7))?;
         Ok(Self {
             id,
-            user_name: text(1).map(UserName::new).transpose()?,
-            client_id: text(2).map(ClientId::new).transpose()?,
-            client_secret: text(3).map(ClientSecret::new).transpose()?,
-            refresh_token: text(4).map(RefreshToken::new).transpose()?,
-            access_token: text(5).map(AccessToken::new).transpose()?,
-            grant_token: text(6).map(GrantToken::new).transpose()?,
+            user_name: text(1).map(UserName::received).transpose()?,
+            client_id: text(2).map(ClientId::received).transpose()?,
+            client_secret: text(3).map(ClientSecret::received).transpose()?,
+            refresh_token: text(4).map(RefreshToken::received).transpose()?,
+            access_token: text(5).map(AccessToken::received).transpose()?,
+            grant_token: text(6).map(GrantToken::received).transpose()?,
             expiry_time: expiry.map(Timestamp::from_millis),
             redirect_url: text(8).map(str::to_owned),
             api_domain: text(9).map(str::to_owned),
@@ -341,7 +352,7 @@ mod tests {
     #[test]
     fn a_nul_is_refused_and_the_field_named() {
         let mut token = OAuthToken::new();
-        token.refresh_token = Some(RefreshToken::new("se\0cret").unwrap());
+        token.refresh_token = Some(RefreshToken::received("se\0cret").unwrap());
         let error = token.checked().unwrap_err();
         assert!(error.to_string().contains("`refresh_token`"));
         assert!(!error.to_string().contains("cret\""));

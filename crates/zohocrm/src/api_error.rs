@@ -100,6 +100,11 @@ impl ApiError {
         }
     }
 
+    /// Finds the refusal that is all there is in a body.
+    pub(crate) fn alone(body: &[u8]) -> Option<Self> {
+        Item::refusal(std::str::from_utf8(body).ok()?)
+    }
+
     /// Finds the refusal in a body: alone, or as the first one in a list under any key.
     ///
     /// Zoho's own examples disagree about when it is wrapped, so both forms are taken always.
@@ -109,8 +114,14 @@ impl ApiError {
     }
 }
 
+/// Returns the code of this crate for an answer that is no success: by what the CRM said first, and
+/// by the HTTP status second.
+pub(crate) fn meaning_of(said: Option<&ApiError>, status: u16) -> ErrorCode {
+    said.map_or_else(|| by_status(status), |api| api.error_code(Some(status)))
+}
+
 /// The code of this crate for an HTTP status alone.
-pub(crate) const fn by_status(status: u16) -> ErrorCode {
+const fn by_status(status: u16) -> ErrorCode {
     match status {
         401 => ErrorCode::TokenRefused,
         403 => ErrorCode::PermissionDenied,

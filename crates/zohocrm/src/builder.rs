@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use url::Url;
 use zoho_oauth::http::HttpClient;
 use zoho_oauth::{
     Authenticator, Credential, DataCenter, DataCenters, HttpOptions, OAuthClient, RefreshPolicy,
@@ -13,6 +14,7 @@ use zoho_oauth::{
 
 use crate::client::{ApiDomain, Options, Shared, Target, ZohoCrm};
 use crate::error::{Error, Result};
+use crate::find_user::log_in;
 use crate::http::RetryPolicy;
 
 /// The longest answer that is read into memory, in bytes, unless the application says otherwise.
@@ -50,6 +52,12 @@ enum Origin {
     },
 }
 
+/// What the client starts from, once its authenticator is there.
+enum Start {
+    Credential(Credential),
+    Session(Session),
+}
+
 impl ZohoCrmBuilder {
     pub(crate) fn new(target: Target, credential: Credential, store: impl TokenStore) -> Self {
         Self::with_origin(
@@ -81,6 +89,7 @@ impl ZohoCrmBuilder {
                 target,
                 data_centers: DataCenters::known(),
                 api_domain: ApiDomain::default(),
+                allowed_domains: Vec::new(),
                 retry: RetryPolicy::default(),
                 max_answer_bytes: MAX_ANSWER_BYTES,
                 find_user: true,
@@ -147,6 +156,16 @@ impl ZohoCrmBuilder {
         self
     }
 
+    /// Allows access tokens to be sent to this address, which is of no known data center: a gateway,
+    /// say. Scheme, host and port count.
+    ///
+    /// Without it a token whose API domain is of no known data center is sent to no server. A data
+    /// center of its own is better [added](Self::data_center): its tokens can then be refreshed too.
+    pub fn allow_api_domain(mut self, url: impl Into<String>) -> Self {
+        self.options.allowed_domains.push(url.into());
+        self
+    }
+
     /// Sets how reads are repeated after transient failures.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.options.retry = policy;
@@ -181,7 +200,9 @@ impl ZohoCrmBuilder {
     ///
     /// A grant token is exchanged once and saved before anything else happens. Then, unless the
     /// user's name is known or [`find_user`](Self::find_user) is off, the CRM is asked for it, and
-    /// the record is saved under it.
+    /// the record is saved under it. A person who has logged in before may come back without a refresh
+    /// token, which Zoho sends at the first consent only: the new login then joins the stored one of
+    /// that name.
     ///
     /// # Errors
     /// `no_token`, with the reason in [`Error::oauth`]: refused credentials, an unreachable store
@@ -199,6 +220,16 @@ impl ZohoCrmBuilder {
             http: http_options,
             max_concurrent_calls,
         } = self;
+        for url in &options.allowed_domains {
+            let is_address = Url::parse(url).is_ok_and(|url| {
+                let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
+                is_http && url.username().is_empty() && url.password().is_none()
+            });
+            if !is_address {
+                let text = "an API domain that is to be allowed is not an http or https URL";
+                return Err(Error::invalid_input(text));
+            }
+        }
         let own = options.target.data_center().clone();
         options.data_centers = match (centers, &origin) {
             (Some(centers), _) => centers,
@@ -208,7 +239,7 @@ impl ZohoCrmBuilder {
         for center in more_centers.into_iter().chain([own.clone()]) {
             options.data_centers.add(center);
         }
-        let (authenticator, session, http) = match origin {
+        let (authenticator, start, http) = match origin {
             Origin::Login {
                 credential,
                 store,
@@ -226,9 +257,8 @@ impl ZohoCrmBuilder {
                     builder = builder.policy(policy);
                 }
                 let authenticator = builder.build()?;
-                let session = authenticator.session(credential).await?;
                 let http = authenticator.http_client().clone();
-                (authenticator, session, http)
+                (authenticator, Start::Credential(credential), http)
             }
             Origin::Ready {
                 misfit: Some(option),
@@ -247,18 +277,22 @@ impl ZohoCrmBuilder {
                     Some(options) => HttpClient::new(&options)?,
                     None => authenticator.http_client().clone(),
                 };
-                (authenticator, session, http)
+                (authenticator, Start::Session(session), http)
             }
         };
         let permits = max_concurrent_calls
             .map(|calls| Semaphore::new(calls.get().min(Semaphore::MAX_PERMITS)));
-        let shared = Shared {
+        let shared = Arc::new(Shared {
             authenticator,
             http,
             options,
             permits,
+        });
+        let session = match start {
+            Start::Credential(credential) => log_in(&shared, credential).await?,
+            Start::Session(session) => session,
         };
-        Ok(ZohoCrm::open(Arc::new(shared), session).await)
+        Ok(ZohoCrm::open(shared, session).await)
     }
 }
 

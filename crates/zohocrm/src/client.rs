@@ -14,7 +14,7 @@ use crate::builder::ZohoCrmBuilder;
 use crate::call::Method;
 use crate::coql::Coql;
 use crate::error::{Error, Result};
-use crate::find_user::find_user;
+use crate::find_user::{find_user, log_in};
 use crate::http::RetryPolicy;
 use crate::org::Org;
 use crate::records::Records;
@@ -61,15 +61,19 @@ impl From<(DataCenter, Environment)> for Target {
 
 /// Which address wins when the token's own `api_domain` and the chosen environment differ.
 ///
+/// In any case a token is sent to an address of its data center only, or to one that the application
+/// [allowed by name](ZohoCrmBuilder::allow_api_domain). `https://api.zoho.eu`, which some of Zoho's
+/// documents name in place of `https://www.zohoapis.eu`, is such an address, and used as it was sent.
+///
 /// Zoho does not document whether the token of a sandbox organisation comes with the sandbox's
 /// address, and the official SDKs follow the token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ApiDomain {
     /// The token's address, except that a token which names *production* is used at the chosen
-    /// sandbox or developer address of the same data center, and one which names the address of
-    /// no known data center is not used at all when a sandbox or developer organisation was asked
-    /// for: who asked for a sandbox never writes to production. The default.
+    /// sandbox or developer address of the same data center, and one whose environment is not known
+    /// is not used at all when a sandbox or developer organisation was asked for: who asked for a
+    /// sandbox never writes to production. The default.
     #[default]
     OfEnvironment,
     /// The token's address whenever it has one, as in the official SDKs.
@@ -84,10 +88,12 @@ pub(crate) struct Shared {
     pub(crate) permits: Option<Semaphore>,
 }
 
+#[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) target: Target,
     pub(crate) data_centers: DataCenters,
     pub(crate) api_domain: ApiDomain,
+    pub(crate) allowed_domains: Vec<String>,
     pub(crate) retry: RetryPolicy,
     pub(crate) max_answer_bytes: usize,
     pub(crate) find_user: bool,
@@ -140,13 +146,12 @@ impl ZohoCrm {
     /// belongs.
     ///
     /// # Errors
-    /// `no_token`, with the reason in [`Error::oauth`]. A failed look-up of the user's name is no
-    /// error: see [`find_user_error`](Self::find_user_error).
+    /// As [`ZohoCrmBuilder::build`].
     ///
     /// # Cancellation
     /// What the authenticator has begun it brings to its end: a grant token is not lost.
     pub async fn switch_user(&self, credential: impl Into<Credential>) -> Result<Self> {
-        let session = self.shared.authenticator.session(credential.into()).await?;
+        let session = log_in(&self.shared, credential.into()).await?;
         Ok(self.switch_session(session).await)
     }
 
@@ -157,15 +162,22 @@ impl ZohoCrm {
         Self::open(Arc::clone(&self.shared), session).await
     }
 
+    pub(crate) fn handle(
+        shared: Arc<Shared>,
+        session: Session,
+        find_user_error: Option<Error>,
+    ) -> Self {
+        let user = Arc::new(User {
+            session,
+            find_user_error,
+        });
+        Self { shared, user }
+    }
+
     /// Makes the first or a further handle, and learns the user's name if it is not known.
     pub(crate) async fn open(shared: Arc<Shared>, session: Session) -> Self {
-        let handle = |session, find_user_error| Self {
-            shared: Arc::clone(&shared),
-            user: Arc::new(User {
-                session,
-                find_user_error,
-            }),
-        };
+        let handle =
+            |session, find_user_error| Self::handle(Arc::clone(&shared), session, find_user_error);
         let crm = handle(session.clone(), None);
         if !shared.options.find_user || session.user_name().is_some() {
             return crm;

@@ -7,11 +7,11 @@ use reqwest::header::{
 };
 use serde::de::DeserializeOwned;
 use url::{Host, Url};
-use zoho_oauth::{Access, AccessToken, Environment, Timestamp};
+use zoho_oauth::{Access, AccessToken, DataCenter, Environment, Timestamp};
 
-use crate::api_error::ApiError;
+use crate::api_error::{ApiError, meaning_of};
 use crate::call::Call;
-use crate::client::{ApiDomain, ZohoCrm};
+use crate::client::{ApiDomain, Options, ZohoCrm};
 use crate::error::{Error, ErrorCode, Result};
 use crate::request::Response;
 
@@ -20,7 +20,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How reads are repeated after a transient failure: a lost connection, HTTP 429 or 5xx.
 ///
-/// Writes are never repeated, except after HTTP 401, which says that nothing was done.
+/// Writes are never repeated, except after a refused access token: then nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     repeats: u32,
@@ -285,17 +285,18 @@ fn authorization(token: &AccessToken) -> Result<HeaderValue> {
 fn domain(crm: &ZohoCrm, access: &Access) -> Result<Url> {
     let options = crm.options();
     let environment = options.target.environment();
-    let own = options.target.data_center().api_domain(environment);
+    let own = options.target.data_center();
     let domain = match access.api_domain() {
-        None => own,
-        Some(token) if options.api_domain == ApiDomain::OfToken => Some(token),
+        None => own.api_domain(environment).map(str::to_owned),
         Some(token) => {
-            let center = options.data_centers.by_api_domain(token);
-            let named = center.and_then(|center| center.environment_of(token));
+            let center = center_of(options, token)?;
+            let named = center.environment_of(token);
+            let token = center.with_scheme(token);
             match (environment, named) {
+                _ if options.api_domain == ApiDomain::OfToken => Some(token),
                 (Environment::Production, _) => Some(token),
                 (_, Some(Environment::Production)) => {
-                    center.and_then(|center| center.api_domain(environment))
+                    center.api_domain(environment).map(str::to_owned)
                 }
                 (_, Some(_)) => Some(token),
                 // It may well be production: Zoho has more data centers than its SDKs know.
@@ -309,16 +310,15 @@ fn domain(crm: &ZohoCrm, access: &Access) -> Result<Url> {
             }
         }
     };
-    let center = options.target.data_center().name();
+    let center = own.name();
     let domain = domain.ok_or_else(|| {
         Error::invalid_input(format!(
             "no address of the {environment:?} API is known for this user (data center `{center}`)"
         ))
     })?;
     let refused = |why: &str| Error::invalid_input(format!("the API domain of this user {why}"));
-    let url = Url::parse(domain).map_err(|_| refused("is not a URL"))?;
-    // A record of the store says where the token is sent, so what it says is checked.
-    let known = options.data_centers.by_api_domain(domain).is_some();
+    let url = Url::parse(&domain).map_err(|_| refused("is not a URL"))?;
+    let known = options.data_centers.by_api_domain(&domain).is_some();
     if url.scheme() != "https" && !(url.scheme() == "http" && (known || is_loopback(&url))) {
         return Err(refused("would send the access token over plain http"));
     }
@@ -326,6 +326,26 @@ fn domain(crm: &ZohoCrm, access: &Access) -> Result<Url> {
         return Err(refused("is not the address of a server"));
     }
     Ok(url)
+}
+
+/// The data center that an API domain belongs to. A record of the store, and so an answer of some
+/// server, says where the token is sent: to an address that is known or allowed, and to no other.
+fn center_of<'a>(options: &'a Options, domain: &str) -> Result<&'a DataCenter> {
+    let own = options.target.data_center();
+    let allowed = options.allowed_domains.iter();
+    let mut allowed = allowed.filter_map(|allowed| Url::parse(allowed).ok());
+    let asked = Url::parse(domain).ok();
+    if asked.is_some_and(|asked| allowed.any(|allowed| allowed.origin() == asked.origin())) {
+        return Ok(own);
+    }
+    let center = options.data_centers.of_api_domain(domain, own);
+    center.map_err(|cause| {
+        Error::invalid_input(format!(
+            "{}, so the access token is not sent there (add the data center with `data_center`, or \
+             allow the address by name with `allow_api_domain`)",
+            cause.message()
+        ))
+    })
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -337,17 +357,24 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether the CRM refused the token itself, rather than what was asked for.
+/// The longest body of a success in which a refusal is looked for: one holds a code and a message.
+const LONGEST_REFUSAL: usize = 4096;
+
+/// Whether the CRM refused the token itself, rather than what was asked for: whatever the status,
+/// if it says so, and by the status alone if it says nothing that can be read.
 fn refuses_token(crm: &ZohoCrm, answer: &Response) -> bool {
-    if answer.status != 401 {
-        return false;
-    }
-    let said = ApiError::find(&answer.body);
-    match said.as_ref().map(ApiError::code) {
-        Some("INVALID_TOKEN" | "INVALID_OAUTHTOKEN") => true,
-        Some("AUTHENTICATION_FAILURE") => crm.options().refresh_on_authentication_failure,
-        _ => false,
-    }
+    let said = match answer.status {
+        400.. => ApiError::find(&answer.body),
+        // What is in the records of a success is not about the token.
+        _ if answer.body.len() > LONGEST_REFUSAL => return false,
+        _ => match ApiError::alone(&answer.body) {
+            None => return false,
+            said => said,
+        },
+    };
+    let is_doubtful = said.as_ref().map(ApiError::code) == Some("AUTHENTICATION_FAILURE");
+    meaning_of(said.as_ref(), answer.status) == ErrorCode::TokenRefused
+        && (!is_doubtful || crm.options().refresh_on_authentication_failure)
 }
 
 /// The wait that a server asks for. Zoho does not document the header for CRM v8; where a gateway
@@ -400,7 +427,10 @@ mod tests {
         let value = authorization(&token).unwrap();
         assert_eq!(value.to_str().unwrap(), "Zoho-oauthtoken 1000.abc");
         assert!(!format!("{value:?}").contains("abc"));
-        let broken = AccessToken::new("1000.abc\r\nX: y").unwrap();
+        let mut fields = [None; 10];
+        fields[5] = Some("1000.abc\r\nX: y");
+        let stored = zoho_oauth::OAuthToken::from_fields(&fields).unwrap();
+        let broken = stored.access_token.unwrap();
         let error = authorization(&broken).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("abc"));
     }

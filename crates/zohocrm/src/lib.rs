@@ -38,6 +38,53 @@
 //! # }
 //! ```
 //!
+//! # Login with Zoho
+//! On a web page a person logs in with [`LoginRequest`](oauth::LoginRequest). The scopes for users
+//! and organisation are for the name of the person: Zoho sends a refresh token at the first consent
+//! only, and a later login joins the stored one of that name.
+//!
+//! ```
+//! use zohocrm::oauth::{Callback, DataCenters, ListStore, LoginRequest, OAuthClient};
+//! use zohocrm::ZohoCrm;
+//! # use zohocrm::oauth::{DataCenter, TokenStore};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let sandbox = zoho_sandbox::Sandbox::builder().start().await?;
+//! # let (id, secret) = (sandbox.client_id(), sandbox.client_secret());
+//! # let redirect_uri = sandbox.redirect_uri();
+//! # let center = DataCenter::builder("us", sandbox.accounts_url())
+//! #     .api_domain(sandbox.api_url())
+//! #     .build()?;
+//! # let mut centers = DataCenters::known();
+//! # centers.add(center.clone());
+//! # let store = std::sync::Arc::new(ListStore::new());
+//! // Against Zoho: `let center = DataCenter::us();` and `let centers = DataCenters::known();`
+//! let client = OAuthClient::new(id, secret)?.redirect_uri(redirect_uri);
+//! let scopes = ["ZohoCRM.modules.ALL", "ZohoCRM.users.READ", "ZohoCRM.org.READ"];
+//! let request = LoginRequest::new(client, center.clone(), scopes);
+//!
+//! # for _ in 0..2 {
+//! # let (store, center) = (store.clone(), center.clone());
+//! // Send the person to `url`; keep `saved` in their session.
+//! let (url, pending) = request.begin()?;
+//! let saved = pending.save();
+//! # let called = sandbox.authorize(&url, &sandbox.people()[0])?;
+//!
+//! // In the callback, `called` is the URL that the browser asks for:
+//! let callback = Callback::from_url(&called)?;
+//! let grant = request.resume(&saved)?.accept(&callback, &centers)?;
+//! let crm = ZohoCrm::builder(center, grant, store).build().await?;
+//! println!("{:?} has logged in", crm.user_name());
+//! # assert!(crm.user_name().is_some());
+//! # assert_eq!(crm.authenticator().store().get_tokens().await?.len(), 1);
+//! # sandbox.expire_access_tokens();
+//! # crm.org().get().await?;
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Where things are
 //! - [`ZohoCrm`]: one user of one organisation. [`switch_user`](ZohoCrm::switch_user) makes
 //!   another handle; any number of them work side by side.
@@ -49,13 +96,15 @@
 //! - [`Error`]: a [kind](ErrorKind) to decide by, a stable [code](ErrorCode), what the CRM said.
 //!
 //! # What is kept
-//! - **A refused token is replaced once.** After HTTP 401 `INVALID_TOKEN` another one is asked
-//!   for and the call repeated; a second refusal is an error. A missing scope is an error at once.
+//! - **A refused token is replaced once.** After `INVALID_TOKEN`, whatever the HTTP status, and after
+//!   401 without a reason another one is asked for and the call repeated; a second refusal is an
+//!   error. A missing scope is an error at once.
 //! - **Reads are repeated, writes are not.** [`RetryPolicy`] covers lost connections, HTTP 429
 //!   and 5xx. A write whose answer was lost ends in [`ErrorCode::OutcomeUnknown`], since nobody
 //!   but you can tell whether repeating it would make a second record.
 //! - **No list ends in silence** while the CRM says that there is more.
-//! - **The token goes to the API of its data center** and nowhere else: no redirects, no plain
+//! - **The token goes to the API of its data center** and nowhere else, unless the application
+//!   [allows an address by name](ZohoCrmBuilder::allow_api_domain): no redirects, no plain
 //!   http beyond this machine, no path that leaves `/crm/`. Who asked for a sandbox does not
 //!   reach production: see [`ApiDomain`].
 //! - **Logs** (through `tracing`) have method, path, status, duration and the id of the stored

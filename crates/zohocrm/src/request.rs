@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::api_error::{ApiError, by_status};
+use crate::api_error::{ApiError, meaning_of};
 use crate::call::{Body, Call, Method};
 use crate::client::ZohoCrm;
 use crate::error::{Error, ErrorCode, Result};
@@ -182,10 +182,9 @@ impl Response {
     pub(crate) fn error(&self) -> Error {
         let Self { call, status, .. } = self;
         let refusal = ApiError::find(&self.body);
-        let (code, said) = match &refusal {
-            Some(api) => (api.error_code(Some(*status)), format!(": {api}")),
-            None => (by_status(*status), String::new()),
-        };
+        let said = refusal.as_ref().map(|api| format!(": {api}"));
+        let said = said.unwrap_or_default();
+        let code = meaning_of(refusal.as_ref(), *status);
         // A gateway that gives up says nothing about what happened behind it.
         let code = match code {
             ErrorCode::ServerError if !self.only_reads && *status != 503 => {

@@ -306,9 +306,9 @@ fn tokens(
     mut json: Map<String, Value>,
     access_token: String,
 ) -> Result<TokenAnswer> {
-    let access_token = AccessToken::new(access_token)?;
+    let access_token = AccessToken::received(access_token)?;
     let refresh_token = text(&mut json, "refresh_token")
-        .map(RefreshToken::new)
+        .map(RefreshToken::received)
         .transpose()?;
     let printable = |token: &str| token.bytes().all(|byte| byte.is_ascii_graphic());
     if !printable(access_token.expose_secret())

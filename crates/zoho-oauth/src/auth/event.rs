@@ -36,6 +36,26 @@ pub enum Event {
         /// What Zoho said.
         error: Error,
     },
+    /// An answer of Zoho named an API domain that is not one of the record's data center. It was not
+    /// used: the stored API domain stays, and the new access token is good for that.
+    ForeignApiDomain {
+        /// The record.
+        id: TokenId,
+        /// Scheme, host and port of what the answer named.
+        domain: String,
+    },
+    /// A login took the place of the stored one of its user. The refresh token that was stored before
+    /// is kept no more; at Zoho it goes on living until it is revoked there.
+    LoginReplaced {
+        /// The record.
+        id: TokenId,
+    },
+    /// An application started from a refresh token for a user who has another login in the store. The
+    /// stored one is used: see [`RefreshCredential`](crate::RefreshCredential).
+    StoredLoginUsed {
+        /// The record of the stored login.
+        id: TokenId,
+    },
     /// The store cannot be reached. Good access tokens are served from memory; see
     /// [`StoreState`](crate::StoreState).
     StoreDegraded {

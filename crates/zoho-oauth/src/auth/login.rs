@@ -18,13 +18,13 @@ use super::start::{fits, known};
 use super::turn::{acquire, release};
 use crate::accounts::TokenAnswer;
 use crate::clock::Timestamp;
-use crate::credential::{GrantCredential, RefreshCredential};
+use crate::credential::{GrantCredential, OAuthClient, RefreshCredential};
 use crate::data_center::DataCenter;
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::query::TokenQuery;
 use crate::secret::{Fingerprint, RefreshToken};
 use crate::store::{CoordinationKey, Fact, Guarantee, Kept, Memo, Permit};
-use crate::token::{OAuthToken, TokenId, UserName};
+use crate::token::{ClientId, OAuthToken, TokenId, UserName};
 
 /// A login under way; everybody who starts from the same credential waits for its outcome.
 #[derive(Clone, Debug)]
@@ -89,12 +89,15 @@ impl Login {
         Fingerprint::of(&[self.fingerprint().as_str(), asked])
     }
 
-    fn asked(&self, shared: &Shared) -> Fingerprint {
-        let client = match self {
+    fn client(&self) -> &OAuthClient {
+        match self {
             Self::Grant(grant) => &grant.client,
             Self::Refresh(refresh) => &refresh.client,
-        };
-        asked_by(self.center(shared), &client.id)
+        }
+    }
+
+    fn asked(&self, shared: &Shared) -> Fingerprint {
+        asked_by(self.center(shared), &self.client().id)
     }
 
     fn center<'a>(&'a self, shared: &'a Shared) -> &'a DataCenter {
@@ -123,20 +126,14 @@ impl Login {
     }
 
     /// The record as the credential knows it, without what Zoho is yet to say.
-    fn record(&self) -> OAuthToken {
+    fn record(&self, shared: &Shared) -> OAuthToken {
         let mut record = OAuthToken::new();
-        let client = match self {
-            Self::Grant(grant) => {
-                record.grant_token = Some(grant.code.clone());
-                record.user_name.clone_from(&grant.user_name);
-                &grant.client
-            }
-            Self::Refresh(refresh) => {
-                record.refresh_token = Some(refresh.token.clone());
-                record.user_name.clone_from(&refresh.user_name);
-                &refresh.client
-            }
-        };
+        match self {
+            Self::Grant(grant) => record.grant_token = Some(grant.code.clone()),
+            Self::Refresh(refresh) => record.refresh_token = Some(refresh.token.clone()),
+        }
+        record.user_name = self.user_name().cloned();
+        let client = self.client().at(self.center(shared));
         record.client_id = Some(client.id.clone());
         record.client_secret = Some(client.secret.clone());
         record.redirect_url.clone_from(&client.redirect_uri);
@@ -145,16 +142,16 @@ impl Login {
 
     async fn ask(&self, shared: &Shared) -> Result<TokenAnswer> {
         let center = self.center(shared);
+        let client = self.client().at(center);
         match self {
             Self::Grant(grant) => {
                 let verifier = grant.code_verifier.as_ref();
                 shared
                     .accounts
-                    .exchange(center, &grant.client, &grant.code, verifier)
+                    .exchange(center, &client, &grant.code, verifier)
                     .await
             }
             Self::Refresh(refresh) => {
-                let client = &refresh.client;
                 shared
                     .accounts
                     .refresh(center, &client.id, &client.secret, &refresh.token)
@@ -166,8 +163,18 @@ impl Login {
 
 /// Returns the slot of the record that the credential leads to, which is stored then.
 pub(super) async fn login(shared: &Arc<Shared>, login: Login) -> Result<Arc<Slot>> {
+    login.client().check()?;
     loop {
         if let Some(slot) = found(shared, &login).await? {
+            return Ok(slot);
+        }
+        if matches!(login, Login::Refresh(_))
+            && let Some(slot) = stored_of_user(shared, &login).await?
+            && is_alive(shared, &slot).await
+        {
+            let id = slot.id;
+            tracing::warn!(%id, "a given refresh token is not used: its user has another login in the store");
+            shared.tell(Event::StoredLoginUsed { id });
             return Ok(slot);
         }
         let mut starting = join_or_begin(shared, &login);
@@ -202,6 +209,49 @@ async fn found(shared: &Arc<Shared>, login: &Login) -> Result<Option<Arc<Slot>>>
     }
 }
 
+/// The slot of the login that is stored for the user of the credential, under its client.
+async fn stored_of_user(shared: &Arc<Shared>, login: &Login) -> Result<Option<Arc<Slot>>> {
+    let Some(name) = login.user_name() else {
+        return Ok(None);
+    };
+    let asked = Timestamp::now();
+    let stored = stored_as(shared, name, &login.client().id).await?;
+    match stored.filter(|record| record.refresh_token.is_some()) {
+        Some(record) => shared.slot_of(&record, login.hints(), asked).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The record of a user under a client.
+pub(super) async fn stored_as(
+    shared: &Shared,
+    name: &UserName,
+    client: &ClientId,
+) -> Result<Option<OAuthToken>> {
+    let query = TokenQuery::user_name(name.clone()).with_client(client.clone());
+    shared.store.find_token(&query).await
+}
+
+/// Whether Zoho still grants access tokens to a stored login, as far as that is known.
+async fn is_alive(shared: &Arc<Shared>, slot: &Arc<Slot>) -> bool {
+    match slot.access(shared).await {
+        Ok(_) => true,
+        Err(error) => error.kind() != ErrorKind::LoginRequired,
+    }
+}
+
+/// Says so if `login` takes the place of a stored one with another refresh token.
+pub(super) fn tell_if_replaced(shared: &Shared, stored: &OAuthToken, login: &OAuthToken) {
+    let (Some(id), Some(old), Some(new)) = (stored.id, &stored.refresh_token, &login.refresh_token)
+    else {
+        return;
+    };
+    if old != new {
+        tracing::info!(%id, "a login takes the place of the stored one of its user");
+        shared.tell(Event::LoginReplaced { id });
+    }
+}
+
 fn join_or_begin(shared: &Arc<Shared>, login: &Login) -> Starting {
     let key = login.fingerprint();
     let mut starts = shared.starts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -232,6 +282,7 @@ fn join_or_begin(shared: &Arc<Shared>, login: &Login) -> Starting {
             .remove(&key);
         let error = outcome.as_ref().err();
         let unsaved = error.and_then(Error::unsaved_token).cloned();
+        let is_refused = error.is_some_and(|error| error.code() != ErrorCode::TokenNotSaved);
         // Nobody may be waiting.
         let _ = sender.send(Some(outcome));
         let Some(record) = unsaved.filter(|record| record.refresh_token.is_some()) else {
@@ -239,7 +290,12 @@ fn join_or_begin(shared: &Arc<Shared>, login: &Login) -> Starting {
         };
         // Whoever waits may go away before he looks.
         sender.closed().await;
-        if !is_heard.load(Ordering::SeqCst) {
+        if is_heard.load(Ordering::SeqCst) {
+            return;
+        }
+        if is_refused {
+            discard(&shared, &login, &record).await;
+        } else {
             save_later(&shared, &login, &record).await;
         }
     });
@@ -263,11 +319,16 @@ async fn save_later(shared: &Shared, login: &Login, record: &OAuthToken) {
         }
     }
     tracing::info!("a login that could not be saved gives way to a newer one");
+    discard(shared, login, record).await;
+}
+
+/// Revokes the refresh token of a login that is not stored and that no caller received.
+async fn discard(shared: &Shared, login: &Login, record: &OAuthToken) {
     // A refresh token that came with the credential is the application's, and not ours to end.
     if let (Login::Grant(_), Some(token)) = (login, &record.refresh_token)
         && let Err(error) = shared.accounts.revoke(login.center(shared), token).await
     {
-        tracing::warn!(%error, "cannot revoke the refresh token of a login that gave way");
+        tracing::warn!(%error, "cannot revoke the refresh token of a login that is not stored");
     }
 }
 
@@ -324,7 +385,10 @@ async fn begin(shared: &Arc<Shared>, login: &Login, key: &Fingerprint) -> Result
             let message = "the record was deleted at this very moment";
             Error::new(ErrorCode::RecordDeleted, message)
         }),
-        Begun::Spent(error) => found(shared, login).await?.ok_or(error),
+        Begun::Spent(error) => match found(shared, login).await? {
+            Some(slot) => Ok(slot),
+            None => stored_of_user(shared, login).await?.ok_or(error),
+        },
         Begun::New(slot, memo) => {
             count(shared, &slot, memo.minted_at, None).await;
             Ok(slot)
@@ -464,71 +528,218 @@ async fn remember(shared: &Shared, permit: Option<&dyn Permit>, memo: &Memo) -> 
 }
 
 async fn save(shared: &Shared, login: &Login, answer: TokenAnswer) -> Result<Arc<Slot>> {
-    let mut record = login.record();
+    let mut record = login.record(shared);
     record.access_token = Some(answer.access_token);
     record.expiry_time = Some(answer.expires_at);
     record.api_domain = answer.api_domain;
     if let Some(refresh_token) = answer.refresh_token {
         record.refresh_token = Some(refresh_token);
     }
-    if record.refresh_token.is_none() {
-        match renewable(shared, &record, login.center(shared)).await {
-            Ok(true) => {}
-            Ok(false) => {
-                return Err(Error::new(
-                    ErrorCode::RefreshTokenMissing,
-                    "Zoho issued an access token without a refresh token, so nothing was stored",
-                )
-                .with_unsaved_token(record));
-            }
-            Err(error) => return Err(not_saved(&error, record)),
-        }
+    let (center, hints) = (login.center(shared), login.hints());
+    store_login(shared, record, center, hints, Some(answer.life)).await
+}
+
+/// Stores a login that Zoho issued at `center`, and was good for `life`.
+///
+/// # Errors
+/// `unknown_data_center`, `id_conflict` and `refresh_token_missing` when it has no place in the
+/// store; `token_not_saved`. The error carries the record.
+pub(super) async fn store_login(
+    shared: &Shared,
+    record: OAuthToken,
+    center: &DataCenter,
+    hints: Hints,
+    life: Option<Duration>,
+) -> Result<Arc<Slot>> {
+    if let Some(domain) = &record.api_domain
+        && let Err(error) = shared.known_center(domain)
+        && center.environment_of(domain).is_none()
+    {
+        return Err(error.with_unsaved_token(record));
     }
-    let id = match save_patiently(shared, &record).await {
-        Ok(id) => id,
-        Err(error) => return Err(not_saved(&error, record)),
+    let mut patience = Patience::new(shared);
+    let id = loop {
+        let error = match room_for(shared, &record, center).await {
+            Ok(Err(refusal)) => return Err(refusal.with_unsaved_token(record)),
+            Ok(Ok(room)) => match shared.store.save_token(&room.record).await {
+                Ok(id) => {
+                    if let Some(stored) = &room.stored {
+                        tell_if_replaced(shared, stored, &room.record);
+                    }
+                    if let Some(twin) = &room.twin {
+                        end_twin(shared, twin).await;
+                    }
+                    break id;
+                }
+                Err(error) => error,
+            },
+            // An access token that is good for an hour is all that is at stake.
+            Err(error) if record.refresh_token.is_none() => return Err(not_saved(&error, record)),
+            Err(error) => error,
+        };
+        if let Err(error) = patience.after(error).await {
+            return Err(not_saved(&error, record));
+        }
     };
-    tracing::info!(%id, expires_at = %answer.expires_at, "logged in");
+    tracing::info!(%id, "logged in");
     shared.tell(Event::LoggedIn { id });
     // The record may be one that was there before, with more in it than was just saved.
     let asked = Timestamp::now();
+    let issued_token = record.access_token.clone();
     let stored = shared.store.find_token_by_id(id).await;
     let record = stored.ok().flatten().unwrap_or(OAuthToken {
         id: Some(id),
         ..record
     });
-    let slot = shared.slot_of(&record, login.hints(), asked)?;
-    if record.expiry_time == Some(answer.expires_at)
-        && let Some(issued) = Issued::of(&record, Some(answer.life), &shared.policy, asked)
+    let slot = shared.slot_of(&record, hints, asked)?;
+    if record.access_token == issued_token
+        && let Some(issued) = Issued::of(&record, life, &shared.policy, asked)
     {
         slot.publish(issued);
     }
     Ok(slot)
 }
 
-async fn save_patiently(shared: &Shared, record: &OAuthToken) -> Result<TokenId> {
-    let mut patience = Patience::new(shared);
-    loop {
-        match shared.store.save_token(record).await {
-            Err(error) => patience.after(error).await?,
-            saved => return saved,
+/// A login that can be saved.
+struct Room {
+    record: OAuthToken,
+    /// The record of the same user and client, which it joins.
+    stored: Option<OAuthToken>,
+    /// The record to be deleted once it is saved: see [`plain_twin`].
+    twin: Option<OAuthToken>,
+}
+
+/// Looks what the store holds for a login that was issued at `center`. The inner error says why the
+/// login has no place there.
+async fn room_for(
+    shared: &Shared,
+    record: &OAuthToken,
+    center: &DataCenter,
+) -> Result<Result<Room>> {
+    let mut record = record.clone();
+    let stored = match (&record.user_name, &record.client_id) {
+        (Some(name), Some(client)) => stored_as(shared, name, client).await?,
+        _ => None,
+    };
+    if let Some(stored) = &stored
+        && let Err(conflict) = same_environment(shared, stored, &record)
+    {
+        return Ok(Err(conflict));
+    }
+    let twin = plain_twin(shared, &record, center).await?;
+    if record.refresh_token.is_none() {
+        // One of another data center is of no use: the row would join a token of one center to the
+        // address of another.
+        let is_renewable = stored
+            .as_ref()
+            .is_some_and(|stored| stored.refresh_token.is_some() && is_at(shared, stored, center));
+        if let (false, Some(twin)) = (is_renewable, &twin) {
+            record.refresh_token.clone_from(&twin.refresh_token);
         }
+        if !is_renewable && record.refresh_token.is_none() {
+            return Ok(Err(Error::new(
+                ErrorCode::RefreshTokenMissing,
+                "Zoho issued an access token without a refresh token, so nothing was stored",
+            )));
+        }
+    }
+    Ok(Ok(Room {
+        record,
+        stored,
+        twin,
+    }))
+}
+
+/// Whether what is stored belongs to `center`, which also counts if nothing says so.
+fn is_at(shared: &Shared, stored: &OAuthToken, center: &DataCenter) -> bool {
+    let at = shared.center_of(stored, Some(center));
+    at.is_ok_and(|at| at.has_accounts_url(center.accounts_url()))
+}
+
+/// Refuses to join the logins of one user to two environments, such as production and a sandbox: one
+/// of them would be lost.
+///
+/// # Errors
+/// `id_conflict`.
+pub(super) fn same_environment(
+    shared: &Shared,
+    stored: &OAuthToken,
+    login: &OAuthToken,
+) -> Result<()> {
+    let environment_of = |record: &OAuthToken| {
+        let domain = record.api_domain.as_deref()?;
+        let center = shared.centers.by_api_domain(domain)?;
+        center.environment_of(domain)
+    };
+    match (environment_of(stored), environment_of(login)) {
+        (Some(one), Some(other)) if one != other => {
+            let id = stored.id.map(|id| format!(" {id}")).unwrap_or_default();
+            let message = format!(
+                "the stored record{id} of this user is a login to {one:?}, and this one is to {other:?}"
+            );
+            Err(Error::new(ErrorCode::IdConflict, message))
+        }
+        _ => Ok(()),
     }
 }
 
-/// Whether the store has a refresh token for the login that `record` belongs to.
+/// Returns the record that older official SDKs made for the same login: they name a user by the
+/// e-mail address alone, `ann@example.com`, and not `ann@example.com:<zgid>`.
 ///
-/// One of another data center is of no use: the row would join a token of one center to the
-/// address of another.
-async fn renewable(shared: &Shared, record: &OAuthToken, center: &DataCenter) -> Result<bool> {
+/// It is the same login if it has the same refresh token. With another one it is, if it is of the
+/// same client, data center and environment, and no other organisation of this address is stored
+/// under the client.
+pub(super) async fn plain_twin(
+    shared: &Shared,
+    record: &OAuthToken,
+    center: &DataCenter,
+) -> Result<Option<OAuthToken>> {
     let (Some(name), Some(client)) = (&record.user_name, &record.client_id) else {
-        return Ok(false);
+        return Ok(None);
     };
-    let query = TokenQuery::user_name(name.clone()).with_client(client.clone());
-    let stored = shared.store.find_token(&query).await?;
-    Ok(stored.is_some_and(|stored| {
-        let at = shared.center_of(&stored, Some(center));
-        let is_here = at.is_ok_and(|at| at.has_accounts_url(center.accounts_url()));
-        stored.refresh_token.is_some() && is_here
-    }))
+    let is_zgid = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = name.as_str().rsplit_once(':');
+    let Some((address, _)) = parts.filter(|(address, zgid)| address.contains('@') && is_zgid(zgid))
+    else {
+        return Ok(None);
+    };
+    let twin = stored_as(shared, &UserName::received(address)?, client).await?;
+    let is_known = |domain: &String| shared.known_center(domain).is_ok();
+    let twin = twin.filter(|twin| twin.api_domain.as_ref().is_none_or(is_known));
+    let twin = twin.filter(|twin| is_at(shared, twin, center));
+    let Some(twin) = twin.filter(|twin| same_environment(shared, twin, record).is_ok()) else {
+        return Ok(None);
+    };
+    if twin.refresh_token.is_some() && twin.refresh_token == record.refresh_token {
+        return Ok(Some(twin));
+    }
+    let is_another = |row: &OAuthToken| {
+        let organisation = row.user_name.as_ref().and_then(|name| {
+            let rest = name.as_str().strip_prefix(address)?;
+            rest.strip_prefix(':').filter(|zgid| is_zgid(zgid))
+        });
+        row.client_id.as_ref() == Some(client)
+            && row.user_name.as_ref() != Some(name)
+            && organisation.is_some()
+    };
+    let rows = shared.store.get_tokens().await?;
+    Ok(Some(twin).filter(|_| !rows.iter().any(is_another)))
+}
+
+/// Deletes the record of [`plain_twin`], whose login is stored under its full name now. Should that
+/// fail, the next login does it.
+pub(super) async fn end_twin(shared: &Shared, twin: &OAuthToken) {
+    let Some(id) = twin.id else { return };
+    match shared.store.delete_token(id).await {
+        Ok(_) => {
+            tracing::info!(%id, "a record under the e-mail address joins the one with the full name");
+            if let Some(slot) = shared.slots.get(&id) {
+                shared.forget(&slot);
+            }
+            shared.tell(Event::Deleted { id });
+        }
+        Err(error) => {
+            tracing::warn!(%id, %error, "cannot delete the record under the e-mail address");
+        }
+    }
 }

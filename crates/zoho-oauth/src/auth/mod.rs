@@ -41,7 +41,7 @@ use crate::data_center::{DataCenter, DataCenters};
 use crate::error::{ErrorCode, Result};
 use crate::http::{HttpClient, HttpOptions};
 use crate::store::{Guarantee, TokenStore};
-use crate::token::{TokenId, UserName};
+use crate::token::{OAuthToken, TokenId, UserName};
 use health::{Health, Observed};
 use shared::Shared;
 use slot::Slot;
@@ -111,7 +111,7 @@ impl Authenticator {
         AuthenticatorBuilder {
             store: Arc::new(store),
             client: None,
-            center: DataCenter::us(),
+            center: None,
             centers: DataCenters::known(),
             http: HttpOptions::default(),
             policy: RefreshPolicy::default(),
@@ -125,8 +125,16 @@ impl Authenticator {
     /// the first access token. An access token is found or stored as it is. An id and a user must
     /// be stored already.
     ///
+    /// A grant token that Zoho refuses, most often since it is spent, leads to the stored login of
+    /// the user that the credential names, under its client. So settings may go on naming the grant
+    /// token of the first login. A refresh token gives way to such a stored login too: see
+    /// [`RefreshCredential`](crate::RefreshCredential).
+    ///
     /// # Errors
-    /// `login_required` when the id or the user is not stored; `invalid_code` when Zoho refuses
+    /// `login_required` when the id or the user is not stored; `unknown_data_center` when Zoho's
+    /// answer names the API domain of no known data center, and `id_conflict` when the stored login
+    /// of the user is one of another environment (nothing is stored then, and the error carries the
+    /// token); `invalid_code` when Zoho refuses
     /// the token; `refresh_token_missing` and `token_not_saved`, both carrying the token that Zoho
     /// issued (see [`Error::unsaved_token`](crate::Error::unsaved_token)); the errors of the
     /// client, the network and the store.
@@ -137,6 +145,36 @@ impl Authenticator {
     pub async fn session(&self, credential: impl Into<Credential>) -> Result<Session> {
         Watch::begin(&self.shared);
         let slot = Box::pin(start::start(&self.shared, credential.into())).await?;
+        Ok(self.handle(slot))
+    }
+
+    /// Saves a login that an error carried (see [`Error::unsaved_token`]), and returns a handle to it.
+    ///
+    /// For a login whose save failed, and for one without a refresh token, once the application has
+    /// found out who the user is: with the user's name set, it joins the stored login of that user
+    /// under the same client, data center and environment.
+    ///
+    /// [`Error::unsaved_token`]: crate::Error::unsaved_token
+    ///
+    /// # Errors
+    /// `refresh_token_missing` when there is none in `token`, and none is stored for its user;
+    /// `unknown_data_center`, `id_conflict` and `token_not_saved`, as [`session`](Self::session). The
+    /// error carries `token`.
+    ///
+    /// # Cancellation
+    /// The login may then be saved or not.
+    pub async fn save_login(&self, token: OAuthToken) -> Result<Session> {
+        let center = self.shared.center_of(&token, None);
+        let center = center.map_err(|error| error.with_unsaved_token(token.clone()))?;
+        let hints = slot::Hints::default();
+        let slot = Box::pin(login::store_login(
+            &self.shared,
+            token,
+            &center,
+            hints,
+            None,
+        ))
+        .await?;
         Ok(self.handle(slot))
     }
 
@@ -246,7 +284,7 @@ impl Authenticator {
 pub struct AuthenticatorBuilder {
     store: Arc<dyn TokenStore>,
     client: Option<OAuthClient>,
-    center: DataCenter,
+    center: Option<DataCenter>,
     centers: DataCenters,
     http: HttpOptions,
     policy: RefreshPolicy,
@@ -254,20 +292,20 @@ pub struct AuthenticatorBuilder {
 
 impl AuthenticatorBuilder {
     /// Sets the client that users are looked up under, and whose secret is used in place of a
-    /// stored one.
+    /// stored one, at the data centers that it was given for: see [`OAuthClient::secret_at`].
     #[must_use]
     pub fn client(mut self, client: OAuthClient) -> Self {
         self.client = Some(client);
         self
     }
 
-    /// Sets the data center of tokens that do not say where they belong. Default: the US.
+    /// Sets the data center of tokens that do not say where they belong. Default: the one of the
+    /// known centers that is called `us`.
     ///
     /// It joins the known centers, in place of one with the same name.
     #[must_use]
     pub fn data_center(mut self, center: DataCenter) -> Self {
-        self.centers.add(center.clone());
-        self.center = center;
+        self.center = Some(center);
         self
     }
 
@@ -275,7 +313,6 @@ impl AuthenticatorBuilder {
     #[must_use]
     pub fn data_centers(mut self, centers: DataCenters) -> Self {
         self.centers = centers;
-        self.centers.add(self.center.clone());
         self
     }
 
@@ -296,8 +333,18 @@ impl AuthenticatorBuilder {
     /// Makes the authenticator. Nothing is read or asked yet.
     ///
     /// # Errors
-    /// `invalid_input` when the HTTP options cannot be used.
-    pub fn build(self) -> Result<Authenticator> {
+    /// `invalid_input` when the HTTP options or the client's redirect URI cannot be used.
+    pub fn build(mut self) -> Result<Authenticator> {
+        if let Some(client) = &self.client {
+            client.check()?;
+        }
+        let center = match self.center {
+            Some(center) => {
+                self.centers.add(center.clone());
+                center
+            }
+            None => self.centers.by_name("us")?.clone(),
+        };
         let accounts = AccountsClient::new(&self.http)?;
         if self.store.coordination().is_none() {
             tracing::info!(
@@ -319,7 +366,7 @@ impl AuthenticatorBuilder {
                 accounts,
                 client: self.client,
                 centers: self.centers,
-                center: self.center,
+                center,
                 policy: self.policy,
                 events,
                 slots: Slots::default(),

@@ -214,21 +214,34 @@ pub(crate) fn parties(
 ) -> Result<((ClientId, ClientSecret), DataCenter)> {
     let hints = slot.hints();
     let center = shared.center_of(record, hints.center.as_ref())?;
-    // A configured secret is newer than a stored one, if it is of the same client.
-    let configured = [hints.client.as_ref(), shared.client.as_ref()]
-        .into_iter()
-        .flatten()
-        .find(|client| record.client_id.as_ref().is_none_or(|id| *id == client.id));
-    if let Some(client) = configured {
-        return Ok(((client.id.clone(), client.secret.clone()), center));
-    }
-    match (&record.client_id, &record.client_secret) {
-        (Some(id), Some(secret)) => Ok(((id.clone(), secret.clone()), center)),
-        _ => Err(Error::invalid_input(format!(
+    // Each with the data center that its own secret was given for.
+    let home = hints.center.as_ref().unwrap_or(&shared.center);
+    let configured = [
+        (hints.client.as_ref(), home),
+        (shared.client.as_ref(), &shared.center),
+    ];
+    let configured = configured.into_iter().filter_map(|(client, home)| {
+        let client = client?;
+        let fits = record.client_id.as_ref().is_none_or(|id| *id == client.id);
+        fits.then_some((client, home))
+    });
+    // A configured secret is newer than a stored one, where it was given for this center.
+    let given = configured.clone().find_map(|(client, home)| {
+        let secret = client.secret_for(&center, home)?;
+        Some((client.id.clone(), secret.clone()))
+    });
+    let stored = || Some((record.client_id.clone()?, record.client_secret.clone()?));
+    let any = || {
+        let (client, _) = configured.clone().next()?;
+        Some((client.id.clone(), client.secret.clone()))
+    };
+    let client = given.or_else(stored).or_else(any).ok_or_else(|| {
+        Error::invalid_input(format!(
             "record {} has no client id and secret, and the authenticator was given none for it",
             slot.id
-        ))),
-    }
+        ))
+    })?;
+    Ok((client, center))
 }
 
 /// Names whom the record's tokens would be shown to; `None` if nobody can be asked.
@@ -280,15 +293,13 @@ async fn exchange(
     }
     let ((id, secret), center) = parties(shared, slot, record)?;
     let asked = asked_by(&center, &id);
-    let client = OAuthClient {
-        id,
-        secret,
-        redirect_uri: record.redirect_url.clone(),
-    };
+    let mut client = OAuthClient::of(id, secret);
+    client.redirect_uri.clone_from(&record.redirect_url);
     let answer = shared.accounts.exchange(&center, &client, code, None).await;
     match answer {
-        Ok(answer) => {
+        Ok(mut answer) => {
             let answered = Timestamp::now();
+            shared.stay_at(&center, record, &mut answer);
             let kept = keep(shared, slot, record, &answer).await;
             if let Some(token) = &answer.refresh_token {
                 tell(shared, token, answered).await;
@@ -331,7 +342,7 @@ async fn renew(
     let recalled = memo.clone();
     let mut failure = None;
     let mut attempt = 1;
-    let (answer, mint) = loop {
+    let (mut answer, mint) = loop {
         // Noted before asking: should this process die now, Zoho has counted all the same.
         let mint = match (
             reserve(work, record, &recalled, token, read_at).await,
@@ -381,6 +392,7 @@ async fn renew(
     };
     // Zoho counted it at some moment before its answer was here.
     let answered = Timestamp::now();
+    shared.stay_at(&center, record, &mut answer);
     memo.settle_mint(answered);
     slot.set_memo(memo.clone(), true);
     let kept = keep(shared, slot, record, &answer).await;

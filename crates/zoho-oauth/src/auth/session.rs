@@ -90,9 +90,17 @@ impl Session {
     /// If this user has a record under the same client already, the two become one, and the
     /// returned session is the one to go on with.
     ///
+    /// Older official SDKs name a user by the e-mail address alone. A record under `ann@example.com`
+    /// becomes one with the login of `ann@example.com:<zgid>`, at the login or when that name is
+    /// saved here, if it holds the same refresh token under the same client. Without that it does
+    /// so if client, data center and environment are the same, and no other organisation of that
+    /// address is stored under the client. It is then found by the full name only. Otherwise the two
+    /// records stay: delete the one under the address when it is of no use any more.
+    ///
     /// # Errors
-    /// `id_conflict` when the record belongs to another user; `record_deleted`; what keeps the store
-    /// from working.
+    /// `id_conflict` when the record belongs to another user, or when the user has a stored login to
+    /// another environment, such as a sandbox: keep the two in two stores, or under two names;
+    /// `record_deleted`; what keeps the store from working.
     pub async fn set_user_name(&self, name: UserName) -> Result<Self> {
         let slot = start::name(&self.shared, &self.slot, Some(name)).await?;
         Ok(Self {

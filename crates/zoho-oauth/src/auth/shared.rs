@@ -14,10 +14,10 @@ use super::slots::Slots;
 use super::turn::Lines;
 use super::watch::Watch;
 use super::{Event, RefreshPolicy};
-use crate::accounts::AccountsClient;
+use crate::accounts::{AccountsClient, TokenAnswer};
 use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
-use crate::data_center::{DataCenter, DataCenters};
+use crate::data_center::{DataCenter, DataCenters, server_of};
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::Fingerprint;
 use crate::store::{Coordination, Guarantee, TokenStore};
@@ -137,8 +137,8 @@ impl Shared {
     ///
     /// # Errors
     /// `unknown_data_center` when the record says where it belongs and nobody knows where that is:
-    /// its secrets are then shown to nobody. An authenticator whose own center does not say what
-    /// its API is called is taken at its word.
+    /// its secrets are then shown to nobody. A data center that does not say what its API is called
+    /// is taken at its word: see [`DataCenters::of_api_domain`].
     pub(crate) fn center_of(
         &self,
         record: &OAuthToken,
@@ -148,11 +148,47 @@ impl Shared {
         let by_domain = domain.and_then(|domain| self.centers.by_api_domain(domain));
         match (by_domain.or(hint), domain) {
             (Some(center), _) => Ok(center.clone()),
-            (None, Some(domain)) if self.center.names_its_api() => Err(Error::new(
-                ErrorCode::UnknownDataCenter,
-                format!("a stored record is of the API `{domain}`, which no known data center has"),
-            )),
-            (None, _) => Ok(self.center.clone()),
+            (None, Some(domain)) => self.known_center(domain).cloned(),
+            (None, None) => Ok(self.center.clone()),
+        }
+    }
+
+    /// Returns the data center that a token with this API domain belongs to, in every process that
+    /// has these settings.
+    ///
+    /// # Errors
+    /// `unknown_data_center`, as [`DataCenters::of_api_domain`].
+    pub(super) fn known_center(&self, domain: &str) -> Result<&DataCenter> {
+        self.centers.of_api_domain(domain, &self.center)
+    }
+
+    /// Takes an API domain out of an answer about `record` that is not one of the data center that
+    /// was asked: a login belongs to one center for life. The stored value stays.
+    pub(super) fn stay_at(
+        &self,
+        asked: &DataCenter,
+        record: &OAuthToken,
+        answer: &mut TokenAnswer,
+    ) {
+        let Some(domain) = &answer.api_domain else {
+            return;
+        };
+        let is_own = asked.environment_of(domain).is_some();
+        let is_taken_at_its_word =
+            !asked.names_its_api() && self.centers.by_api_domain(domain).is_none();
+        if is_own || is_taken_at_its_word || record.api_domain.as_ref() == Some(domain) {
+            return;
+        }
+        let domain = server_of(domain);
+        let center = asked.name();
+        tracing::warn!(
+            center,
+            domain,
+            "an answer names the API domain of another data center, which is not used"
+        );
+        answer.api_domain = None;
+        if let Some(id) = record.id {
+            self.tell(Event::ForeignApiDomain { id, domain });
         }
     }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::Event;
 use super::access::Issued;
-use super::login::{Login, login};
+use super::login::{
+    Login, end_twin, login, plain_twin, same_environment, stored_as, tell_if_replaced,
+};
 use super::memory::{Memory, count};
 use super::shared::Shared;
 use super::slot::{Hints, Slot};
@@ -15,6 +17,7 @@ use crate::credential::{AccessCredential, Credential};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::store::{CoordinationKey, Memo};
+use crate::text;
 use crate::token::{OAuthToken, TokenId, UserName};
 
 /// Returns the slot of the record that `credential` leads to, which is stored then.
@@ -72,6 +75,9 @@ async fn by_name(shared: &Shared, name: &UserName) -> Result<Option<OAuthToken>>
 }
 
 async fn bare_access(shared: &Arc<Shared>, access: AccessCredential) -> Result<Arc<Slot>> {
+    if let Some(domain) = &access.api_domain {
+        text::check("API domain", domain)?;
+    }
     let query = TokenQuery::access_token(access.token.clone());
     let asked = Timestamp::now();
     let found = shared.store.find_token(&query).await?;
@@ -153,6 +159,19 @@ async fn name_in_turn(
     named.client_id = slot.client();
     let _turn = slot.work.lock().await;
     let record = shared.record_of(slot).await?;
+    let of_user = OAuthToken {
+        user_name: named.user_name.clone(),
+        ..record.clone()
+    };
+    let other = another_of_user(shared, &of_user).await?;
+    if let Some(other) = &other {
+        same_environment(shared, other, &record)?;
+    }
+    let hint = slot.hints().center;
+    let twin = match shared.center_of(&record, hint.as_ref()) {
+        Ok(center) => plain_twin(shared, &of_user, &center).await?,
+        Err(_) => None,
+    };
     let memo = counted(shared, slot, &record).await;
     let id = match shared.store.save_token(&named).await {
         Ok(id) => id,
@@ -161,6 +180,12 @@ async fn name_in_turn(
     };
     if id != slot.id {
         shared.forget(slot);
+    }
+    if let Some(other) = &other {
+        tell_if_replaced(shared, other, &record);
+    }
+    if let Some(twin) = twin.filter(|twin| twin.id != Some(id)) {
+        end_twin(shared, &twin).await;
     }
     let asked = Timestamp::now();
     let Some(record) = shared.store.find_token_by_id(id).await? else {
@@ -172,6 +197,15 @@ async fn name_in_turn(
         count(shared, &now_in, memo.minted_at, memo.credential.as_ref()).await;
     }
     Ok(now_in)
+}
+
+/// Another record than `record`, of the same user under the same client.
+async fn another_of_user(shared: &Shared, record: &OAuthToken) -> Result<Option<OAuthToken>> {
+    let (Some(name), Some(client)) = (&record.user_name, &record.client_id) else {
+        return Ok(None);
+    };
+    let stored = stored_as(shared, name, client).await?;
+    Ok(stored.filter(|stored| stored.id != record.id))
 }
 
 /// What is remembered of a record, by all who share the store as far as it can be seen: it goes with

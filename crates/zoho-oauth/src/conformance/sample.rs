@@ -29,12 +29,12 @@ pub(super) const TEXT_FIELDS: [&str; 8] = [
 pub(super) fn set(token: &mut OAuthToken, field: &str, value: &str) {
     let filled = "the kit sets no empty values";
     match field {
-        "user" => token.user_name = Some(UserName::new(value).expect(filled)),
-        "client" => token.client_id = Some(ClientId::new(value).expect(filled)),
-        "secret" => token.client_secret = Some(ClientSecret::new(value).expect(filled)),
-        "refresh" => token.refresh_token = Some(RefreshToken::new(value).expect(filled)),
-        "access" => token.access_token = Some(AccessToken::new(value).expect(filled)),
-        "grant" => token.grant_token = Some(GrantToken::new(value).expect(filled)),
+        "user" => token.user_name = Some(UserName::received(value).expect(filled)),
+        "client" => token.client_id = Some(ClientId::received(value).expect(filled)),
+        "secret" => token.client_secret = Some(ClientSecret::received(value).expect(filled)),
+        "refresh" => token.refresh_token = Some(RefreshToken::received(value).expect(filled)),
+        "access" => token.access_token = Some(AccessToken::received(value).expect(filled)),
+        "grant" => token.grant_token = Some(GrantToken::received(value).expect(filled)),
         "url" => token.redirect_url = Some(value.into()),
         "domain" => token.api_domain = Some(value.into()),
         other => unreachable!("no text field is called {other}"),
@@ -45,17 +45,17 @@ pub(super) fn set(token: &mut OAuthToken, field: &str, value: &str) {
 pub(super) fn query(field: &str, value: &str) -> TokenQuery {
     let filled = "the kit asks for no empty values";
     match field {
-        "user" => TokenQuery::user_name(UserName::new(value).expect(filled)),
-        "refresh" => TokenQuery::refresh_token(RefreshToken::new(value).expect(filled)),
-        "access" => TokenQuery::access_token(AccessToken::new(value).expect(filled)),
-        "grant" => TokenQuery::grant_token(GrantToken::new(value).expect(filled)),
+        "user" => TokenQuery::user_name(UserName::received(value).expect(filled)),
+        "refresh" => TokenQuery::refresh_token(RefreshToken::received(value).expect(filled)),
+        "access" => TokenQuery::access_token(AccessToken::received(value).expect(filled)),
+        "grant" => TokenQuery::grant_token(GrantToken::received(value).expect(filled)),
         other => unreachable!("no field that can be searched is called {other}"),
     }
 }
 
 /// Returns a client id.
 pub(super) fn client(value: &str) -> ClientId {
-    ClientId::new(value).expect("the kit names no empty client")
+    ClientId::received(value).expect("the kit names no empty client")
 }
 
 /// Writes a record as [`token`] reads it, secrets included: they are made up. Long values are cut.

@@ -20,11 +20,13 @@ pub struct Callback {
 }
 
 impl Callback {
-    /// Reads the URL that was called, whole or from its path on: `/callback?code=…`.
+    /// Reads the URL that was called, whole or from its path on: `/callback?code=…`. White space
+    /// around it, as it comes with a URL that a person pastes, does not matter.
     ///
     /// # Errors
     /// As [`from_query`](Self::from_query). The URL is not repeated: it holds the grant token.
     pub fn from_url(url: &str) -> Result<Self> {
+        let url = url.trim();
         let url = url.split_once('#').map_or(url, |(url, _)| url);
         Self::from_query(url.split_once('?').map_or("", |(_, query)| query))
     }
@@ -34,7 +36,8 @@ impl Callback {
     /// Empty values count as absent, unknown parameters are ignored.
     ///
     /// # Errors
-    /// `callback_refused` when a parameter is there twice, or neither `code` nor `error` is there.
+    /// `callback_refused` when a parameter is there twice, neither `code` nor `error` is there, or
+    /// the code holds characters that no code has.
     pub fn from_query(query: &str) -> Result<Self> {
         let query = query.strip_prefix('?').unwrap_or(query);
         let mut callback = Self {
@@ -63,7 +66,9 @@ impl Callback {
             }
             *field = Some(value.into_owned());
         }
-        callback.code = code.map(GrantToken::new).transpose()?;
+        let code = code.map(GrantToken::new).transpose();
+        callback.code =
+            code.map_err(|error| refused(format!("in the callback, {}", error.message())))?;
         if callback.code.is_none() && callback.error.is_none() {
             return Err(refused("the callback holds neither a code nor an error"));
         }

@@ -28,28 +28,50 @@ use crate::credential::OAuthClient;
 use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::{ClientSecret, CodeVerifier, SavedLogin};
+use crate::text;
 
 /// What to ask a person for. One request serves any number of logins.
 ///
+/// **A person who comes back.** Zoho sends a refresh token at the first consent only. A later login
+/// of the same person joins the stored one, if it is known who that is: the application names the
+/// user, as here, or hands the grant to `ZohoCrm::builder`, which asks the CRM for the name and needs
+/// the scopes `ZohoCRM.users.READ` and `ZohoCRM.org.READ` for that. Without a name the login ends in
+/// `refresh_token_missing`.
+///
 /// ```
-/// use zoho_oauth::{Callback, DataCenter, DataCenters, LoginRequest, OAuthClient};
+/// use zoho_oauth::{Authenticator, Callback, ListStore, LoginRequest, OAuthClient, UserName};
+/// # use zoho_oauth::{DataCenter, DataCenters};
 ///
-/// # fn main() -> zoho_oauth::Result<()> {
-/// let client = OAuthClient::new("1000.ABC", "client secret")?
-///     .redirect_uri("https://portal.example/callback");
-/// let scopes = ["ZohoCRM.modules.ALL", "ZohoCRM.users.READ"];
-/// let request = LoginRequest::new(client, DataCenter::us(), scopes);
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let sandbox = zoho_sandbox::Sandbox::builder().start().await?;
+/// # let center = DataCenter::builder("us", sandbox.accounts_url()).api_domain(sandbox.api_url());
+/// # let center = center.build()?;
+/// # let (id, secret) = (sandbox.client_id(), sandbox.client_secret());
+/// # let redirect_uri = sandbox.redirect_uri();
+/// # let store = ListStore::new();
+/// // Against Zoho: `let center = DataCenter::us();`
+/// let client = OAuthClient::new(id, secret)?.redirect_uri(redirect_uri);
+/// let scopes = ["ZohoCRM.modules.ALL", "ZohoCRM.users.READ", "ZohoCRM.org.READ"];
+/// let request = LoginRequest::new(client, center.clone(), scopes);
+/// let auth = Authenticator::builder(store).data_center(center).build()?;
 ///
+/// # for login in 1..=2 {
 /// // Send the person to `url`; keep `saved` in their session.
 /// let (url, pending) = request.begin()?;
 /// let saved = pending.save();
+/// # let called = sandbox.authorize(&url, &sandbox.people()[0])?;
 ///
-/// # let state = url.split("state=").nth(1).unwrap().split('&').next().unwrap();
-/// # let query = format!("code=1000.code&location=eu&accounts-server=https%3A%2F%2Faccounts.zoho.eu&state={state}");
-/// // In the callback, perhaps in another process:
-/// let callback = Callback::from_query(&query)?;
-/// let grant = request.resume(&saved)?.accept(&callback, &DataCenters::known())?;
-/// # let _ = grant;
+/// // In the callback, perhaps in another process, `called` is the URL that the browser asks for:
+/// let callback = Callback::from_url(&called)?;
+/// let grant = request.resume(&saved)?.accept(&callback, auth.data_centers())?;
+/// let person = UserName::new("ann@portal.example")?;
+/// let session = auth.session(grant.user_name(person)).await?;
+/// let access = session.access_token().await?;
+/// # assert_eq!(auth.store().get_tokens().await?.len(), 1);
+/// # assert_eq!(sandbox.counts().code_exchanges_ok, login);
+/// # session.refused(access.token()).await?;
+/// # }
 /// # Ok(())
 /// # }
 /// ```
@@ -58,7 +80,6 @@ pub struct LoginRequest {
     client: OAuthClient,
     center: DataCenter,
     scopes: Vec<String>,
-    secrets: Vec<(String, ClientSecret)>,
     consent: bool,
     online: bool,
     pkce: bool,
@@ -79,7 +100,6 @@ impl LoginRequest {
             client,
             center,
             scopes: scopes.into_iter().map(Into::into).collect(),
-            secrets: Vec::new(),
             consent: false,
             online: false,
             pkce: true,
@@ -116,15 +136,10 @@ impl LoginRequest {
         self
     }
 
-    /// Names the client secret for the users of another data center.
-    ///
-    /// The client id is the same everywhere, the secret need not be: the API console shows one
-    /// for each center that the client is enabled for. Centers that are not named here use the
-    /// client's own secret.
+    /// Names the client secret for the users of another data center: see [`OAuthClient::secret_at`].
     #[must_use]
     pub fn secret_at(mut self, center: &DataCenter, secret: ClientSecret) -> Self {
-        self.secrets.retain(|(name, _)| name != center.name());
-        self.secrets.push((center.name().to_owned(), secret));
+        self.client = self.client.secret_at(center, secret);
         self
     }
 
@@ -188,7 +203,6 @@ impl LoginRequest {
             verifier,
             client: self.client.clone(),
             center: self.center.clone(),
-            secrets: self.secrets.clone(),
         }
     }
 
@@ -196,6 +210,7 @@ impl LoginRequest {
         let uri = self.client.redirect_uri.as_deref().ok_or_else(|| {
             Error::invalid_input("the client has no redirect URI, so nobody could come back")
         })?;
+        text::check("redirect URI", uri)?;
         match Url::parse(uri) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.fragment().is_none() => {
                 Ok(uri)

@@ -8,9 +8,9 @@ use url::Url;
 use super::callback::{Callback, refused};
 use crate::accounts::{code_like, meaning_of};
 use crate::credential::{Credential, GrantCredential, OAuthClient};
-use crate::data_center::{DataCenter, DataCenters};
+use crate::data_center::{DataCenter, DataCenters, server_of};
 use crate::error::{Error, ErrorCode, Result};
-use crate::secret::{ClientSecret, CodeVerifier, SavedLogin};
+use crate::secret::{CodeVerifier, SavedLogin};
 
 /// The first part of a saved login: a later form gets another number.
 const FORM: &str = "1";
@@ -22,7 +22,6 @@ pub struct PendingLogin {
     pub(super) verifier: Option<CodeVerifier>,
     pub(super) client: OAuthClient,
     pub(super) center: DataCenter,
-    pub(super) secrets: Vec<(String, ClientSecret)>,
 }
 
 impl PendingLogin {
@@ -49,17 +48,16 @@ impl PendingLogin {
     /// Checks the callback and returns what the authenticator exchanges.
     ///
     /// The data center is that of the callback's `accounts-server`; without one it is the center
-    /// that the login began at. With it goes the client secret that [`LoginRequest::secret_at`]
+    /// that the login began at. With it goes the client secret that [`OAuthClient::secret_at`]
     /// named for it, else the client's own.
     ///
     /// # Errors
-    /// `callback_refused` when the state is missing or another one, when `accounts-server` is not
-    /// the origin of a known center, or when `location` names another center than that;
+    /// `unknown_data_center`, naming the server, when `accounts-server` is that of no known center;
+    /// `callback_refused` when the state is missing or another one, when `accounts-server` is not an
+    /// https address without a path, or when `location` names another center than that;
     /// `access_denied` when the person refused; the other errors of the authorization page under
     /// their own codes, such as `invalid_scope`. An error without a state is reported, since
     /// Zoho's page may fail before it has read the state; nothing but the report comes of it.
-    ///
-    /// [`LoginRequest::secret_at`]: super::LoginRequest::secret_at
     pub fn accept(&self, callback: &Callback, centers: &DataCenters) -> Result<GrantCredential> {
         let state_fits = match &callback.state {
             Some(state) => bool::from(state.as_bytes().ct_eq(self.state.as_bytes())),
@@ -78,11 +76,7 @@ impl PendingLogin {
             .clone()
             .ok_or_else(|| refused("the callback holds no code"))?;
         let center = self.center_of(callback, centers)?;
-        let mut client = self.client.clone();
-        if let Some((_, secret)) = self.secrets.iter().find(|(name, _)| name == center.name()) {
-            client.secret = secret.clone();
-        }
-        let mut grant = Credential::grant(client, code).data_center(center);
+        let mut grant = Credential::grant(self.client.at(&center), code).data_center(center);
         if let Some(verifier) = &self.verifier {
             grant = grant.code_verifier(verifier.clone());
         }
@@ -95,9 +89,7 @@ impl PendingLogin {
             Some(server) if is_bare_origin(server) => Some(&self.center)
                 .filter(|own| own.has_accounts_url(server))
                 .or_else(|| centers.by_accounts_url(server))
-                .ok_or_else(|| {
-                    refused("the callback names an accounts server of no known data center")
-                })?,
+                .ok_or_else(|| unknown(server))?,
             Some(_) => {
                 return Err(refused(
                     "the callback's accounts server is not an address without a path",
@@ -146,7 +138,7 @@ pub(super) fn parse(
     let verifier = Some(verifier).filter(|verifier| !verifier.is_empty());
     Ok((
         state.to_owned(),
-        verifier.map(CodeVerifier::new).transpose()?,
+        verifier.map(CodeVerifier::received).transpose()?,
     ))
 }
 
@@ -169,13 +161,26 @@ fn reported(said: &str) -> Error {
     }
 }
 
+/// The error for a callback that names the accounts server of no known center.
+fn unknown(server: &str) -> Error {
+    if !server.to_ascii_lowercase().starts_with("https://") {
+        return refused("the callback's accounts server is not an https address");
+    }
+    let server = server_of(server);
+    let message =
+        format!("the callback names `{server}`, an accounts server of no known data center");
+    Error::new(ErrorCode::UnknownDataCenter, message)
+}
+
 /// Whether this is scheme, host and port alone.
 fn is_bare_origin(url: &str) -> bool {
-    Url::parse(url).is_ok_and(|url| {
-        url.path() == "/"
-            && url.query().is_none()
-            && url.fragment().is_none()
-            && url.username().is_empty()
-            && url.password().is_none()
-    })
+    let has_control = url.contains(char::is_control);
+    !has_control
+        && Url::parse(url).is_ok_and(|url| {
+            url.path() == "/"
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && url.username().is_empty()
+                && url.password().is_none()
+        })
 }

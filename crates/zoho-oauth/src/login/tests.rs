@@ -188,16 +188,12 @@ fn only_the_origin_of_a_known_center_is_believed() {
         assert!(accept(&pending, &query(&pending, &rest)).is_ok(), "{good}");
     }
     for bad in [
-        "https://accounts.evil.example",
         "http://accounts.zoho.com",
-        "https://accounts.zoho.com:444",
-        "https://accounts.zoho.com.evil.example",
         "https://accounts.zoho.com@evil.example",
         "https://evil@accounts.zoho.com",
         "https://accounts.zoho.com/evil",
         "https://accounts.zoho.com/?evil",
         "https://accounts.zoho.com/%23evil",
-        "https://www.zohoapis.com",
         "//accounts.zoho.com",
         "accounts.zoho.com",
         "eu",
@@ -207,6 +203,31 @@ fn only_the_origin_of_a_known_center_is_believed() {
         let code = refusal(&pending, &query(&pending, &rest));
         assert_eq!(code, ErrorCode::CallbackRefused, "{bad}");
     }
+}
+
+#[test]
+fn an_accounts_server_of_no_known_center_is_named() {
+    let (_, pending) = request().begin().unwrap();
+    let long = format!("accounts.{}.example", "zoho.".repeat(300));
+    for host in [
+        "accounts.zoho.uk",
+        "accounts.evil.example",
+        "accounts.zoho.com.evil.example",
+        "accounts.zoho.com:444",
+        "www.zohoapis.com",
+        &long,
+    ] {
+        let rest = format!("&location=uk&accounts-server=https://{host}/");
+        let error = accept(&pending, &query(&pending, &rest)).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::UnknownDataCenter, "{host}");
+        let text = error.to_string();
+        let named = &host[..host.len().min(40)];
+        assert!(text.contains(named) && text.len() < 500, "{text}");
+        assert!(text.contains("DataCenters::add"), "{text}");
+    }
+    let rest = "&accounts-server=https://accounts.zoho%0auk%1b";
+    let error = accept(&pending, &query(&pending, rest)).unwrap_err();
+    assert!(!error.to_string().contains(char::is_control), "{error}");
 }
 
 #[test]

@@ -18,6 +18,8 @@ use zoho_oauth::{
     ErrorCode, ErrorKind, FileStore, ListStore, OAuthToken, SqliteStore, TokenId, TokenStore,
 };
 
+use crate::support::with_field;
+
 use self::probe::{Probe, ReadOnly};
 
 /// The ids of the records of [`fill`], with the gaps that deleted records leave.
@@ -113,9 +115,9 @@ async fn fill(store: &dyn TokenStore) {
                 let value = HOSTILE[index];
                 record.redirect_url = Some(value.to_owned());
                 record.api_domain = Some(HOSTILE[index - 3].to_owned());
-                record.user_name = zoho_oauth::UserName::new(value).ok();
-                record.client_secret = zoho_oauth::ClientSecret::new(value).ok();
-                record.refresh_token = zoho_oauth::RefreshToken::new(format!("{value}r")).ok();
+                record = with_field(&record, "user_name", value);
+                record = with_field(&record, "client_secret", value);
+                record = with_field(&record, "refresh_token", &format!("{value}r"));
             }
         }
         assert_eq!(store.save_token(&record).await.unwrap(), id(number));

@@ -265,7 +265,7 @@ async fn long_tokens_are_kept_whole_and_saving_them_again_changes_nothing() {
 #[tokio::test]
 async fn whoever_asks_for_nothing_gets_nothing() {
     // What has no text cannot be asked for, and a record of blanks is no query.
-    assert!(UserName::new("").is_err());
+    assert!(UserName::new("").is_err() && UserName::new(" ").is_err());
     assert!(AccessToken::new("").is_err() && RefreshToken::new("").is_err());
     let mut blank = OAuthToken::new();
     blank.client_id = ClientId::new("1000.CLIENT").ok();
@@ -280,7 +280,7 @@ async fn whoever_asks_for_nothing_gets_nothing() {
         }
         let nobody = TokenId::new(4711).unwrap();
         assert_eq!(store.find_token_by_id(nobody).await.unwrap(), None);
-        for name in ["nobody", " ", "%", "0"] {
+        for name in ["nobody", "a b", "%", "0"] {
             let query = TokenQuery::user_name(user(name));
             assert_eq!(store.find_token(&query).await.unwrap(), None);
             let auth = authenticator(&sandbox, Arc::clone(&store));

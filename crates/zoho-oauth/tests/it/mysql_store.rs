@@ -24,9 +24,11 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
 use zoho_oauth::store::mysql::MySqlStoreBuilder;
 use zoho_oauth::{
-    AccessToken, ClientId, ClientSecret, GrantToken, MySqlStore, OAuthToken, RefreshToken,
-    Timestamp, TokenId, UserName,
+    AccessToken, ClientId, ClientSecret, MySqlStore, OAuthToken, RefreshToken, Timestamp, TokenId,
+    UserName,
 };
+
+use crate::support::with_field;
 
 /// In a table of our own.
 mod own {
@@ -251,16 +253,16 @@ fn id(number: u64) -> TokenId {
 
 fn user(name: &str) -> OAuthToken {
     let mut token = OAuthToken::new();
-    token.user_name = UserName::new(name).ok();
     token.client_id = ClientId::new("1000.CLIENT").ok();
     token.client_secret = ClientSecret::new("geheim-client").ok();
-    token.refresh_token = RefreshToken::new(format!("1000.r.{name}")).ok();
-    token.access_token = AccessToken::new(format!("1000.a.{name}")).ok();
-    token.grant_token = GrantToken::new(format!("1000.g.{name}")).ok();
     token.expiry_time = Some(Timestamp::from_millis(1_795_372_876_984));
     token.redirect_url = Some("https://app.example.com/callback".into());
     token.api_domain = Some("https://www.zohoapis.eu".into());
-    token
+    // Also with characters that no application can give.
+    let token = with_field(&token, "user_name", name);
+    let token = with_field(&token, "refresh_token", &format!("1000.r.{name}"));
+    let token = with_field(&token, "access_token", &format!("1000.a.{name}"));
+    with_field(&token, "grant_token", &format!("1000.g.{name}"))
 }
 
 fn with_id(id: TokenId, mut token: OAuthToken) -> OAuthToken {

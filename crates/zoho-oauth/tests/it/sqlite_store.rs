@@ -15,12 +15,13 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tempfile::TempDir;
 use zoho_oauth::{
-    AccessToken, ClientId, ClientSecret, ErrorCode, OAuthToken, RefreshToken, SqliteStore,
-    Timestamp, TokenId, TokenQuery, TokenStore, UserName,
+    AccessToken, ClientId, ClientSecret, ErrorCode, OAuthToken, SqliteStore, Timestamp, TokenId,
+    TokenQuery, TokenStore, UserName,
 };
 
 #[cfg(unix)]
 use crate::support::Log;
+use crate::support::with_field;
 
 /// The statement of Zoho's sample for SQLite.
 const SAMPLE_TABLE: &str = "CREATE TABLE oauthtoken (id varchar(10) NOT NULL PRIMARY KEY, \
@@ -33,7 +34,9 @@ const SAMPLE_INSERT: &str = "INSERT INTO oauthtoken (id, user_name, client_id, c
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 fn user(name: &str) -> UserName {
-    UserName::new(name).unwrap()
+    with_field(&OAuthToken::new(), "user_name", name)
+        .user_name
+        .unwrap()
 }
 
 fn id(number: u64) -> TokenId {
@@ -50,11 +53,10 @@ fn token(name: &str) -> OAuthToken {
     token.user_name = Some(user(name));
     token.client_id = Some(ClientId::new("1000.CLIENT").unwrap());
     token.client_secret = Some(ClientSecret::new("secret").unwrap());
-    token.refresh_token = Some(RefreshToken::new(format!("1000.r.{name}")).unwrap());
-    token.access_token = Some(AccessToken::new(format!("1000.a.{name}")).unwrap());
     token.expiry_time = Some(Timestamp::from_millis(1_795_372_876_984));
     token.api_domain = Some("https://www.zohoapis.eu".into());
-    token
+    let token = with_field(&token, "refresh_token", &format!("1000.r.{name}"));
+    with_field(&token, "access_token", &format!("1000.a.{name}"))
 }
 
 /// A folder with room for a database.

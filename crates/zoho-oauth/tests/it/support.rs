@@ -1,5 +1,6 @@
 //! What several modules of these tests need: a sandbox, a client for it, and stores that fail.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -44,6 +45,16 @@ pub(crate) fn authenticator(sandbox: &Sandbox, store: impl TokenStore) -> Authen
 /// A policy that asks the store each time, for tests in which another process changes it.
 pub(crate) fn no_memory() -> RefreshPolicy {
     RefreshPolicy::new().with_recheck(Duration::ZERO)
+}
+
+/// `token` with a field as a store may hold it: also with characters that no application can give.
+pub(crate) fn with_field(token: &OAuthToken, name: &str, value: &str) -> OAuthToken {
+    let mut fields = token
+        .expose_fields()
+        .map(|field| field.map(Cow::into_owned));
+    let index = OAuthToken::FIELDS.iter().position(|field| *field == name);
+    fields[index.unwrap()] = Some(value.to_owned());
+    OAuthToken::from_fields(&fields).unwrap()
 }
 
 pub(crate) fn user(name: &str) -> UserName {

@@ -109,6 +109,8 @@ fn token(name: &str) -> OAuthToken {
 async fn arguments(said: &Said) {
     let center = |url: &str| DataCenter::builder("own", url).build();
     said.note(ErrorCode::InvalidInput, center("accounts.zoho.eu"));
+    let secret = OAuthClient::new("1000.CLIENT", "secret\n");
+    said.note(ErrorCode::InvalidInput, secret);
     let outcome = ListStore::new().save_token(&OAuthToken::new()).await;
     said.note(ErrorCode::InvalidInput, outcome);
     let plain = center("http://accounts.example");
@@ -156,6 +158,27 @@ async fn logins(said: &Said) {
     let outcome = auth.session(grant(&sandbox)).await;
     said.note(ErrorCode::RefreshTokenMissing, outcome);
 
+    let mut production = logged_in(&sandbox, "ann", 3600);
+    production.api_domain = Some("https://www.zohoapis.com".to_owned());
+    let store = Arc::new(ListStore::new());
+    store.save_token(&production).await.unwrap();
+    let center = DataCenter::builder("us", sandbox.accounts_url())
+        .api_domain("https://www.zohoapis.com")
+        .sandbox_domain(sandbox.api_url());
+    let auth = builder(&sandbox, Arc::clone(&store)).data_center(center.build().unwrap());
+    let auth = auth.build().unwrap();
+    let outcome = auth.session(grant(&sandbox).user_name(user("ann"))).await;
+    said.note(ErrorCode::IdConflict, outcome);
+
+    let store = ListStore::new();
+    production.api_domain = Some("https://api.zoho.mars".to_owned());
+    let id = store.save_token(&production).await.unwrap();
+    let auth = authenticator(&sandbox, store);
+    let session = auth.session(id).await.unwrap();
+    let access = session.access_token().await.unwrap();
+    let refused = session.refused(access.token()).await;
+    said.note(ErrorCode::UnknownDataCenter, refused);
+
     let store = FlakyStore::new(ListStore::new());
     let patience = Duration::from_millis(300);
     let auth = builder(&sandbox, Arc::clone(&store))
@@ -191,7 +214,7 @@ async fn callbacks(said: &Said) {
     let stranger = accept(&at(
         "&code=1000.x&accounts-server=https://accounts.evil.example",
     ));
-    said.note(ErrorCode::CallbackRefused, stranger);
+    said.note(ErrorCode::UnknownDataCenter, stranger);
     said.note(ErrorCode::CallbackRefused, accept(&at("")));
     said.note(ErrorCode::InvalidScope, accept(&at("&error=invalid_scope")));
 }

@@ -12,6 +12,7 @@ mod queries;
 mod redaction;
 mod refused;
 mod requests;
+mod returning;
 mod support;
 mod troubleshooting;
 mod wire;

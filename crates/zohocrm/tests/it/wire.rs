@@ -194,6 +194,75 @@ async fn an_authentication_failure_asks_for_another_token_unless_told_not_to() {
     }
 }
 
+/// Whether the first refusal with this status and body makes the client ask for another token.
+///
+/// The bare access token cannot be refreshed, which shows that another one was wanted.
+async fn asks_for_another_token(status: u16, body: &str) -> bool {
+    let server = MockServer::start().await;
+    let refusal = ResponseTemplate::new(status).set_body_raw(body, "application/json");
+    Mock::given(path("/crm/v8/org"))
+        .respond_with(refusal)
+        .mount(&server)
+        .await;
+    let crm = client(&server).await;
+    let error = crm.request(zohocrm::Method::Post, "org").send().await;
+    match error.and_then(zohocrm::Response::check) {
+        Err(error) if error.code() == ErrorCode::NoToken => true,
+        Err(error) => {
+            assert_ne!(error.code(), ErrorCode::TokenRefused, "{status} {body}");
+            false
+        }
+        Ok(_) => false,
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_refused_by_the_code_and_not_by_the_status() {
+    for code in [
+        "INVALID_TOKEN",
+        "INVALID_OAUTHTOKEN",
+        "AUTHENTICATION_FAILURE",
+    ] {
+        let item = json!({ "code": code, "message": "m", "status": "error", "details": {} });
+        for body in [item.clone(), json!({ "data": [item] })] {
+            for status in [400, 401, 403, 404, 500] {
+                assert!(
+                    asks_for_another_token(status, &body.to_string()).await,
+                    "{status} {body}"
+                );
+            }
+        }
+        assert!(
+            asks_for_another_token(200, &item.to_string()).await,
+            "200 {item}"
+        );
+    }
+    for body in ["", "<html>Unauthorized</html>", "{", "[]", "{}"] {
+        assert!(asks_for_another_token(401, body).await, "401 {body}");
+    }
+    let item = json!({ "code": "OAUTH_SCOPE_MISMATCH", "message": "m", "status": "error" });
+    for status in [200, 400, 401, 403, 500] {
+        assert!(
+            !asks_for_another_token(status, &item.to_string()).await,
+            "{status} {item}"
+        );
+    }
+    for (status, code) in [
+        (400, "INVALID_DATA"),
+        (403, "NO_PERMISSION"),
+        (401, "NO_PERMISSION"),
+    ] {
+        let item = json!({ "code": code, "message": "m", "status": "error" });
+        assert!(
+            !asks_for_another_token(status, &item.to_string()).await,
+            "{status} {item}"
+        );
+    }
+    // What a record holds is not what the CRM says about the token.
+    let record = json!({ "data": [{ "id": "1", "code": "INVALID_TOKEN", "status": "error" }] });
+    assert!(!asks_for_another_token(200, &record.to_string()).await);
+}
+
 /// A data center with a production and a sandbox API, each a stub that counts.
 async fn both() -> (MockServer, MockServer, DataCenter) {
     let (production, sandbox) = (MockServer::start().await, MockServer::start().await);
@@ -254,14 +323,36 @@ async fn an_address_that_nobody_knows_is_not_taken_for_a_sandbox() {
         );
     }
     assert_eq!((received(&unknown).await, received(&sandbox).await), (0, 0));
-    // Those who trust the token, and those who want production, go where it says.
+    // Those who trust the token, and those who want production, go where it says if that was allowed
+    // by name, and nowhere else.
     let trusting = builder((center.clone(), Environment::Sandbox), &unknown.uri());
     let trusting = trusting.api_domain(ApiDomain::OfToken);
-    let production = builder(center, &unknown.uri());
+    let production = builder(center.clone(), &unknown.uri());
     for builder in [trusting, production] {
+        let crm = builder.build().await.unwrap();
+        let error = crm.org().get().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidInput, "{error}");
+        assert!(error.to_string().contains("allow_api_domain"), "{error}");
+    }
+    assert_eq!(received(&unknown).await, 0);
+    let trusting = builder((center.clone(), Environment::Sandbox), &unknown.uri());
+    let trusting = trusting.api_domain(ApiDomain::OfToken);
+    let production = builder(center.clone(), &unknown.uri());
+    for builder in [trusting, production] {
+        let builder = builder.allow_api_domain(format!("{}/", unknown.uri()));
         builder.build().await.unwrap().org().get().await.unwrap();
     }
     assert_eq!(received(&unknown).await, 2);
+    for bad in [
+        "",
+        "crm.example",
+        "ftp://crm.example",
+        "https://a:b@crm.example",
+    ] {
+        let builder = builder(center.clone(), &unknown.uri()).allow_api_domain(bad);
+        let error = builder.build().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidInput, "{bad}");
+    }
 }
 
 #[tokio::test]

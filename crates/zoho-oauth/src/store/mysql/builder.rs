@@ -138,7 +138,9 @@ impl MySqlStoreBuilder {
     /// Sets the account's password: none if not set.
     #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.password = Secret::new("password", password.into()).ok().map(Password);
+        self.password = Secret::received("password", password.into())
+            .ok()
+            .map(Password);
         self
     }
 

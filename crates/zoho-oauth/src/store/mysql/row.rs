@@ -45,12 +45,12 @@ pub(super) fn decode(row: Row, table: &str) -> Result<OAuthToken> {
         .transpose()?;
     Ok(OAuthToken {
         id,
-        user_name: user.map(UserName::new).transpose()?,
-        client_id: client.map(ClientId::new).transpose()?,
-        client_secret: secret.map(ClientSecret::new).transpose()?,
-        refresh_token: refresh.map(RefreshToken::new).transpose()?,
-        access_token: access.map(AccessToken::new).transpose()?,
-        grant_token: grant.map(GrantToken::new).transpose()?,
+        user_name: user.map(UserName::received).transpose()?,
+        client_id: client.map(ClientId::received).transpose()?,
+        client_secret: secret.map(ClientSecret::received).transpose()?,
+        refresh_token: refresh.map(RefreshToken::received).transpose()?,
+        access_token: access.map(AccessToken::received).transpose()?,
+        grant_token: grant.map(GrantToken::received).transpose()?,
         expiry_time,
         redirect_url: redirect,
         api_domain: domain,
@@ -140,9 +140,9 @@ mod tests {
         let columns = std::array::from_fn(|_| column.clone());
         let mut token = OAuthToken::new();
         // Characters count, not bytes.
-        token.user_name = UserName::new("ü".repeat(255)).ok();
+        token.user_name = UserName::received("ü".repeat(255)).ok();
         check_fit(&token, &columns, "t").unwrap();
-        token.access_token = AccessToken::new("secret".repeat(43)).ok();
+        token.access_token = AccessToken::received("secret".repeat(43)).ok();
         let error = check_fit(&token, &columns, "t").unwrap_err();
         assert_eq!(error.code(), ErrorCode::ColumnTooNarrow);
         assert!(error.to_string().contains("`access_token`"), "{error}");

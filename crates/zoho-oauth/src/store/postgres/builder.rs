@@ -131,7 +131,7 @@ impl PostgresStoreBuilder {
     /// Sets the user's password. None by default, and none if it is empty. It is never printed.
     #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.password = Secret::new("password", password.into()).ok();
+        self.password = Secret::received("password", password.into()).ok();
         self
     }
 

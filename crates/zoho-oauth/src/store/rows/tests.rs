@@ -154,9 +154,9 @@ crate::token_store_conformance!(basic, open);
 
 fn token(user: &str, access: &str, expiry: i64) -> OAuthToken {
     let mut token = OAuthToken::new();
-    token.user_name = UserName::new(user).ok();
-    token.refresh_token = RefreshToken::new("r").ok();
-    token.access_token = AccessToken::new(access).ok();
+    token.user_name = UserName::received(user).ok();
+    token.refresh_token = RefreshToken::received("r").ok();
+    token.access_token = AccessToken::received(access).ok();
     token.expiry_time = Some(crate::clock::Timestamp::from_millis(expiry));
     token
 }
@@ -167,7 +167,7 @@ async fn a_fact_is_saved_over_what_changed_meanwhile_and_not_over_a_new_login() 
     let id = server.save_token(&token("u", "old", 1)).await.unwrap();
     let before = server.find_token_by_id(id).await.unwrap().unwrap();
     let mut news = OAuthToken::new();
-    news.access_token = AccessToken::new("new").ok();
+    news.access_token = AccessToken::received("new").ok();
     news.expiry_time = token("u", "x", 5).expiry_time;
     let fact = Fact::new(id, before, news);
 
@@ -177,7 +177,7 @@ async fn a_fact_is_saved_over_what_changed_meanwhile_and_not_over_a_new_login() 
     server.save_token(&domain).await.unwrap();
     assert_eq!(save_fact(&server, &fact).await.unwrap(), Kept::Saved);
     let stored = server.find_token_by_id(id).await.unwrap().unwrap();
-    assert_eq!(stored.access_token, AccessToken::new("new").ok());
+    assert_eq!(stored.access_token, AccessToken::received("new").ok());
     assert_eq!(stored.api_domain, domain.api_domain);
 
     // What is there already is acknowledged only when the server says that it stays.
@@ -188,7 +188,7 @@ async fn a_fact_is_saved_over_what_changed_meanwhile_and_not_over_a_new_login() 
     assert_eq!(server.confirmed.load(Ordering::SeqCst), 2);
 
     let mut login = token("u", "login", 3);
-    login.refresh_token = RefreshToken::new("another").ok();
+    login.refresh_token = RefreshToken::received("another").ok();
     server.save_token(&login).await.unwrap();
     let kept = save_fact(&server, &fact).await.unwrap();
     let Kept::Superseded(newer) = kept else {
@@ -391,7 +391,7 @@ async fn a_new_record_moves_out_of_reach_with_all_that_was_added_to_it() {
     assert_eq!(id.get(), 3);
     assert_eq!(stored, [with_id(3, token.clone())]);
 
-    let add: Deed = |row| row.access_token = AccessToken::new("newer").ok();
+    let add: Deed = |row| row.access_token = AccessToken::received("newer").ok();
     let (id, stored) = Reached::save(&[add], &token).await;
     assert_eq!(id.get(), 2);
     let mut newer = token.clone();
@@ -413,10 +413,10 @@ async fn what_came_about_late_moves_out_of_reach_too() {
 #[tokio::test]
 async fn a_new_record_that_is_written_over_is_saved_anew() {
     let mut token = token("u", "a", 1);
-    token.client_id = ClientId::new("ours").ok();
+    token.client_id = ClientId::received("ours").ok();
     let overwrite: [Deed; 2] = [
-        |row| row.user_name = UserName::new("theirs").ok(),
-        |row| row.client_id = ClientId::new("theirs").ok(),
+        |row| row.user_name = UserName::received("theirs").ok(),
+        |row| row.client_id = ClientId::received("theirs").ok(),
     ];
     for overwrite in overwrite {
         let (id, stored) = Reached::save(&[overwrite], &token).await;

@@ -263,6 +263,7 @@ fn client_of(config: &SdkConfig) -> Client {
 }
 
 fn check_endpoint(endpoint: &str) -> Result<()> {
+    crate::text::check("endpoint of AWS Secrets Manager", endpoint)?;
     let url = Url::parse(endpoint).ok().filter(Url::has_host);
     let Some(url) = url.filter(|url| matches!(url.scheme(), "http" | "https")) else {
         return Err(Error::invalid_input(

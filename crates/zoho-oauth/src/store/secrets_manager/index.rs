@@ -158,8 +158,8 @@ mod tests {
 
     fn row(user: &str, access: &str) -> OAuthToken {
         let mut row = OAuthToken::new();
-        row.user_name = UserName::new(user).ok();
-        row.access_token = AccessToken::new(access).ok();
+        row.user_name = UserName::received(user).ok();
+        row.access_token = AccessToken::received(access).ok();
         row
     }
 

@@ -83,7 +83,7 @@ mod tests {
     fn a_record_is_ten_fields_in_the_official_order() {
         let mut row = OAuthToken::new();
         row.id = Some(id());
-        row.user_name = UserName::new("o\"brien\n").ok();
+        row.user_name = UserName::received("o\"brien\n").ok();
         row.refresh_token = RefreshToken::new("1000.r").ok();
         let text = encode(&row).unwrap();
         assert_eq!(

@@ -13,12 +13,12 @@ fn token(text: &str) -> OAuthToken {
         let (name, value) = field.split_once('=').unwrap();
         match name {
             "id" => token.id = Some(value.parse().unwrap()),
-            "user" => token.user_name = Some(UserName::new(value).unwrap()),
-            "client" => token.client_id = Some(ClientId::new(value).unwrap()),
-            "secret" => token.client_secret = Some(ClientSecret::new(value).unwrap()),
-            "refresh" => token.refresh_token = Some(RefreshToken::new(value).unwrap()),
-            "access" => token.access_token = Some(AccessToken::new(value).unwrap()),
-            "grant" => token.grant_token = Some(GrantToken::new(value).unwrap()),
+            "user" => token.user_name = Some(UserName::received(value).unwrap()),
+            "client" => token.client_id = Some(ClientId::received(value).unwrap()),
+            "secret" => token.client_secret = Some(ClientSecret::received(value).unwrap()),
+            "refresh" => token.refresh_token = Some(RefreshToken::received(value).unwrap()),
+            "access" => token.access_token = Some(AccessToken::received(value).unwrap()),
+            "grant" => token.grant_token = Some(GrantToken::received(value).unwrap()),
             "expiry" => token.expiry_time = Some(Timestamp::from_millis(value.parse().unwrap())),
             "url" => token.redirect_url = Some(value.into()),
             "domain" => token.api_domain = Some(value.into()),
@@ -541,7 +541,7 @@ fn what_says_nothing_is_refused() {
     }
     let mut table = table(&stored);
     let mut nul = token("id=1");
-    nul.access_token = Some(AccessToken::new("a\0b").unwrap());
+    nul.access_token = Some(AccessToken::received("a\0b").unwrap());
     assert_eq!(
         table.save(&nul).unwrap_err().code(),
         ErrorCode::InvalidInput
@@ -552,11 +552,11 @@ fn what_says_nothing_is_refused() {
 #[test]
 fn the_lowest_id_answers_a_query_that_several_match() {
     let table = table(&["user=a client=c refresh=r", "user=a client=d refresh=r"]);
-    let query = TokenQuery::user_name(UserName::new("a").unwrap());
+    let query = TokenQuery::user_name(UserName::received("a").unwrap());
     assert_eq!(table.find(&query).unwrap().id, Some(id(1)));
-    let query = query.with_client(ClientId::new("d").unwrap());
+    let query = query.with_client(ClientId::received("d").unwrap());
     assert_eq!(table.find(&query).unwrap().id, Some(id(2)));
-    let query = query.with_client(ClientId::new("e").unwrap());
+    let query = query.with_client(ClientId::received("e").unwrap());
     assert!(table.find(&query).is_none());
 }
 

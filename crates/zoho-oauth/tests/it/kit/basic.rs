@@ -11,6 +11,8 @@ use zoho_oauth::{
     TokenQuery, TokenStore, TokenTable, UserName,
 };
 
+use crate::support::with_field;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
     LosesBlankFields,
@@ -81,14 +83,17 @@ impl Flawed {
         match self.flaw {
             Flaw::TrimsNames => {
                 let name = token.user_name.take();
-                token.user_name = name.and_then(|name| UserName::new(name.as_str().trim()).ok());
+                let name = name.map(|name| name.as_str().trim().to_owned());
+                if let Some(name) = name.filter(|name| !name.is_empty()) {
+                    token = with_field(&token, "user_name", &name);
+                }
             }
             Flaw::IgnoresTheClient => token.client_id = None,
             Flaw::CutsLongText => {
-                token.access_token = token.access_token.map(|token| {
-                    let short: String = token.expose_secret().chars().take(255).collect();
-                    AccessToken::new(short).unwrap()
-                });
+                if let Some(access) = token.access_token.take() {
+                    let short: String = access.expose_secret().chars().take(255).collect();
+                    token = with_field(&token, "access_token", &short);
+                }
             }
             Flaw::KeepsTheOldExpiry if token.expiry_time.is_none() => {
                 let table = self.table();

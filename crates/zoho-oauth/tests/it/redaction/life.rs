@@ -14,6 +14,7 @@ use zoho_sandbox::{Endpoint, Fault, Sandbox};
 use super::net::Net;
 use crate::support::{
     FlakyStore, SCOPES, builder, center, client, expire, logged_in, no_memory, sandbox, user,
+    with_field,
 };
 
 /// Login, use, trouble, and end.
@@ -193,8 +194,7 @@ async fn conflicts(net: &Net, store: &dyn TokenStore, token: &OAuthToken) {
     wrong.id = stored[0].id;
     wrong.user_name = Some(user("bob@example.com:2"));
     net.outcome(&store.save_token(&wrong).await);
-    let mut wrong = token.clone();
-    wrong.refresh_token = RefreshToken::new("1000.nul.in\0side").ok();
+    let wrong = with_field(token, "refresh_token", "1000.nul.in\0side");
     net.secret("1000.nul.in");
     net.outcome(&store.save_token(&wrong).await);
 }

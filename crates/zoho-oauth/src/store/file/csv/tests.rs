@@ -55,12 +55,12 @@ fn written(document: &Document<'_>, rows: &[OAuthToken]) -> String {
 fn python_token() -> OAuthToken {
     let mut token = OAuthToken::new();
     token.id = Some(TokenId::new(1).unwrap());
-    token.user_name = Some(UserName::new("u@example.com:600123").unwrap());
-    token.client_id = Some(ClientId::new("1000.CID").unwrap());
-    token.client_secret = Some(ClientSecret::new("SEC").unwrap());
-    token.refresh_token = Some(RefreshToken::new("1000.rrr.1").unwrap());
-    token.access_token = Some(AccessToken::new("1000.aaa.1").unwrap());
-    token.grant_token = Some(GrantToken::new("1000.GRANT.x").unwrap());
+    token.user_name = Some(UserName::received("u@example.com:600123").unwrap());
+    token.client_id = Some(ClientId::received("1000.CID").unwrap());
+    token.client_secret = Some(ClientSecret::received("SEC").unwrap());
+    token.refresh_token = Some(RefreshToken::received("1000.rrr.1").unwrap());
+    token.access_token = Some(AccessToken::received("1000.aaa.1").unwrap());
+    token.grant_token = Some(GrantToken::received("1000.GRANT.x").unwrap());
     token.expiry_time = Some(Timestamp::from_millis(1_795_372_876_984));
     token.redirect_url = Some("https://x.example/cb?a=1,2".into());
     token.api_domain = Some("http://127.0.0.1:36491".into());
@@ -102,10 +102,19 @@ fn columns_go_by_name_where_it_is_known_and_by_position_elsewhere() {
     let file = "id,\"user_name\", client_id ,secret,access_token,refresh_token,grant,expiry_time,redirect,api_domain\n\
                 1,u,c,s,a,r,g,5,x,d\n";
     let token = &tokens(file)[0];
-    assert_eq!(token.access_token, Some(AccessToken::new("a").unwrap()));
-    assert_eq!(token.refresh_token, Some(RefreshToken::new("r").unwrap()));
-    assert_eq!(token.grant_token, Some(GrantToken::new("g").unwrap()));
-    assert_eq!(token.client_secret, Some(ClientSecret::new("s").unwrap()));
+    assert_eq!(
+        token.access_token,
+        Some(AccessToken::received("a").unwrap())
+    );
+    assert_eq!(
+        token.refresh_token,
+        Some(RefreshToken::received("r").unwrap())
+    );
+    assert_eq!(token.grant_token, Some(GrantToken::received("g").unwrap()));
+    assert_eq!(
+        token.client_secret,
+        Some(ClientSecret::received("s").unwrap())
+    );
     assert_eq!(token.redirect_url.as_deref(), Some("x"));
 }
 
@@ -398,12 +407,12 @@ proptest! {
             let [name, client, secret, refresh, access, grant, redirect, domain] = values;
             let mut token = OAuthToken::new();
             token.id = TokenId::new(id).ok();
-            token.user_name = UserName::new(name).ok();
-            token.client_id = ClientId::new(client).ok();
-            token.client_secret = ClientSecret::new(secret).ok();
-            token.refresh_token = RefreshToken::new(refresh).ok();
-            token.access_token = AccessToken::new(access).ok();
-            token.grant_token = GrantToken::new(grant).ok();
+            token.user_name = UserName::received(name).ok();
+            token.client_id = ClientId::received(client).ok();
+            token.client_secret = ClientSecret::received(secret).ok();
+            token.refresh_token = RefreshToken::received(refresh).ok();
+            token.access_token = AccessToken::received(access).ok();
+            token.grant_token = GrantToken::received(grant).ok();
             token.redirect_url = Some(redirect).filter(|text| !text.is_empty());
             token.api_domain = Some(domain).filter(|text| !text.is_empty());
             token
