@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::Event;
 use super::access::Issued;
-use super::decide::{Purpose, Stop, standing};
+use super::decide::{Purpose, Stop, believed_end, standing};
 use super::keep::{Patience, not_saved};
 use super::memory::{after_failure, asked_by, count, recent};
 use super::mints::{Mint, Reserved, tell};
@@ -286,7 +286,8 @@ async fn save_unless_outdated(shared: &Shared, record: &OAuthToken) -> Result<Op
     if stored.refresh_token == record.refresh_token {
         return Ok(Some(id));
     }
-    if stored.refresh_token.is_some() && stored.expiry_time > record.expiry_time {
+    let end = believed_end(&stored, Timestamp::now());
+    if stored.refresh_token.is_some() && end > record.expiry_time {
         return Ok(None);
     }
     // In the place of what was found, and of nothing that comes while it is saved.

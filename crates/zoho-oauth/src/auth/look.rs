@@ -1,9 +1,10 @@
 //! Whether a record whose token is good is still there: asked every few seconds.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 
 use super::access::Issued;
 use super::shared::Shared;

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::RefreshPolicy;
 use super::access::{AHEAD_PAUSE, Access, Issued};
@@ -72,7 +73,7 @@ struct Known {
     told: Option<Fingerprint>,
 }
 
-/// The last failure, and until when it answers those who ask again. By a clock that nobody sets.
+/// The last failure, and until when it answers those who ask again. By the monotonic clock.
 struct Failure {
     until: Instant,
     in_a_row: u32,
@@ -188,7 +189,7 @@ impl Slot {
 
     /// Hands out `issued` from now on.
     pub(crate) fn publish(&self, issued: Issued) -> Access {
-        let issued = Arc::new(issued);
+        let issued = Arc::new(issued.no_younger_than(self.in_hand().as_deref()));
         self.issued.store(Some(Arc::clone(&issued)));
         self.withdraw_if_ended();
         let mut known = lock(&self.known);
@@ -199,7 +200,7 @@ impl Slot {
 
     /// Puts `new` in the place of `old`, unless something newer is there already.
     pub(crate) fn replace(&self, old: Option<&Arc<Issued>>, new: Issued) -> Access {
-        let new = Arc::new(new);
+        let new = Arc::new(new.no_younger_than(old.map(Arc::as_ref)));
         let old = old.cloned();
         let seen = self.issued.compare_and_swap(&old, Some(Arc::clone(&new)));
         let unchanged = match (&*seen, &old) {
@@ -311,11 +312,18 @@ impl Slot {
     /// Everything that the hot path does not answer.
     pub(crate) async fn access(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<Access> {
         let now = Timestamp::now();
-        if let Some(issued) = self.in_hand().filter(|issued| issued.is_usable(now)) {
-            let issued = if issued.is_confirmed(now) {
-                Some(issued)
-            } else {
+        let in_hand = self.in_hand();
+        let ended = in_hand.as_ref().filter(|issued| issued.has_aged());
+        let purpose = ended.map_or(Purpose::Need, |issued| Purpose::Ended(issued.token.clone()));
+        if let Some(issued) = in_hand.filter(|issued| issued.is_usable(now)) {
+            let issued = if !issued.is_confirmed(now) {
                 super::look::look(self, shared).await?
+            } else if now < issued.refresh_at {
+                // Its age was looked at, and the hot path has it again.
+                let seen = issued.postponed(now, issued.recheck_at, issued.refresh_at);
+                Some(self.replace(Some(&issued), seen).0)
+            } else {
+                Some(issued)
             };
             if let Some(issued) = issued {
                 if Timestamp::now() >= issued.refresh_at {
@@ -324,7 +332,7 @@ impl Slot {
                 return Ok(Access(issued));
             }
         }
-        self.renewed(shared, &Purpose::Need).await
+        self.renewed(shared, &purpose).await
     }
 
     /// Waits for a new access token, and starts the refresh if nobody else did.
@@ -351,15 +359,13 @@ impl Slot {
                 // it. Meanwhile the token may have ended.
                 Some(Ok(access)) if joined && !access.0.is_usable(Timestamp::now()) => {}
                 Some(Ok(access)) => {
-                    let refused =
-                        matches!(purpose, Purpose::Refused(token) if token == access.token());
-                    if !refused {
+                    if !purpose.rejects(access.token()) {
                         return Ok(access.clone());
                     }
-                    // That refresh began before the refusal was known.
+                    // That refresh began before it was known that this token is of no use.
                     last = Error::new(
                         ErrorCode::UnexpectedAnswer,
-                        "a new access token is the refused one",
+                        "a new access token is the one that it was to replace",
                     );
                 }
                 Some(Err(error)) => return Err(error.clone()),

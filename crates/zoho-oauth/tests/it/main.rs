@@ -3,6 +3,7 @@
 
 mod accounts;
 mod auth;
+mod auth_clock;
 mod auth_limits;
 mod auth_names;
 mod auth_races;
