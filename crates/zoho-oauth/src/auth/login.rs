@@ -10,7 +10,7 @@ use super::Event;
 use super::access::Issued;
 use super::decide::{Purpose, Stop, believed_end, standing};
 use super::keep::{Patience, not_saved};
-use super::memory::{after_failure, asked_by, count, recent};
+use super::memory::{NOT_ASKED, after_failure, asked_by, count, recent};
 use super::mints::{Mint, Reserved, tell};
 use super::shared::Shared;
 use super::slot::{Hints, Slot};
@@ -374,25 +374,15 @@ async fn begin_in_turn(
 async fn ask(
     shared: &Arc<Shared>,
     login: &Login,
-    mut permit: Option<&dyn Permit>,
+    permit: Option<&dyn Permit>,
 ) -> Result<(TokenAnswer, Memo, Option<Mint>)> {
     let policy = &shared.policy;
     let (now, window) = (Timestamp::now(), policy.counted_for());
     let (attempt, asked) = (login.attempt(shared), login.asked(shared));
     let own = (shared.attempts).recall(&attempt, now, window);
     let others = match permit {
-        Some(permit) => permit.memo().await,
-        None => Ok(Memo::default()),
-    };
-    let others = match others {
-        Err(error) if shared.guarantee() == Guarantee::Fleet => return Err(error),
-        Err(error) => {
-            tracing::warn!(%error, "cannot read what is remembered, going on without");
-            // What could not be read is not written over.
-            permit = None;
-            Memo::default()
-        }
-        Ok(others) => others,
+        Some(permit) => permit.memo().await?,
+        None => Memo::default(),
     };
     let others = recent(others.about(&attempt, now, window), now, window);
     let before = others.joined(own);
@@ -405,9 +395,13 @@ async fn ask(
     };
     let mut noted = before.clone();
     noted.note_mint(Timestamp::now());
-    if let Err(error) = remember(shared, permit, &noted).await {
+    if let Err(error) = remember(shared, permit, &noted).await
+        && !may_go_on(shared, login, &error)
+    {
+        // Nothing was asked of Zoho, so nothing counts.
+        shared.attempts.remember(&before, now, window);
         take_back(mint).await;
-        return Err(error);
+        return Err(error.about(NOT_ASKED));
     }
     let error = match login.ask(shared).await {
         Ok(answer) => {
@@ -424,9 +418,18 @@ async fn ask(
         mint => take_back(mint).await,
     }
     if let Err(error) = remember(shared, permit, &memo).await {
-        tracing::warn!(%error, "cannot tell other machines what became of a login");
+        tracing::warn!(%error, "cannot tell other processes what became of a login");
     }
     Err(error)
+}
+
+/// Whether the login goes on although the store did not write it down.
+///
+/// A lock passes, and a grant token does not live long enough to wait for that elsewhere than here,
+/// where the save is tried for a while. It works once, so there is nothing to count.
+fn may_go_on(shared: &Shared, login: &Login, error: &Error) -> bool {
+    let is_locked = error.code() == ErrorCode::StoreLocked;
+    is_locked && matches!(login, Login::Grant(_)) && shared.guarantee() != Guarantee::Fleet
 }
 
 /// Counts a mint among those of all who use the refresh token.
@@ -450,17 +453,9 @@ async fn take_back(mint: Option<Mint>) {
 async fn remember(shared: &Shared, permit: Option<&dyn Permit>, memo: &Memo) -> Result<()> {
     let (now, window) = (Timestamp::now(), shared.policy.counted_for());
     shared.attempts.remember(memo, now, window);
-    let written = match permit {
+    match permit {
         Some(permit) => permit.set_memo(memo).await,
         None => Ok(()),
-    };
-    match written {
-        Err(error) if shared.guarantee() == Guarantee::Fleet => Err(error),
-        Err(error) => {
-            tracing::warn!(%error, "cannot write down what is to be remembered, going on");
-            Ok(())
-        }
-        Ok(()) => Ok(()),
     }
 }
 

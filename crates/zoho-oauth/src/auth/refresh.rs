@@ -96,7 +96,6 @@ async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> R
     };
     let done = alone(&work).await;
     let settled = done.as_ref().ok().and_then(|done| done.settled.as_ref());
-    let settled = settled.filter(|_| work.memory.can_write());
     release(permit, settled).await;
     done.map(|done| done.access)
 }
@@ -137,10 +136,21 @@ async fn alone(work: &Work<'_>) -> Result<Done> {
             let message = format!("the refresh token of record {} was revoked", slot.id);
             return Err(Error::new(ErrorCode::InvalidCode, message));
         }
-        let memo = work.memory.recall(&record, Timestamp::now()).await?;
+        let recalled = work.memory.recall(&record, Timestamp::now()).await;
         let credential = credential_of(&record);
         let party = asked(shared, slot, &record);
         let (now, policy) = (Timestamp::now(), &shared.policy);
+        let memo = match recalled {
+            Ok(memo) => memo,
+            // A good token needs no memory.
+            Err(error) => {
+                let memo = Memo::default();
+                return match decide(&record, &memo, party.as_ref(), now, policy, work.purpose) {
+                    Decision::Use => stored(work, &record, &memo, began),
+                    _ => Err(error),
+                };
+            }
+        };
         let decision = decide(&record, &memo, party.as_ref(), now, policy, work.purpose);
         let done = match decision {
             Decision::Refresh(_) | Decision::Exchange(_) if refused.contains(&credential) => {
@@ -285,6 +295,10 @@ async fn exchange(
         secret,
         redirect_uri: record.redirect_url.clone(),
     };
+    // A store that cannot write this down could not save what the grant token is spent for.
+    let mut noted = before.clone();
+    noted.note_mint(Timestamp::now());
+    work.memory.reserve(&before, &noted).await?;
     let answer = shared.accounts.exchange(&center, &client, code, None).await;
     match answer {
         Ok(answer) => {

@@ -4,6 +4,7 @@
 mod accounts;
 mod auth;
 mod auth_clock;
+mod auth_full;
 mod auth_limits;
 mod auth_names;
 mod auth_races;
@@ -29,5 +30,6 @@ mod secrets_manager_store;
 mod sqlite_store;
 mod stores;
 mod support;
+mod troubled;
 mod troubleshooting;
 mod workers;
