@@ -1,9 +1,11 @@
 //! From a credential that Zoho turns into tokens to a stored record.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::Event;
@@ -224,7 +226,10 @@ fn join_or_begin(shared: &Arc<Shared>, login: &Login) -> Starting {
     let is_heard = Arc::clone(&starting.is_heard);
     let (shared, login) = (Arc::clone(shared), login.clone());
     tokio::spawn(async move {
-        let outcome = begin(&shared, &login, &key).await;
+        let begun = AssertUnwindSafe(begin(&shared, &login, &key)).catch_unwind();
+        let outcome = begun
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorCode::Internal, "the login panicked")));
         shared
             .starts
             .lock()
@@ -381,7 +386,7 @@ async fn ask(
     let (attempt, asked) = (login.attempt(shared), login.asked(shared));
     let own = (shared.attempts).recall(&attempt, now, window);
     let others = match permit {
-        Some(permit) => permit.memo().await?,
+        Some(permit) => (permit.memo().await).map_err(|error| error.about(NOT_ASKED))?,
         None => Memo::default(),
     };
     let others = recent(others.about(&attempt, now, window), now, window);
@@ -489,7 +494,9 @@ async fn save(shared: &Shared, login: &Login, answer: TokenAnswer) -> Result<Arc
     // The record may be one that was there before, with more in it than was just saved.
     let asked = Timestamp::now();
     let stored = shared.store.find_token_by_id(id).await;
-    let record = stored.ok().flatten().unwrap_or(OAuthToken {
+    // What is there under this id must be the login that was saved.
+    let stored = (stored.ok().flatten()).filter(|stored| fits(stored, record.user_name.as_ref()));
+    let record = stored.unwrap_or(OAuthToken {
         id: Some(id),
         ..record
     });

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -11,7 +12,7 @@ use super::access::{Access, Issued};
 use super::decide::{Decision, Purpose, Stop, budget, decide, known_life, unless_usable};
 use super::keep::keep;
 use super::line::{Turn, turn};
-use super::memory::{Memory, after_failure, asked_by, credential_of};
+use super::memory::{Memory, NOT_ASKED, after_failure, asked_by, credential_of};
 use super::mints::{Mint, Reserved, tell};
 use super::shared::Shared;
 use super::slot::Slot;
@@ -80,13 +81,9 @@ async fn work(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Resu
 
 async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Result<Access> {
     shared.health.check()?;
-    let (permit, _place) = match turn(shared, slot, purpose).await {
-        Ok(Turn::Ours(permit, place)) => (permit, place),
-        Ok(Turn::Done(access)) => return Ok(access),
-        Err(error) => {
-            shared.health.note(&error);
-            return Err(error);
-        }
+    let (permit, _place) = match turn(shared, slot, purpose).await? {
+        Turn::Ours(permit, place) => (permit, place),
+        Turn::Done(access) => return Ok(access),
     };
     let work = Work {
         shared,
@@ -147,7 +144,7 @@ async fn alone(work: &Work<'_>) -> Result<Done> {
                 let memo = Memo::default();
                 return match decide(&record, &memo, party.as_ref(), now, policy, work.purpose) {
                     Decision::Use => stored(work, &record, &memo, began),
-                    _ => Err(error),
+                    _ => Err(error.about(NOT_ASKED)),
                 };
             }
         };
@@ -204,10 +201,7 @@ async fn reserve(
             let access = work.slot.postpone().ok_or(error)?;
             return Ok(ControlFlow::Break(access.into()));
         }
-        Err(error) => {
-            shared.health.note(&error);
-            return Err(error);
-        }
+        Err(error) => return Err(error),
     };
     let stop = Stop::Wait(free_at, ErrorCode::MintBudget);
     match unless_usable(record, memo, Timestamp::now(), policy, purpose, stop) {
@@ -299,6 +293,7 @@ async fn exchange(
     let mut noted = before.clone();
     noted.note_mint(Timestamp::now());
     work.memory.reserve(&before, &noted).await?;
+    slot.has_asked.store(true, Ordering::SeqCst);
     let answer = shared.accounts.exchange(&center, &client, code, None).await;
     match answer {
         Ok(answer) => {
@@ -361,6 +356,7 @@ async fn renew(
             mint.take_back().await;
             return Err(error);
         }
+        slot.has_asked.store(true, Ordering::SeqCst);
         let result = shared.accounts.refresh(&center, &id, &secret, token).await;
         let error = match result {
             Ok(answer) => break (answer, mint),

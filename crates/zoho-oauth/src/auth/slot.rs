@@ -1,11 +1,13 @@
 //! One stored record as this process knows it: the access token in hand, and who is renewing it.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -46,6 +48,8 @@ pub(crate) struct Slot {
     ended: AtomicBool,
     /// The refresh under way. Everybody who needs a new token waits for its outcome.
     flight: Mutex<Option<watch::Receiver<Outcome>>>,
+    /// Whether that refresh has asked Zoho.
+    pub(super) has_asked: AtomicBool,
     /// Held by whoever works on the record at Zoho, so that a revocation and a refresh take turns.
     pub(crate) work: tokio::sync::Mutex<()>,
     /// Held by the one who asks the store whether the record is still there. When the question that
@@ -100,6 +104,7 @@ impl Slot {
             issued: ArcSwapOption::empty(),
             ended: AtomicBool::new(false),
             flight: Mutex::default(),
+            has_asked: AtomicBool::new(false),
             work: tokio::sync::Mutex::default(),
             look: Arc::default(),
             known: Mutex::default(),
@@ -350,7 +355,8 @@ impl Slot {
                 return Err(error);
             }
             let (mut outcome, joined) = self.join_or_start(shared, purpose);
-            // An error here means that the task died (its runtime was shut down): start anew.
+            // An error here means that the task died: its runtime was shut down, or it panicked
+            // before Zoho was asked. Begin again.
             let Ok(answer) = outcome.wait_for(Option::is_some).await else {
                 continue;
             };
@@ -406,7 +412,14 @@ impl Slot {
         drop(flight);
         let (slot, shared, purpose) = (Arc::clone(self), Arc::clone(shared), purpose.clone());
         tokio::spawn(async move {
-            let outcome = refresh::run(&shared, &slot, &purpose).await;
+            slot.has_asked.store(false, Ordering::SeqCst);
+            let run = AssertUnwindSafe(refresh::run(&shared, &slot, &purpose)).catch_unwind();
+            let outcome = match run.await {
+                Ok(outcome) => outcome,
+                // Those who wait begin again, as after the end of a runtime, unless Zoho was asked.
+                Err(panic) if !slot.has_asked.load(Ordering::SeqCst) => resume_unwind(panic),
+                Err(_) => Err(Error::new(ErrorCode::Internal, "the refresh panicked")),
+            };
             slot.land(&purpose, &outcome);
             // Nobody may be waiting.
             let _ = sender.send(Some(outcome));
