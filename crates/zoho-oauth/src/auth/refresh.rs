@@ -92,7 +92,10 @@ async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> R
         memory: Memory::new(shared, slot, permit.as_deref()),
     };
     let done = alone(&work).await;
-    let settled = done.as_ref().ok().and_then(|done| done.settled.as_ref());
+    // A store that did not take the token would make its caller wait for the same lock again. It
+    // knows of the mint since before Zoho was asked.
+    let saved = done.as_ref().ok().filter(|done| !done.access.0.unsaved);
+    let settled = saved.and_then(|done| done.settled.as_ref());
     release(permit, settled).await;
     done.map(|done| done.access)
 }

@@ -6,6 +6,7 @@ mod auth;
 mod auth_clock;
 mod auth_full;
 mod auth_limits;
+mod auth_locked;
 mod auth_names;
 mod auth_races;
 mod auth_rescue;
