@@ -51,8 +51,8 @@ pub struct TokenAnswer {
     pub expires_at: Timestamp,
     /// How long the access token lives in all.
     ///
-    /// An answer that names no life, or one that cannot be true (less than a second, more than a
-    /// day, no number), gets the hour that Zoho documents: never "for ever", and never "already
+    /// An answer that names no life, or one that cannot be true (less than a second, more than an
+    /// hour, no number), gets the hour that Zoho documents: never "for ever", and never "already
     /// over", which would make callers ask again and again.
     pub life: Duration,
     /// The scopes as Zoho wrote them, if it named them.

@@ -28,11 +28,9 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::http::retry_after;
 use crate::secret::{AccessToken, RefreshToken};
 
-/// The life of an access token as Zoho documents it.
+/// The life of an access token as Zoho documents it. None lives longer: a larger number is in
+/// another unit, or wrong, and no process would believe the end that it makes (`auth/decide`).
 const DOCUMENTED_LIFE: Duration = Duration::from_hours(1);
-
-/// No access token lives longer. A larger number is in another unit, or wrong.
-const LONGEST_LIFE: Duration = Duration::from_hours(24);
 
 /// Zoho counts in windows of ten minutes and does not say when the present one began.
 const THROTTLE_WINDOW: Duration = Duration::from_mins(10);
@@ -345,7 +343,7 @@ fn life(json: &Map<String, Value>) -> Duration {
         Some(old) => number(old).or(new.map(|millis| millis / 1000.0)),
         None => new,
     };
-    let believable = 1.0..=LONGEST_LIFE.as_secs_f64();
+    let believable = 1.0..=DOCUMENTED_LIFE.as_secs_f64();
     match seconds {
         Some(seconds) if believable.contains(&seconds) => Duration::from_secs_f64(seconds.floor()),
         _ => DOCUMENTED_LIFE,

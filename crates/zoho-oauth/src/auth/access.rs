@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::RefreshPolicy;
-use super::decide::Schedule;
+use super::decide::{Schedule, believed_end};
 use crate::clock::Timestamp;
 use crate::secret::AccessToken;
 use crate::token::OAuthToken;
@@ -13,6 +15,10 @@ use crate::token::OAuthToken;
 /// How long after a refresh that failed, or could not be, the next one is not started, while a
 /// good token is in hand.
 pub(crate) const AHEAD_PAUSE: Duration = Duration::from_secs(30);
+
+/// For how long at most a token is handed out by the wall clock alone. Then its age is looked at by
+/// the monotonic clock, which the hot path does not read.
+const LONGEST_QUICK: Duration = Duration::from_mins(1);
 
 /// An access token that is good for a call now. Cheap to clone.
 #[derive(Clone)]
@@ -37,6 +43,10 @@ pub(crate) struct Issued {
     pub(crate) refresh_at: Timestamp,
     /// From then on it is not handed out.
     usable_until: Timestamp,
+    /// The same by the monotonic clock, if the end is known. The wall clock may have been wrong when
+    /// the end was worked out, and be set back since. It alone counts the time for which the machine
+    /// was suspended, so the token has ended when either clock says so.
+    aged_at: Option<Instant>,
     /// It is in use and not saved yet.
     pub(crate) unsaved: bool,
     /// The store could not be asked about it.
@@ -52,17 +62,20 @@ impl Issued {
         policy: &RefreshPolicy,
         asked: Timestamp,
     ) -> Option<Self> {
-        let schedule = Schedule::of(record, life, policy);
+        let schedule = Schedule::of(record, life, policy, asked);
+        let expires_at = believed_end(record, asked);
         Some(
             Self {
                 token: record.access_token.clone()?,
                 api_domain: record.api_domain.clone(),
-                expires_at: record.expiry_time,
+                expires_at,
                 seen_at: asked,
                 quick_until: asked,
                 recheck_at: asked.after(policy.recheck),
                 refresh_at: schedule.refresh_at,
                 usable_until: schedule.usable_until,
+                aged_at: expires_at
+                    .and_then(|_| Instant::now().checked_add(schedule.usable_until.since(asked))),
                 unsaved: false,
                 unconfirmed: false,
             }
@@ -71,12 +84,29 @@ impl Issued {
     }
 
     fn settled(mut self) -> Self {
-        self.quick_until = self.recheck_at.min(self.refresh_at).min(self.usable_until);
+        let by_age = self.seen_at.after(LONGEST_QUICK);
+        let due = self.recheck_at.min(self.refresh_at).min(self.usable_until);
+        self.quick_until = due.min(by_age);
         self
     }
 
     pub(crate) fn is_usable(&self, now: Timestamp) -> bool {
-        now < self.usable_until
+        now < self.usable_until && !self.has_aged()
+    }
+
+    /// Whether the token has ended by its age in this process.
+    pub(crate) fn has_aged(&self) -> bool {
+        self.aged_at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// The same, with no longer a life than the same token was known to have before: a stored end
+    /// that is read again by a clock that was set back is no later end.
+    pub(crate) fn no_younger_than(mut self, before: Option<&Self>) -> Self {
+        let before = before.filter(|before| before.token == self.token);
+        if let Some(at) = before.and_then(|before| before.aged_at) {
+            self.aged_at = Some(self.aged_at.map_or(at, |own| own.min(at)));
+        }
+        self
     }
 
     /// Whether it can be handed out without a further look.
@@ -138,7 +168,8 @@ impl Access {
         self.0.api_domain.as_deref()
     }
 
-    /// Returns when the token ends, by the wall clock; `None` when nobody said.
+    /// Returns when the token ends, by the wall clock; `None` when it is not known, or what is
+    /// stored cannot be true.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.0.expires_at
     }
@@ -168,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_makes_the_store_be_asked_again() {
-        let now = Timestamp::from_millis(1_000_000_000);
+        let now = Timestamp::from_millis(1_800_000_000_000);
         let mut record = OAuthToken::new();
         record.access_token = AccessToken::new("a").ok();
         record.refresh_token = RefreshToken::new("r").ok();
@@ -181,5 +212,25 @@ mod tests {
         let back = now.before(Duration::from_hours(2));
         assert!(issued.is_usable(back));
         assert!(!issued.is_quick(back) && !issued.is_confirmed(back));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_has_ended_when_either_clock_says_so() {
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let mut record = OAuthToken::new();
+        record.access_token = AccessToken::new("a").ok();
+        record.expiry_time = Some(now.after(Duration::from_hours(1)));
+        let policy = RefreshPolicy::default().with_recheck(Duration::MAX);
+        let issued = Issued::of(&record, None, &policy, now).unwrap();
+        // The machine was suspended: the monotonic clock did not count that.
+        assert!(!issued.is_usable(now.after(Duration::from_hours(1))));
+        // However rarely the store is asked, the age is looked at.
+        assert!(!issued.is_quick(now.after(LONGEST_QUICK)));
+        // The wall clock was set back.
+        tokio::time::advance(Duration::from_hours(1)).await;
+        assert!(!issued.is_usable(now));
+        let again = Issued::of(&record, None, &policy, now).unwrap();
+        assert!(again.is_usable(now));
+        assert!(!again.no_younger_than(Some(&issued)).is_usable(now));
     }
 }

@@ -12,7 +12,14 @@ use crate::token::OAuthToken;
 /// The life of an access token that nothing else is known about: Zoho's hour.
 pub(crate) const DEFAULT_LIFE: Duration = Duration::from_hours(1);
 
-/// Why somebody asks.
+/// How far ahead the end of an access token can lie: Zoho's hour, and some minutes by which the
+/// clocks of two machines may differ.
+const LONGEST_AHEAD: Duration = Duration::from_mins(65);
+
+/// No access token ended before that, in 2001. Moments that were stored as seconds lie before it.
+const FIRST_END: Timestamp = Timestamp::from_millis(1_000_000_000_000);
+
+/// Why a caller asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// The token in hand is good, and its time to be refreshed has come.
@@ -21,6 +28,15 @@ pub(crate) enum Purpose {
     Need,
     /// The API refused this very token.
     Refused(AccessToken),
+    /// This very token has ended by its age in this process, whatever the wall clock says.
+    Ended(AccessToken),
+}
+
+impl Purpose {
+    /// Whether this very token is of no use to the caller.
+    pub(crate) fn rejects(&self, token: &AccessToken) -> bool {
+        matches!(self, Self::Refused(rejected) | Self::Ended(rejected) if rejected == token)
+    }
 }
 
 /// What to do.
@@ -82,8 +98,13 @@ const LONG_AGO: Timestamp = Timestamp::from_millis(i64::MIN);
 impl Schedule {
     /// Works out the schedule of `record`. `life` is how long its access token was issued for, as
     /// far as it is known.
-    pub(crate) fn of(record: &OAuthToken, life: Option<Duration>, policy: &RefreshPolicy) -> Self {
-        let Some(expiry) = record.expiry_time else {
+    pub(crate) fn of(
+        record: &OAuthToken,
+        life: Option<Duration>,
+        policy: &RefreshPolicy,
+        now: Timestamp,
+    ) -> Self {
+        let Some(expiry) = believed_end(record, now) else {
             // Without an end, a token that can be replaced counts as ended; one that cannot is
             // all there is, and is used until the API refuses it.
             let at = if record.refresh_token.is_some() {
@@ -109,6 +130,15 @@ impl Schedule {
             usable_until,
         }
     }
+}
+
+/// Returns when the access token of `record` ends, as far as it is known at `now`.
+///
+/// An end that no token of Zoho can have is as good as none: one that lies too far ahead, or one
+/// in another unit.
+pub(crate) fn believed_end(record: &OAuthToken, now: Timestamp) -> Option<Timestamp> {
+    let is_possible = |end: &Timestamp| *end >= FIRST_END && *end <= now.after(LONGEST_AHEAD);
+    record.expiry_time.filter(is_possible)
 }
 
 /// Returns the part of its life, from 0.75 to 0.92, after which the token of `record` is refreshed.
@@ -141,7 +171,7 @@ pub(crate) fn decide(
     policy: &RefreshPolicy,
     purpose: &Purpose,
 ) -> Decision {
-    let schedule = Schedule::of(record, known_life(record, memo), policy);
+    let schedule = Schedule::of(record, known_life(record, memo), policy, now);
     if is_usable(record, schedule, now, purpose) && now < schedule.refresh_at {
         return Decision::Use;
     }
@@ -173,7 +203,7 @@ pub(crate) fn unless_usable(
     purpose: &Purpose,
     stop: Stop,
 ) -> Decision {
-    let schedule = Schedule::of(record, known_life(record, memo), policy);
+    let schedule = Schedule::of(record, known_life(record, memo), policy, now);
     if is_usable(record, schedule, now, purpose) {
         Decision::Use
     } else {
@@ -182,8 +212,8 @@ pub(crate) fn unless_usable(
 }
 
 fn is_usable(record: &OAuthToken, schedule: Schedule, now: Timestamp, purpose: &Purpose) -> bool {
-    let is_good = record.access_token.is_some() && !is_forced(record, purpose);
-    is_good && now < schedule.usable_until
+    let token = record.access_token.as_ref();
+    token.is_some_and(|token| !purpose.rejects(token)) && now < schedule.usable_until
 }
 
 /// Whether the API refused the very token that is stored.
@@ -232,7 +262,7 @@ mod tests {
     use crate::token::TokenId;
 
     const HOUR: i64 = 3_600_000;
-    const NOW: Timestamp = Timestamp::from_millis(100 * HOUR);
+    const NOW: Timestamp = Timestamp::from_millis(500_000 * HOUR);
 
     fn record(expires_in_seconds: i64) -> OAuthToken {
         let mut record = OAuthToken::new();
@@ -295,6 +325,49 @@ mod tests {
             decide_with(&record, &Memo::default(), &refused),
             Decision::Stop(Stop::Login(ErrorCode::AccessTokenEnded, None))
         );
+    }
+
+    #[test]
+    fn an_end_that_no_token_has_is_as_good_as_none() {
+        let now = NOW.as_millis();
+        let mut record = record(0);
+        for (end, is_possible) in [
+            (now + HOUR, true),
+            (now + HOUR + 300_000, true),
+            (now + HOUR + 300_001, false),
+            (now + 1000 * HOUR, false),
+            (i64::MAX, false),
+            (now - 1000 * HOUR, true),
+            (now / 1000, false),
+            (0, false),
+            (-1, false),
+            (i64::MIN, false),
+        ] {
+            record.expiry_time = Some(Timestamp::from_millis(end));
+            let believed = believed_end(&record, NOW);
+            assert_eq!(believed.is_some(), is_possible, "{end}");
+            let mut bare = record.clone();
+            bare.refresh_token = None;
+            if !is_possible {
+                assert_eq!(need(&record, &Memo::default()), refresh(), "{end}");
+                assert_eq!(need(&bare, &Memo::default()), Decision::Use, "{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_that_ended_by_its_age_is_replaced_within_the_budget() {
+        let ended = Purpose::Ended(AccessToken::new("a").unwrap());
+        let mut memo = Memo::default();
+        assert_eq!(decide_with(&record(3600), &memo, &ended), refresh());
+        memo.minted_at = vec![NOW; 8];
+        let stopped = decide_with(&record(3600), &memo, &ended);
+        assert!(matches!(
+            stopped,
+            Decision::Stop(Stop::Wait(_, ErrorCode::MintBudget))
+        ));
+        let older = Purpose::Ended(AccessToken::new("older").unwrap());
+        assert_eq!(decide_with(&record(3600), &memo, &older), Decision::Use);
     }
 
     #[test]

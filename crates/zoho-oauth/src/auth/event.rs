@@ -56,13 +56,13 @@ pub enum Event {
         /// The record of the stored login.
         id: TokenId,
     },
-    /// The store cannot be reached. Good access tokens are served from memory; see
-    /// [`StoreState`](crate::StoreState).
+    /// The store cannot be reached, is slow, or cannot be written. Good access tokens are served
+    /// from memory; see [`StoreState`](crate::StoreState).
     StoreDegraded {
         /// What the store said.
         error: Error,
     },
-    /// The store can be reached again.
+    /// The store works again.
     StoreRecovered,
     /// A new access token is in use and could not be saved; saving goes on in the background.
     SaveFailed {

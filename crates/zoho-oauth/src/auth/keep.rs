@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Event;
 use super::access::{Access, Issued};
+use super::decide::believed_end;
 use super::memory::count;
 use super::shared::Shared;
 use super::slot::Slot;
@@ -45,8 +46,18 @@ pub(super) async fn keep(
     let issued = Issued::of(&fresh, Some(answer.life), &shared.policy, now)
         .ok_or_else(|| Error::new(ErrorCode::Internal, "a new record has no access token"))?;
 
-    let fact = Fact::new(slot.id, record.clone(), news);
-    match save(shared, &fact).await {
+    let mut fact = Fact::new(slot.id, record.clone(), news);
+    let mut kept = save(shared, &fact).await;
+    if let Ok(Kept::Superseded(stored)) = &kept
+        && stored.refresh_token == record.refresh_token
+        && stored.expiry_time.is_some()
+        && believed_end(stored, now).is_none()
+    {
+        // An end that cannot be true does not say which of the two access tokens is newer.
+        fact = Fact::new(slot.id, OAuthToken::clone(stored), fact.news().clone());
+        kept = save(shared, &fact).await;
+    }
+    match kept {
         Ok(Kept::Saved) => {
             let expires_at = answer.expires_at;
             tracing::info!(%expires_at, "refreshed");

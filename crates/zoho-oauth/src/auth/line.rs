@@ -43,7 +43,7 @@ pub(super) async fn turn<'a>(
     let patience = match purpose {
         // A good token is in hand, and whoever holds the lock is about to bring a new one.
         Purpose::Ahead => Duration::ZERO,
-        Purpose::Need | Purpose::Refused(_) => shared.policy.patience,
+        Purpose::Need | Purpose::Refused(_) | Purpose::Ended(_) => shared.policy.patience,
     };
     match line_up(shared, slot, purpose, patience).await {
         Err(error) if error.code() == ErrorCode::StoreLocked && *purpose == Purpose::Ahead => {

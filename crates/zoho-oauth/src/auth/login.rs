@@ -1,16 +1,18 @@
 //! From a credential that Zoho turns into tokens to a stored record.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::Event;
 use super::access::Issued;
-use super::decide::{Purpose, Stop, standing};
+use super::decide::{Purpose, Stop, believed_end, standing};
 use super::keep::{Patience, not_saved};
-use super::memory::{after_failure, asked_by, count, recent};
+use super::memory::{NOT_ASKED, after_failure, asked_by, count, recent};
 use super::mints::{Mint, Reserved, tell};
 use super::shared::Shared;
 use super::slot::{Hints, Slot};
@@ -274,7 +276,10 @@ fn join_or_begin(shared: &Arc<Shared>, login: &Login) -> Starting {
     let is_heard = Arc::clone(&starting.is_heard);
     let (shared, login) = (Arc::clone(shared), login.clone());
     tokio::spawn(async move {
-        let outcome = begin(&shared, &login, &key).await;
+        let begun = AssertUnwindSafe(begin(&shared, &login, &key)).catch_unwind();
+        let outcome = begun
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorCode::Internal, "the login panicked")));
         shared
             .starts
             .lock()
@@ -347,7 +352,8 @@ async fn save_unless_outdated(shared: &Shared, record: &OAuthToken) -> Result<Op
     if stored.refresh_token == record.refresh_token {
         return Ok(Some(id));
     }
-    if stored.refresh_token.is_some() && stored.expiry_time > record.expiry_time {
+    let end = believed_end(&stored, Timestamp::now());
+    if stored.refresh_token.is_some() && end > record.expiry_time {
         return Ok(None);
     }
     // In the place of what was found, and of nothing that comes while it is saved.
@@ -437,25 +443,15 @@ async fn begin_in_turn(
 async fn ask(
     shared: &Arc<Shared>,
     login: &Login,
-    mut permit: Option<&dyn Permit>,
+    permit: Option<&dyn Permit>,
 ) -> Result<(TokenAnswer, Memo, Option<Mint>)> {
     let policy = &shared.policy;
     let (now, window) = (Timestamp::now(), policy.counted_for());
     let (attempt, asked) = (login.attempt(shared), login.asked(shared));
     let own = (shared.attempts).recall(&attempt, now, window);
     let others = match permit {
-        Some(permit) => permit.memo().await,
-        None => Ok(Memo::default()),
-    };
-    let others = match others {
-        Err(error) if shared.guarantee() == Guarantee::Fleet => return Err(error),
-        Err(error) => {
-            tracing::warn!(%error, "cannot read what is remembered, going on without");
-            // What could not be read is not written over.
-            permit = None;
-            Memo::default()
-        }
-        Ok(others) => others,
+        Some(permit) => (permit.memo().await).map_err(|error| error.about(NOT_ASKED))?,
+        None => Memo::default(),
     };
     let others = recent(others.about(&attempt, now, window), now, window);
     let before = others.joined(own);
@@ -468,9 +464,13 @@ async fn ask(
     };
     let mut noted = before.clone();
     noted.note_mint(Timestamp::now());
-    if let Err(error) = remember(shared, permit, &noted).await {
+    if let Err(error) = remember(shared, permit, &noted).await
+        && !may_go_on(shared, login, &error)
+    {
+        // Nothing was asked of Zoho, so nothing counts.
+        shared.attempts.remember(&before, now, window);
         take_back(mint).await;
-        return Err(error);
+        return Err(error.about(NOT_ASKED));
     }
     let error = match login.ask(shared).await {
         Ok(answer) => {
@@ -487,9 +487,18 @@ async fn ask(
         mint => take_back(mint).await,
     }
     if let Err(error) = remember(shared, permit, &memo).await {
-        tracing::warn!(%error, "cannot tell other machines what became of a login");
+        tracing::warn!(%error, "cannot tell other processes what became of a login");
     }
     Err(error)
+}
+
+/// Whether the login goes on although the store did not write it down.
+///
+/// A lock passes, and a grant token does not live long enough to wait for that elsewhere than here,
+/// where the save is tried for a while. It works once, so there is nothing to count.
+fn may_go_on(shared: &Shared, login: &Login, error: &Error) -> bool {
+    let is_locked = error.code() == ErrorCode::StoreLocked;
+    is_locked && matches!(login, Login::Grant(_)) && shared.guarantee() != Guarantee::Fleet
 }
 
 /// Counts a mint among those of all who use the refresh token.
@@ -513,17 +522,9 @@ async fn take_back(mint: Option<Mint>) {
 async fn remember(shared: &Shared, permit: Option<&dyn Permit>, memo: &Memo) -> Result<()> {
     let (now, window) = (Timestamp::now(), shared.policy.counted_for());
     shared.attempts.remember(memo, now, window);
-    let written = match permit {
+    match permit {
         Some(permit) => permit.set_memo(memo).await,
         None => Ok(()),
-    };
-    match written {
-        Err(error) if shared.guarantee() == Guarantee::Fleet => Err(error),
-        Err(error) => {
-            tracing::warn!(%error, "cannot write down what is to be remembered, going on");
-            Ok(())
-        }
-        Ok(()) => Ok(()),
     }
 }
 
@@ -587,7 +588,9 @@ pub(super) async fn store_login(
     let asked = Timestamp::now();
     let issued_token = record.access_token.clone();
     let stored = shared.store.find_token_by_id(id).await;
-    let record = stored.ok().flatten().unwrap_or(OAuthToken {
+    // What is there under this id must be the login that was saved.
+    let stored = (stored.ok().flatten()).filter(|stored| fits(stored, record.user_name.as_ref()));
+    let record = stored.unwrap_or(OAuthToken {
         id: Some(id),
         ..record
     });

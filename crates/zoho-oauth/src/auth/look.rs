@@ -1,26 +1,39 @@
 //! Whether a record whose token is good is still there: asked every few seconds.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 
 use super::access::Issued;
+use super::decide::believed_end;
+use super::health::SLOW;
 use super::shared::Shared;
 use super::slot::Slot;
 use super::watch::Watch;
 use crate::clock::Timestamp;
-use crate::error::{Error, ErrorCode, Result};
-
-/// How long the store may take to say whether a good token is still there.
-const PATIENCE: Duration = Duration::from_secs(1);
+use crate::error::Result;
 
 /// Asks the store whether the record is still there, while the token in hand is good by its time.
 ///
-/// `None` when the record's token must be renewed first. One caller asks for all. It does so in a
-/// task of its own: callers who go away early, one after the other, would never get to an answer.
+/// `None` when the record's token must be renewed first. One caller asks for all, in a task that
+/// goes on when its callers stop waiting. A caller waits for a second, and not at all for a store
+/// that is known to be slow. Then it gets the token in hand, and the answer counts when it comes.
 pub(super) async fn look(slot: &Arc<Slot>, shared: &Arc<Shared>) -> Result<Option<Arc<Issued>>> {
     Watch::begin(shared);
+    let patience = shared.health.patience();
+    let Ok(seen) = tokio::time::timeout(patience, looked(slot, shared)).await else {
+        shared.health.slow();
+        let now = Timestamp::now();
+        let in_hand = slot.in_hand().filter(|issued| issued.is_usable(now));
+        // Not published: that would take the place of what the answer is about.
+        let unconfirmed = |issued: Arc<Issued>| Arc::unwrap_or_clone(issued).with_unconfirmed(true);
+        return Ok(in_hand.map(|issued| Arc::new(unconfirmed(issued))));
+    };
+    seen
+}
+
+async fn looked(slot: &Arc<Slot>, shared: &Arc<Shared>) -> Result<Option<Arc<Issued>>> {
     let came = Instant::now();
     let only_one = Arc::clone(&slot.look).lock_owned().await;
     let now = Timestamp::now();
@@ -36,7 +49,7 @@ pub(super) async fn look(slot: &Arc<Slot>, shared: &Arc<Shared>) -> Result<Optio
     let kept = Arc::clone(&old);
     let (slot, shared) = (Arc::clone(slot), Arc::clone(shared));
     let task = tokio::spawn(async move { ask(&slot, &shared, old, only_one).await });
-    // A store that panics, or a runtime that ends, says nothing about the token.
+    // A runtime that ends says nothing about the token.
     task.await.unwrap_or(Ok(Some(kept)))
 }
 
@@ -56,32 +69,21 @@ async fn ask(
         return Ok(Some(slot.replace(Some(&old), kept).0));
     }
     let (asked, asked_at) = (Timestamp::now(), Instant::now());
-    let answer = tokio::time::timeout(PATIENCE, shared.store.find_token_by_id(slot.id)).await;
+    let answer = shared.store.find_token_by_id(slot.id).await;
     let now = Timestamp::now();
     let record = match answer {
-        Ok(Ok(Some(record))) if !slot.is_of_another(&record) => record,
-        Ok(Ok(_)) => return Err(shared.gone(slot)),
-        failed => {
-            // A token that is good is served from memory while the store is away. Those who
-            // waited behind a slow answer must not wait for another one, each after the other.
-            let pause = if let Ok(Err(error)) = failed {
-                tracing::warn!(id = %slot.id, %error, "cannot ask the store, serving from memory");
-                recheck.min(PATIENCE)
-            } else {
-                let message = "the store did not answer in time";
-                shared
-                    .health
-                    .slow(&Error::new(ErrorCode::StoreUnavailable, message));
-                tracing::warn!(id = %slot.id, "the store is slow, serving from memory");
-                PATIENCE
-            };
-            let kept = old.postponed(now, now.after(pause), old.refresh_at);
+        Ok(Some(record)) if !slot.is_of_another(&record) => record,
+        Ok(_) => return Err(shared.gone(slot)),
+        Err(error) => {
+            // A token that is good is served from memory while the store is away.
+            tracing::warn!(id = %slot.id, %error, "cannot ask the store, serving from memory");
+            let kept = old.postponed(now, now.after(recheck.min(SLOW)), old.refresh_at);
             let kept = kept.with_unconfirmed(true);
             return Ok(Some(slot.replace(Some(&old), kept).0));
         }
     };
-    let unchanged =
-        record.access_token.as_ref() == Some(&old.token) && record.expiry_time == old.expires_at;
+    let unchanged = record.access_token.as_ref() == Some(&old.token)
+        && believed_end(&record, asked) == old.expires_at;
     let seen = if slot.is_revoked(&record) {
         None
     } else if unchanged || old.unsaved {

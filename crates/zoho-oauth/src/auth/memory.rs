@@ -1,7 +1,7 @@
 //! What is remembered about a credential: in the store where it can, and always in this process.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +18,15 @@ use crate::secret::{Fingerprint, GrantToken, RefreshToken};
 use crate::store::{CoordinationKey, Guarantee, Memo, Permit, Verdict};
 use crate::token::{ClientId, OAuthToken};
 
-/// How long it may take to write down a mint before it is asked for. A process that stood still for
-/// longer counts anew: the mint would reach Zoho long after the moment it is counted for.
+/// How long it may take to write down a mint before it is asked for. After a longer time it is
+/// counted again: the mint would reach Zoho long after the moment it is counted for.
 const STANDSTILL: Duration = Duration::from_secs(10);
+/// How late a timer may go off in a process that does not stand still.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+/// What an error says in front when a request cannot be written down before it is made.
+pub(super) const NOT_ASKED: &str =
+    "Zoho is not asked, since a request that cannot be written down would not be counted";
 
 /// For how long at most all are kept from a server that is in trouble. The answer may be a page of a
 /// proxy of this machine alone, and Zoho itself was not seen to say how long.
@@ -33,8 +39,6 @@ pub(super) struct Memory<'a> {
     guarantee: Guarantee,
     /// How long a mint counts.
     window: Duration,
-    /// What others wrote down could not be read, and must not be written over.
-    is_blind: AtomicBool,
 }
 
 impl<'a> Memory<'a> {
@@ -44,7 +48,6 @@ impl<'a> Memory<'a> {
             permit,
             guarantee: shared.guarantee(),
             window: shared.policy.counted_for(),
-            is_blind: AtomicBool::new(false),
         }
     }
 
@@ -56,22 +59,13 @@ impl<'a> Memory<'a> {
     /// together with the same would count each mint twice.
     ///
     /// # Errors
-    /// Among machines, whatever keeps the store from saying it: they would ask for more than Zoho
-    /// grants. Elsewhere this process goes on with what it knows.
+    /// What keeps the store from saying it: together with those that it does not know of, this
+    /// process would ask for more than Zoho grants.
     pub(super) async fn recall(&self, record: &OAuthToken, now: Timestamp) -> Result<Memo> {
         let window = self.window;
         let stored = match self.permit {
-            Some(permit) => permit.memo().await,
-            None => Ok(Memo::default()),
-        };
-        self.is_blind.store(stored.is_err(), Ordering::SeqCst);
-        let stored = match stored {
-            Err(error) if self.guarantee == Guarantee::Fleet => return Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "cannot read what is remembered, going on without");
-                Memo::default()
-            }
-            Ok(stored) => stored,
+            Some(permit) => permit.memo().await?,
+            None => Memo::default(),
         };
         let Some(credential) = credential_of(record) else {
             return Ok(Memo::default());
@@ -85,11 +79,6 @@ impl<'a> Memory<'a> {
         };
         self.slot.set_memo(memo.clone(), is_told);
         Ok(memo)
-    }
-
-    /// Whether what is remembered can be put in the place of what the store holds.
-    pub(super) fn can_write(&self) -> bool {
-        !self.is_blind.load(Ordering::SeqCst)
     }
 
     /// Remembers what was learned.
@@ -110,34 +99,51 @@ impl<'a> Memory<'a> {
     /// Remembers a mint that is about to be asked for: `noted` is `before` and that mint.
     ///
     /// # Errors
-    /// `lease_lost`; and among machines whatever keeps the store from counting: they would not know
-    /// of it, and together ask for more than Zoho grants.
+    /// What keeps the store from writing it down: the next process would not know of it, and
+    /// together they would ask for more than Zoho grants. Nothing counts then.
     pub(super) async fn reserve(&self, before: &Memo, noted: &Memo) -> Result<()> {
+        if self.permit.is_none() {
+            return self.write(noted).await;
+        }
+        let (known, is_told) = self.slot.memo();
         let began = Instant::now();
-        if self.guarantee == Guarantee::Fleet {
-            self.write(noted).await?;
+        let mut write = pin!(self.write(noted));
+        let in_time = tokio::time::timeout(STANDSTILL, write.as_mut()).await;
+        let (written, is_slow) = if let Ok(written) = in_time {
+            (written, false)
         } else {
-            self.remember(noted).await?;
+            // The clock of a process that stood still goes off late.
+            let is_slow = began.elapsed() < STANDSTILL + A_MOMENT;
+            (write.await, is_slow)
+        };
+        if let Err(error) = written {
+            self.slot.set_memo(known, is_told);
+            return Err(error.about(NOT_ASKED));
         }
         if began.elapsed() > STANDSTILL {
-            // Nobody has been asked, and perhaps only the store is slow: a store that stays so must
-            // not use up the budget.
+            // Nothing was asked of Zoho, and a store that stays slow must not use up the budget.
             self.remember(before).await?;
-            let message = "this process stood still before it could ask Zoho";
-            return Err(Error::new(ErrorCode::LeaseLost, message));
+            let took = began.elapsed();
+            return Err(if is_slow {
+                let message =
+                    format!("the store took {took:?} to write down what is asked of Zoho");
+                Error::new(ErrorCode::StoreUnavailable, message)
+            } else {
+                let message = "this process stood still before it could ask Zoho";
+                Error::new(ErrorCode::LeaseLost, message)
+            });
         }
         Ok(())
     }
 
     async fn write(&self, memo: &Memo) -> Result<()> {
-        let permit = self.permit.filter(|_| self.can_write());
-        let written = match permit {
+        let written = match self.permit {
             Some(permit) => permit.set_memo(memo).await,
             None => Ok(()),
         };
         if !matches!(&written, Err(error) if error.code() == ErrorCode::LeaseLost) {
             // Without a permit nobody else was told.
-            let is_told = permit.is_some() && written.is_ok();
+            let is_told = self.permit.is_some() && written.is_ok();
             self.slot.set_memo(memo.clone(), is_told);
         }
         written

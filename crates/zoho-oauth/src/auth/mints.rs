@@ -66,7 +66,7 @@ impl Mint {
         let window = shared.policy.counted_for();
         let patience = match purpose {
             Purpose::Ahead => LITTLE_PATIENCE,
-            Purpose::Need | Purpose::Refused(_) => PATIENCE,
+            Purpose::Need | Purpose::Refused(_) | Purpose::Ended(_) => PATIENCE,
         };
         let counted = count(shared, &token, patience, |memo, now| {
             let free_at = most.and_then(|most| memo.budget_wait(most, now, window));

@@ -356,10 +356,11 @@ impl AuthenticatorBuilder {
         let at_once = self.policy.at_once.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Authenticator {
             shared: Arc::new(Shared {
-                store: Arc::new(Observed {
-                    inner: Arc::clone(&self.store),
-                    health: Arc::clone(&health),
-                }),
+                store: Arc::new(Observed::new(
+                    Arc::clone(&self.store),
+                    Arc::clone(&health),
+                    self.policy.store_timeout,
+                )),
                 own_store: self.store,
                 health,
                 watch: Watch::default(),

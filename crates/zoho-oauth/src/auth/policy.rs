@@ -51,6 +51,14 @@ pub struct RefreshPolicy {
     /// outage. Who waits keeps no other process from the token, and gets `store_locked` when
     /// [`patience`](Self::patience) is over. 0 counts as 1.
     pub at_once: usize,
+    /// The time limit of each call to the store. Default: 15 s.
+    ///
+    /// A call that takes longer is given up: its caller gets `store_unavailable`, and it counts as
+    /// an outage in [`StoreState`](crate::StoreState). A write that is given up may still be done.
+    /// The default is longer than the stores of this crate wait for a lock or a server (5 to 10 s),
+    /// so that their own errors, which say more, come first. It is shorter than the life of a lease
+    /// (20 s).
+    pub store_timeout: Duration,
 }
 
 impl Default for RefreshPolicy {
@@ -65,6 +73,7 @@ impl Default for RefreshPolicy {
             attempts: 3,
             patience: Duration::from_secs(90),
             at_once: 64,
+            store_timeout: Duration::from_secs(15),
         }
     }
 }
@@ -123,6 +132,13 @@ impl RefreshPolicy {
     #[must_use]
     pub const fn with_at_once(mut self, most: usize) -> Self {
         self.at_once = most;
+        self
+    }
+
+    /// Sets [`store_timeout`](Self::store_timeout).
+    #[must_use]
+    pub const fn with_store_timeout(mut self, limit: Duration) -> Self {
+        self.store_timeout = limit;
         self
     }
 

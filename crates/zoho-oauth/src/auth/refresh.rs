@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -11,7 +12,7 @@ use super::access::{Access, Issued};
 use super::decide::{Decision, Purpose, Stop, budget, decide, known_life, unless_usable};
 use super::keep::keep;
 use super::line::{Turn, turn};
-use super::memory::{Memory, after_failure, asked_by, credential_of};
+use super::memory::{Memory, NOT_ASKED, after_failure, asked_by, credential_of};
 use super::mints::{Mint, Reserved, tell};
 use super::shared::Shared;
 use super::slot::Slot;
@@ -80,13 +81,9 @@ async fn work(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Resu
 
 async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Result<Access> {
     shared.health.check()?;
-    let (permit, _place) = match turn(shared, slot, purpose).await {
-        Ok(Turn::Ours(permit, place)) => (permit, place),
-        Ok(Turn::Done(access)) => return Ok(access),
-        Err(error) => {
-            shared.health.note(&error);
-            return Err(error);
-        }
+    let (permit, _place) = match turn(shared, slot, purpose).await? {
+        Turn::Ours(permit, place) => (permit, place),
+        Turn::Done(access) => return Ok(access),
     };
     let work = Work {
         shared,
@@ -95,8 +92,10 @@ async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> R
         memory: Memory::new(shared, slot, permit.as_deref()),
     };
     let done = alone(&work).await;
-    let settled = done.as_ref().ok().and_then(|done| done.settled.as_ref());
-    let settled = settled.filter(|_| work.memory.can_write());
+    // A store that did not take the token would make its caller wait for the same lock again. It
+    // knows of the mint since before Zoho was asked.
+    let saved = done.as_ref().ok().filter(|done| !done.access.0.unsaved);
+    let settled = saved.and_then(|done| done.settled.as_ref());
     release(permit, settled).await;
     done.map(|done| done.access)
 }
@@ -137,10 +136,21 @@ async fn alone(work: &Work<'_>) -> Result<Done> {
             let message = format!("the refresh token of record {} was revoked", slot.id);
             return Err(Error::new(ErrorCode::InvalidCode, message));
         }
-        let memo = work.memory.recall(&record, Timestamp::now()).await?;
+        let recalled = work.memory.recall(&record, Timestamp::now()).await;
         let credential = credential_of(&record);
         let party = asked(shared, slot, &record);
         let (now, policy) = (Timestamp::now(), &shared.policy);
+        let memo = match recalled {
+            Ok(memo) => memo,
+            // A good token needs no memory.
+            Err(error) => {
+                let memo = Memo::default();
+                return match decide(&record, &memo, party.as_ref(), now, policy, work.purpose) {
+                    Decision::Use => stored(work, &record, &memo, began),
+                    _ => Err(error.about(NOT_ASKED)),
+                };
+            }
+        };
         let decision = decide(&record, &memo, party.as_ref(), now, policy, work.purpose);
         let done = match decision {
             Decision::Refresh(_) | Decision::Exchange(_) if refused.contains(&credential) => {
@@ -194,10 +204,7 @@ async fn reserve(
             let access = work.slot.postpone().ok_or(error)?;
             return Ok(ControlFlow::Break(access.into()));
         }
-        Err(error) => {
-            shared.health.note(&error);
-            return Err(error);
-        }
+        Err(error) => return Err(error),
     };
     let stop = Stop::Wait(free_at, ErrorCode::MintBudget);
     match unless_usable(record, memo, Timestamp::now(), policy, purpose, stop) {
@@ -295,6 +302,11 @@ async fn exchange(
     let asked = asked_by(&center, &id);
     let mut client = OAuthClient::of(id, secret);
     client.redirect_uri.clone_from(&record.redirect_url);
+    // A store that cannot write this down could not save what the grant token is spent for.
+    let mut noted = before.clone();
+    noted.note_mint(Timestamp::now());
+    work.memory.reserve(&before, &noted).await?;
+    slot.has_asked.store(true, Ordering::SeqCst);
     let answer = shared.accounts.exchange(&center, &client, code, None).await;
     match answer {
         Ok(mut answer) => {
@@ -358,6 +370,7 @@ async fn renew(
             mint.take_back().await;
             return Err(error);
         }
+        slot.has_asked.store(true, Ordering::SeqCst);
         let result = shared.accounts.refresh(&center, &id, &secret, token).await;
         let error = match result {
             Ok(answer) => break (answer, mint),

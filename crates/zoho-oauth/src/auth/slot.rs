@@ -1,12 +1,15 @@
 //! One stored record as this process knows it: the access token in hand, and who is renewing it.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::RefreshPolicy;
 use super::access::{AHEAD_PAUSE, Access, Issued};
@@ -45,6 +48,8 @@ pub(crate) struct Slot {
     ended: AtomicBool,
     /// The refresh under way. Everybody who needs a new token waits for its outcome.
     flight: Mutex<Option<watch::Receiver<Outcome>>>,
+    /// Whether that refresh has asked Zoho.
+    pub(super) has_asked: AtomicBool,
     /// Held by whoever works on the record at Zoho, so that a revocation and a refresh take turns.
     pub(crate) work: tokio::sync::Mutex<()>,
     /// Held by the one who asks the store whether the record is still there. When the question that
@@ -72,7 +77,7 @@ struct Known {
     told: Option<Fingerprint>,
 }
 
-/// The last failure, and until when it answers those who ask again. By a clock that nobody sets.
+/// The last failure, and until when it answers those who ask again. By the monotonic clock.
 struct Failure {
     until: Instant,
     in_a_row: u32,
@@ -99,6 +104,7 @@ impl Slot {
             issued: ArcSwapOption::empty(),
             ended: AtomicBool::new(false),
             flight: Mutex::default(),
+            has_asked: AtomicBool::new(false),
             work: tokio::sync::Mutex::default(),
             look: Arc::default(),
             known: Mutex::default(),
@@ -188,7 +194,7 @@ impl Slot {
 
     /// Hands out `issued` from now on.
     pub(crate) fn publish(&self, issued: Issued) -> Access {
-        let issued = Arc::new(issued);
+        let issued = Arc::new(issued.no_younger_than(self.in_hand().as_deref()));
         self.issued.store(Some(Arc::clone(&issued)));
         self.withdraw_if_ended();
         let mut known = lock(&self.known);
@@ -199,7 +205,7 @@ impl Slot {
 
     /// Puts `new` in the place of `old`, unless something newer is there already.
     pub(crate) fn replace(&self, old: Option<&Arc<Issued>>, new: Issued) -> Access {
-        let new = Arc::new(new);
+        let new = Arc::new(new.no_younger_than(old.map(Arc::as_ref)));
         let old = old.cloned();
         let seen = self.issued.compare_and_swap(&old, Some(Arc::clone(&new)));
         let unchanged = match (&*seen, &old) {
@@ -311,11 +317,18 @@ impl Slot {
     /// Everything that the hot path does not answer.
     pub(crate) async fn access(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<Access> {
         let now = Timestamp::now();
-        if let Some(issued) = self.in_hand().filter(|issued| issued.is_usable(now)) {
-            let issued = if issued.is_confirmed(now) {
-                Some(issued)
-            } else {
+        let in_hand = self.in_hand();
+        let ended = in_hand.as_ref().filter(|issued| issued.has_aged());
+        let purpose = ended.map_or(Purpose::Need, |issued| Purpose::Ended(issued.token.clone()));
+        if let Some(issued) = in_hand.filter(|issued| issued.is_usable(now)) {
+            let issued = if !issued.is_confirmed(now) {
                 super::look::look(self, shared).await?
+            } else if now < issued.refresh_at {
+                // Its age was looked at, and the hot path has it again.
+                let seen = issued.postponed(now, issued.recheck_at, issued.refresh_at);
+                Some(self.replace(Some(&issued), seen).0)
+            } else {
+                Some(issued)
             };
             if let Some(issued) = issued {
                 if Timestamp::now() >= issued.refresh_at {
@@ -324,7 +337,7 @@ impl Slot {
                 return Ok(Access(issued));
             }
         }
-        self.renewed(shared, &Purpose::Need).await
+        self.renewed(shared, &purpose).await
     }
 
     /// Waits for a new access token, and starts the refresh if nobody else did.
@@ -342,7 +355,8 @@ impl Slot {
                 return Err(error);
             }
             let (mut outcome, joined) = self.join_or_start(shared, purpose);
-            // An error here means that the task died (its runtime was shut down): start anew.
+            // An error here means that the task died: its runtime was shut down, or it panicked
+            // before Zoho was asked. Begin again.
             let Ok(answer) = outcome.wait_for(Option::is_some).await else {
                 continue;
             };
@@ -351,15 +365,13 @@ impl Slot {
                 // it. Meanwhile the token may have ended.
                 Some(Ok(access)) if joined && !access.0.is_usable(Timestamp::now()) => {}
                 Some(Ok(access)) => {
-                    let refused =
-                        matches!(purpose, Purpose::Refused(token) if token == access.token());
-                    if !refused {
+                    if !purpose.rejects(access.token()) {
                         return Ok(access.clone());
                     }
-                    // That refresh began before the refusal was known.
+                    // That refresh began before it was known that this token is of no use.
                     last = Error::new(
                         ErrorCode::UnexpectedAnswer,
-                        "a new access token is the refused one",
+                        "a new access token is the one that it was to replace",
                     );
                 }
                 Some(Err(error)) => return Err(error.clone()),
@@ -400,7 +412,14 @@ impl Slot {
         drop(flight);
         let (slot, shared, purpose) = (Arc::clone(self), Arc::clone(shared), purpose.clone());
         tokio::spawn(async move {
-            let outcome = refresh::run(&shared, &slot, &purpose).await;
+            slot.has_asked.store(false, Ordering::SeqCst);
+            let run = AssertUnwindSafe(refresh::run(&shared, &slot, &purpose)).catch_unwind();
+            let outcome = match run.await {
+                Ok(outcome) => outcome,
+                // Those who wait begin again, as after the end of a runtime, unless Zoho was asked.
+                Err(panic) if !slot.has_asked.load(Ordering::SeqCst) => resume_unwind(panic),
+                Err(_) => Err(Error::new(ErrorCode::Internal, "the refresh panicked")),
+            };
             slot.land(&purpose, &outcome);
             // Nobody may be waiting.
             let _ = sender.send(Some(outcome));

@@ -191,6 +191,10 @@ async fn name_in_turn(
     let Some(record) = shared.store.find_token_by_id(id).await? else {
         return Err(shared.gone(slot));
     };
+    if record.user_name != named.user_name {
+        let message = format!("record {id} does not have the user name that was saved in it");
+        return Err(Error::new(ErrorCode::StoreDamaged, message));
+    }
     let now_in = shared.slot_of(&record, slot.hints(), asked)?;
     if id != slot.id {
         // Its refresh token is in another record now, and what was made from it counts there.

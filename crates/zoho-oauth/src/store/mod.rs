@@ -96,7 +96,8 @@ pub use table::TokenTable;
 ///
 /// # Cancellation
 /// A future that is dropped before it resolves leaves the record as it was or as it was to be,
-/// never in between.
+/// never in between. The [`Authenticator`](crate::Authenticator) drops the future of a call that
+/// takes longer than [`RefreshPolicy::store_timeout`](crate::RefreshPolicy::store_timeout).
 #[async_trait]
 pub trait TokenStore: Debug + Send + Sync + 'static {
     /// Returns the complete record for partial information, or `None`.

@@ -415,7 +415,7 @@ async fn a_token_that_was_never_saved_gives_way_to_a_newer_stored_one() {
     let session = auth.session(id).await.unwrap();
     store.once_at(Step::Save, || async { Err(out_of_order()) });
     assert!(session.access_token().await.unwrap().is_degraded());
-    let newer = logged_in(&sandbox, "ann", 7200);
+    let newer = logged_in(&sandbox, "ann", 3800);
     store.inner.save_token(&newer).await.unwrap();
     let handed = loop {
         let handed = session.access_token().await.unwrap();

@@ -142,7 +142,7 @@ async fn an_abandoned_login_gives_way_to_a_newer_one() {
     let auth = auth.build().unwrap();
     let saves = Saves::fail(&store, 1);
     abandon(&auth, &sandbox, &saves).await;
-    let newer = logged_in(&sandbox, "ann", 7200);
+    let newer = logged_in(&sandbox, "ann", 3800);
     let id = store.inner.save_token(&newer).await.unwrap();
     until(|| sandbox.counts().revocations > 0).await;
     let stored = store.find_token_by_id(id).await.unwrap().unwrap();
@@ -159,7 +159,7 @@ async fn an_abandoned_login_gives_way_to_one_that_comes_while_it_is_saved() {
     let auth = auth.build().unwrap();
     let older = logged_in(&sandbox, "ann", -60);
     let id = store.inner.save_token(&older).await.unwrap();
-    let newer = logged_in(&sandbox, "ann", 7200);
+    let newer = logged_in(&sandbox, "ann", 3800);
     let saves = Saves::fail(&store, 1);
     abandon(&auth, &sandbox, &saves).await;
     let mut heard = auth.events();

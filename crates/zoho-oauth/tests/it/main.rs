@@ -3,12 +3,17 @@
 
 mod accounts;
 mod auth;
+mod auth_clock;
+mod auth_full;
 mod auth_limits;
+mod auth_locked;
 mod auth_names;
 mod auth_races;
 mod auth_rescue;
 mod auth_reused_ids;
+mod auth_slow;
 mod auth_store;
+mod auth_troubles;
 #[cfg(unix)]
 mod child;
 mod copy;
@@ -36,5 +41,6 @@ mod side_files;
 mod sqlite_store;
 mod stores;
 mod support;
+mod troubled;
 mod troubleshooting;
 mod workers;

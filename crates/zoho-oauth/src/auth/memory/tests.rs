@@ -104,7 +104,6 @@ fn memory<'a>(slot: &'a Slot, permit: &'a dyn Permit, guarantee: Guarantee) -> M
         permit: Some(permit),
         guarantee,
         window: WINDOW,
-        is_blind: AtomicBool::new(false),
     }
 }
 
@@ -117,9 +116,43 @@ async fn a_mint_that_was_not_asked_for_since_the_store_is_slow_does_not_count() 
         let mut noted = before.clone();
         noted.note_mint(Timestamp::from_millis(5));
         let error = memory.reserve(&before, &noted).await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::LeaseLost);
+        assert_eq!(error.code(), ErrorCode::StoreUnavailable, "{error}");
         assert_eq!(*permit.0.lock().unwrap(), [noted, before.clone()]);
         assert_eq!(slot.memo(), (before, true));
+    }
+}
+
+/// Cannot be written.
+#[derive(Debug)]
+struct FullPermit;
+
+#[async_trait]
+impl Permit for FullPermit {
+    async fn memo(&self) -> Result<Memo> {
+        Ok(Memo::default())
+    }
+
+    async fn set_memo(&self, _: &Memo) -> Result<()> {
+        Err(failed(ErrorCode::StoreFull))
+    }
+}
+
+#[tokio::test]
+async fn a_mint_that_cannot_be_written_down_is_not_asked_for_and_does_not_count() {
+    for guarantee in [Guarantee::Fleet, Guarantee::Host, Guarantee::Process] {
+        let slot = Slot::new(TokenId::new(1).unwrap());
+        let memory = memory(&slot, &FullPermit, guarantee);
+        let before = Memo::default();
+        slot.set_memo(before.clone(), true);
+        let mut noted = before.clone();
+        noted.note_mint(Timestamp::now());
+        let error = memory.reserve(&before, &noted).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreFull);
+        assert!(error.message().starts_with(NOT_ASKED), "{error}");
+        assert_eq!(slot.memo(), (before, true));
+        // What became of a request is remembered here all the same.
+        memory.remember(&noted).await.unwrap();
+        assert_eq!(slot.memo(), (noted, false));
     }
 }
 
@@ -139,19 +172,13 @@ impl Permit for BlindPermit {
 }
 
 #[tokio::test]
-async fn among_machines_nobody_goes_on_without_what_the_others_counted() {
+async fn no_process_goes_on_without_what_the_others_counted() {
     let slot = Slot::new(TokenId::new(1).unwrap());
     let mut record = OAuthToken::new();
     record.refresh_token = RefreshToken::new("r").ok();
-    let now = Timestamp::now();
-    let mut own = Memo::default().about(&credential_of(&record).unwrap(), now, WINDOW);
-    own.note_mint(now);
-    slot.set_memo(own.clone(), true);
-    let fleet = memory(&slot, &BlindPermit, Guarantee::Fleet);
-    let error = fleet.recall(&record, now).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::StoreUnavailable);
-    let host = memory(&slot, &BlindPermit, Guarantee::Host);
-    assert_eq!(host.recall(&record, now).await.unwrap(), own);
-    host.remember(&own).await.unwrap();
-    assert_eq!(slot.memo(), (own, false));
+    for guarantee in [Guarantee::Fleet, Guarantee::Host] {
+        let memory = memory(&slot, &BlindPermit, guarantee);
+        let error = memory.recall(&record, Timestamp::now()).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreUnavailable);
+    }
 }
