@@ -118,7 +118,7 @@ async fn the_eleventh_record_of_mysql() {
 #[tokio::test]
 async fn the_sdk_can_add_to_mysql_what_it_could_add_without_us() {
     let sandbox = sandbox().await;
-    let Some(mut python) = Python::start(&sandbox) else {
+    let Some(mut python) = OfficialSdk::start(Language::Python, &sandbox) else {
         return;
     };
     // Alone it comes to ten records.

@@ -120,7 +120,7 @@ fn the_log_names_a_bad_row_once() {
         }
     };
     tracing::subscriber::with_default(logging.finish(), || super::block_on(read));
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     let path = path.display().to_string();
     for rowid in [2, 3] {
         let of_row = |line: &&str| line.contains(&path) && line.contains(&format!("rowid {rowid}"));
