@@ -242,7 +242,7 @@ impl OAuthToken {
     /// Empty text is absent, and so is the text `null`, which some official SDKs write. A user may
     /// be called `null`: that user name is absent only if another field of the row says `null` too,
     /// since our own rows never use the text for absence (see [`checked`](Self::checked)).
-    pub(crate) fn official_texts<'a>(fields: [Option<&'a str>; 10]) -> [Option<&'a str>; 10] {
+    pub(crate) fn official_texts(fields: [Option<&str>; 10]) -> [Option<&str>; 10] {
         const USER_NAME: usize = 1;
         let is_null = |text: Option<&str>| text == Some("null");
         let has_null = (0..10).any(|index| index != USER_NAME && is_null(fields[index]));

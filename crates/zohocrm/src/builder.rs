@@ -236,8 +236,13 @@ impl ZohoCrmBuilder {
             (None, Origin::Ready { authenticator, .. }) => authenticator.data_centers().clone(),
             (None, Origin::Login { .. }) => DataCenters::known(),
         };
-        for center in more_centers.into_iter().chain([own.clone()]) {
+        for center in more_centers {
             options.data_centers.add(center);
+        }
+        // The addresses of the target are known in any case: see `http::center_of`. One of its name
+        // that was given stays known beside it.
+        if options.data_centers.by_name(own.name()).is_err() {
+            options.data_centers.add(own.clone());
         }
         let (authenticator, start, http) = match origin {
             Origin::Login {

@@ -59,6 +59,7 @@ async fn name_of_login(shared: &Shared, login: &OAuthToken) -> Result<UserName> 
     }
     let guest = Authenticator::builder(ListStore::new())
         .data_centers(shared.options.data_centers.clone())
+        .data_center(shared.options.target.data_center().clone())
         .build()?;
     let session = guest.session(credential).await?;
     let shared = Shared {

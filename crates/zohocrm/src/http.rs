@@ -318,7 +318,8 @@ fn domain(crm: &ZohoCrm, access: &Access) -> Result<Url> {
     })?;
     let refused = |why: &str| Error::invalid_input(format!("the API domain of this user {why}"));
     let url = Url::parse(&domain).map_err(|_| refused("is not a URL"))?;
-    let known = options.data_centers.by_api_domain(&domain).is_some();
+    let known = own.environment_of(&domain).is_some()
+        || options.data_centers.by_api_domain(&domain).is_some();
     if url.scheme() != "https" && !(url.scheme() == "http" && (known || is_loopback(&url))) {
         return Err(refused("would send the access token over plain http"));
     }
@@ -332,6 +333,9 @@ fn domain(crm: &ZohoCrm, access: &Access) -> Result<Url> {
 /// server, says where the token is sent: to an address that is known or allowed, and to no other.
 fn center_of<'a>(options: &'a Options, domain: &str) -> Result<&'a DataCenter> {
     let own = options.target.data_center();
+    if own.environment_of(domain).is_some() {
+        return Ok(own);
+    }
     let allowed = options.allowed_domains.iter();
     let mut allowed = allowed.filter_map(|allowed| Url::parse(allowed).ok());
     let asked = Url::parse(domain).ok();

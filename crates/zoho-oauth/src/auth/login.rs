@@ -337,7 +337,8 @@ async fn discard(shared: &Shared, login: &Login, record: &OAuthToken) {
     }
 }
 
-/// Saves a login; `None` if the store holds a newer one of the same user under the same client.
+/// Saves a login; `None` if the store holds a newer one of the same user under the same client, or one
+/// of another environment.
 async fn save_unless_outdated(shared: &Shared, record: &OAuthToken) -> Result<Option<TokenId>> {
     let found = match (&record.user_name, &record.client_id) {
         (Some(name), Some(client)) => {
@@ -353,7 +354,8 @@ async fn save_unless_outdated(shared: &Shared, record: &OAuthToken) -> Result<Op
         return Ok(Some(id));
     }
     let end = believed_end(&stored, Timestamp::now());
-    if stored.refresh_token.is_some() && end > record.expiry_time {
+    let is_newer = stored.refresh_token.is_some() && end > record.expiry_time;
+    if is_newer || same_environment(shared, &stored, record).is_err() {
         return Ok(None);
     }
     // In the place of what was found, and of nothing that comes while it is saved.

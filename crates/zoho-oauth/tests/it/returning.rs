@@ -75,6 +75,31 @@ async fn a_second_login_without_a_refresh_token_joins_the_stored_one_of_its_user
 }
 
 #[tokio::test]
+async fn a_login_that_an_error_carried_is_saved_once_its_user_is_known() {
+    let sandbox = sandbox().await;
+    let auth = authenticator(&sandbox, ListStore::new());
+    let first = login_page(&sandbox).user_name(user("ann"));
+    auth.session(first).await.unwrap();
+    let old = only(auth.store()).await;
+    let error = auth.session(login_page(&sandbox)).await.unwrap_err();
+    let unsaved = error.unsaved_token().unwrap().clone();
+    let error = auth.save_login(unsaved.clone()).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RefreshTokenMissing);
+    assert_eq!(error.unsaved_token(), Some(&unsaved));
+    let mut named = unsaved.clone();
+    named.user_name = Some(user("bob"));
+    let error = auth.save_login(named.clone()).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::RefreshTokenMissing);
+    named.user_name = Some(user("ann"));
+    let session = auth.save_login(named).await.unwrap();
+    let access = session.access_token().await.unwrap();
+    assert_eq!(Some(access.token()), unsaved.access_token.as_ref());
+    let new = only(auth.store()).await;
+    assert_eq!((new.id, &new.refresh_token), (old.id, &old.refresh_token));
+    assert_eq!(new.access_token, unsaved.access_token);
+}
+
+#[tokio::test]
 async fn a_spent_grant_token_leads_to_the_stored_login_of_its_user() {
     let sandbox = sandbox().await;
     let folder = TempDir::new().unwrap();

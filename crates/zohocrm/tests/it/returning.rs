@@ -114,6 +114,22 @@ async fn settings_with_an_old_refresh_token_do_not_undo_a_later_login() {
     assert!(crm.org().get().await.unwrap().is_some());
 }
 
+/// The authenticator's table says what `us` is, and the built-in center is the target.
+#[tokio::test]
+async fn the_data_centers_of_a_given_authenticator_are_known() {
+    let sandbox = sandbox().await;
+    let us = center(&sandbox, "us");
+    let authenticator = Authenticator::builder(ListStore::new()).data_center(us.clone());
+    let authenticator = authenticator.build().unwrap();
+    let login = crate::support::grant(&sandbox, MIRA, SCOPES);
+    let session = authenticator.session(login).await.unwrap();
+    let target = zohocrm::oauth::DataCenter::us();
+    let builder = ZohoCrm::with_authenticator(target, authenticator, session);
+    let crm = builder.build().await.unwrap();
+    assert!(crm.find_user_error().is_none());
+    assert!(crm.org().get().await.unwrap().is_some());
+}
+
 #[tokio::test]
 async fn a_token_goes_to_no_origin_that_its_data_center_does_not_know() {
     let sandbox = sandbox().await;
