@@ -324,16 +324,23 @@ async fn databases(said: &Said) {
     let path = said.path("zohooauth.db");
     let store = SqliteStore::builder().busy_timeout(Duration::from_millis(30));
     let store = store.open(&path).unwrap();
-    store.save_token(&token("ann")).await.unwrap();
+    let ann = store.save_token(&token("ann")).await.unwrap();
     let raw = Connection::open(&path).unwrap();
     raw.execute_batch("BEGIN IMMEDIATE").unwrap();
     said.note(
         ErrorCode::StoreLocked,
         store.save_token(&token("bob")).await,
     );
-    raw.execute_batch("ROLLBACK; UPDATE oauthtoken SET expiry_time = 'soon'")
+    let trigger = "ROLLBACK; CREATE TRIGGER ignores BEFORE INSERT ON oauthtoken \
+        BEGIN SELECT RAISE(IGNORE); END";
+    raw.execute_batch(trigger).unwrap();
+    said.note(
+        ErrorCode::StoreForeign,
+        store.save_token(&token("bob")).await,
+    );
+    raw.execute_batch("UPDATE oauthtoken SET expiry_time = 'soon'")
         .unwrap();
-    said.note(ErrorCode::StoreDamaged, store.get_tokens().await);
+    said.note(ErrorCode::StoreDamaged, store.find_token_by_id(ann).await);
     drop((store, raw));
 
     let path = said.path("orders.db");

@@ -461,7 +461,7 @@ mod tests {
 
     fn run(db: &Db, jobs: Vec<(Box<dyn Job>, Answer)>) -> Vec<Result<TokenId>> {
         let (jobs, answers): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
-        let pulse = Pulse::watched(Duration::from_secs(60)).unwrap();
+        let pulse = Pulse::watched(Duration::from_mins(1)).unwrap();
         let is_locked = AtomicBool::new(false);
         let writer = Writer {
             db,

@@ -703,7 +703,7 @@ proptest! {
                     let code = |error: Error| error.code();
                     prop_assert_eq!(
                         plain.save(&token).map_err(code),
-                        saved.as_ref().map(|id| *id).map_err(|error| error.code())
+                        saved.as_ref().copied().map_err(Error::code)
                     );
                     prop_assert_eq!(texts(&plain), texts(&table));
                     for partial in table.rows() {
