@@ -28,5 +28,6 @@ mod secrets_manager_store;
 mod sqlite_store;
 mod stores;
 mod support;
+mod switch;
 mod troubleshooting;
 mod workers;
