@@ -1,5 +1,13 @@
 //! What a store holds, counted in another way than by reading the records.
 
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use std::collections::BTreeSet;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use std::sync::{Mutex, PoisonError};
+
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+use crate::error::Error;
+
 /// The number of records in a store, and those among them that cannot be read.
 ///
 /// Made by [`TokenStore::inventory`](crate::TokenStore::inventory).
@@ -20,5 +28,16 @@ impl Inventory {
             records,
             unreadable: Vec::new(),
         }
+    }
+}
+
+/// Warns that a record is left out of a list, once per process and record.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+pub(crate) fn warn_once(error: &Error) {
+    static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if warned.insert(error.message().to_owned()) {
+        let what = error.message();
+        tracing::warn!(what, "a record that cannot be read is left out");
     }
 }

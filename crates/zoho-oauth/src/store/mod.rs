@@ -5,6 +5,8 @@
 //! conformance kit (module `conformance`, a feature). Stores know nothing of
 //! networks, of refreshing, or of the clock.
 
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+pub(crate) mod backoff;
 mod change;
 mod coordination;
 pub mod copy;
@@ -16,7 +18,7 @@ pub(crate) mod given;
 mod hearing;
 #[cfg(any(feature = "file", feature = "sqlite"))]
 mod host_lock;
-mod inventory;
+pub(crate) mod inventory;
 mod list;
 #[cfg(feature = "mysql")]
 pub mod mysql;

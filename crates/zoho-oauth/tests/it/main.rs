@@ -41,6 +41,7 @@ mod side_files;
 mod sqlite_store;
 mod stores;
 mod support;
+mod switch;
 mod troubled;
 mod troubleshooting;
 mod workers;

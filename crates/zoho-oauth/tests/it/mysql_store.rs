@@ -4,6 +4,7 @@
 //! outlive it, since several stores and processes open them. The server is one for tests alone.
 
 mod account;
+mod bad_rows;
 mod cluster;
 mod concurrent;
 mod connections;
@@ -14,6 +15,7 @@ mod privileges;
 pub(crate) mod said;
 mod session;
 mod table;
+mod tls;
 mod triggers;
 mod widen;
 

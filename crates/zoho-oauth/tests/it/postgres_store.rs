@@ -1,5 +1,6 @@
 //! `PostgresStore` on a real server: the kit, and what only this store has.
 
+mod bad_rows;
 mod faults;
 mod lost;
 mod notify;
@@ -9,6 +10,7 @@ mod secrecy;
 mod session;
 pub(crate) mod support;
 mod tables;
+mod tls;
 mod triggers;
 
 /// Straight on the server.

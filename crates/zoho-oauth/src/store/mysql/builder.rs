@@ -12,6 +12,7 @@ use super::sql::checked_table_name;
 use super::tls::MySqlTls;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::Secret;
+use crate::store::backoff::Backoff;
 use crate::store::{Leases, given};
 use crate::token::TokenId;
 
@@ -284,6 +285,7 @@ impl MySqlStoreBuilder {
             nodes.push(Node {
                 pool: Pool::new(options),
                 server: place(&host, port),
+                backoff: Backoff::default(),
             });
         }
         Ok(Nodes::own(nodes, self.pool_size, self.limits))
@@ -317,7 +319,12 @@ impl MySqlStoreBuilder {
         self.check_limits()?;
         // Its address is known to its connections only.
         let server = String::new();
-        let nodes = Nodes::lent(vec![Node { pool, server }], self.limits);
+        let node = Node {
+            pool,
+            server,
+            backoff: Backoff::default(),
+        };
+        let nodes = Nodes::lent(vec![node], self.limits);
         self.open(nodes).await
     }
 

@@ -12,11 +12,13 @@ use tokio::sync::Mutex;
 use super::fault::Fault;
 use super::nodes::{Nodes, Tries};
 use super::row::decode;
-use super::schema::{self, Schema};
+use super::schema::{self, Fields, Schema};
 use super::session::Session;
 use super::sql::{COLUMNS, LEASES, MARKS, text};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
+use crate::store::Inventory;
+use crate::store::inventory::warn_once;
 use crate::store::rows::Wanted;
 use crate::token::{OAuthToken, TokenId};
 
@@ -160,10 +162,7 @@ impl Core {
         query: &TokenQuery,
     ) -> Result<Option<OAuthToken>, Fault> {
         let schema = self.current(session, tries).await?;
-        let client = query.client();
-        let (sql, value) = schema.statements.find(query.criterion(), client.is_some());
-        let mut values = vec![value.clone(), value];
-        values.extend(client.map(|client| text(client.as_str())));
+        let (sql, values) = schema.statements.find(query);
         let rows = session.rows(&sql, values).await?;
         let first = rows.into_iter().next();
         Ok(first.map(|row| decode(row, schema.table())).transpose()?)
@@ -224,12 +223,47 @@ impl Core {
         let schema = self.current(session, tries).await?;
         let mut rows = Vec::new();
         let take = |row| {
-            rows.push(decode(row, schema.table())?);
+            match decode(row, schema.table()) {
+                Ok(row) => rows.push(row),
+                Err(error) => warn_once(&error),
+            }
             Ok(())
         };
         session.each_row(&schema.statements.all, take).await?;
         rows.sort_unstable_by_key(|row| row.id);
         Ok(rows)
+    }
+
+    /// How many rows there are, and which of them cannot be read.
+    pub(super) async fn inventory(&self) -> Result<Inventory> {
+        let mut tries = self.tries();
+        loop {
+            let mut session = tries.session().await?;
+            let outcome = self.inventory_once(&mut session, &tries).await;
+            if let Some(inventory) = tries.settle(session, outcome).await? {
+                return Ok(inventory);
+            }
+        }
+    }
+
+    async fn inventory_once(
+        &self,
+        session: &mut Session,
+        tries: &Tries<'_>,
+    ) -> Result<Inventory, Fault> {
+        let schema = self.current(session, tries).await?;
+        let counted = session.rows_of_all(&schema.statements.count, Vec::new());
+        let counted = counted.await?.into_iter().next().map(Fields::of);
+        let counted = counted.and_then(|fields| fields.number(0)).unwrap_or(0);
+        let mut inventory = Inventory::of(usize::try_from(counted).unwrap_or(usize::MAX));
+        let take = |row| {
+            if let Err(error) = decode(row, schema.table()) {
+                inventory.unreadable.push(error.message().to_owned());
+            }
+            Ok(())
+        };
+        session.each_row(&schema.statements.all, take).await?;
+        Ok(inventory)
     }
 
     pub(super) async fn delete(&self, id: TokenId) -> Result<bool> {

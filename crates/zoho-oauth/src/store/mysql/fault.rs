@@ -80,7 +80,10 @@ pub(super) fn classify(server: &str, error: Driver) -> Fault {
     match error {
         Driver::Server(refusal) => refused(server, &refusal),
         Driver::Io(IoError::Io(error)) if is_distrust(&error) => {
-            let message = format!("the certificate of the database at `{server}` is not trusted");
+            let message = format!(
+                "the certificate of the database at `{server}` is not trusted: renew it, or name its \
+                authority with `MySqlTls::authorities`"
+            );
             Fault::No(Error::new(ErrorCode::StoreUnavailable, message).caused_by(error))
         }
         Driver::Io(IoError::Io(error)) => {
@@ -119,9 +122,10 @@ fn driver(server: &str, error: &DriverError) -> Fault {
     };
     match error {
         DriverError::PoolDisconnected => Fault::No(unavailable("was disconnected by this process")),
-        DriverError::NoClientSslFlagFromServer => Fault::No(Error::invalid_input(format!(
-            "the database at `{server}` offers no TLS, which this store asks for"
-        ))),
+        DriverError::NoClientSslFlagFromServer => Fault::No(unavailable(
+            "offers no TLS, which this store asks for: switch TLS on at the server, or, on a network \
+            that is safe, open the store `without_tls`",
+        )),
         DriverError::UnknownAuthPlugin { .. }
         | DriverError::MysqlOldPasswordDisabled
         | DriverError::CleartextPluginDisabled => Fault::No(Error::new(
@@ -208,7 +212,17 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
             ErrorCode::StoreForeign,
             "has a table whose keys leave no room for longer values",
         )),
-        1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1698 | 1862 | 3118 | 4151 => Fault::No(fault(
+        3159 => Fault::No(fault(
+            ErrorCode::StoreUnavailable,
+            "takes no connections without TLS, and this store asks for none: open it with `tls`",
+        )),
+        // MariaDB says no more than that to an account, or a connection, that needs TLS.
+        1045 => Fault::No(fault(
+            ErrorCode::StorePermission,
+            "does not let this account in: its password is wrong, or the server asks for TLS and \
+            this store does not",
+        )),
+        1044 | 1142 | 1143 | 1227 | 1370 | 1698 | 1862 | 3118 | 4151 => Fault::No(fault(
             ErrorCode::StorePermission,
             "does not let this account in, or not do what is needed",
         )),

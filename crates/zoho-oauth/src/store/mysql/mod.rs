@@ -42,11 +42,13 @@
 //! with `column_too_narrow` before anything is cut off. A table without indexes is read from end to
 //! end for each look-up; opening it warns, and [`widen`](MySqlStore::widen) gives it room and
 //! indexes. Rows whose id is no number, or whose expiry is none or has zeros or a plus before it, are
-//! `store_damaged` when they are met; the others stay usable. A record that a unique index or another
+//! `store_damaged` when they are looked up, and are left out of lists with a warning; the others stay
+//! usable. The text `null`, which some official SDKs write for nothing, is none, in `user_name` only if
+//! another field of the row is `null` too. A record that a unique index or another
 //! rule of the application's refuses is `store_foreign`. So is one that a trigger, or a column of type
 //! CHAR, changes: each write is read back. Where such a column, or a trigger that the account may see
 //! (the right TRIGGER), is there when the store is opened, that happens before the commit, else the
-//! first such write of a save has been done. The text `null` is text.
+//! first such write of a save has been done.
 //!
 //! Variables of the server's sessions that would change a statement of ours (`sql_select_limit`,
 //! `sql_mode` and the like) are set on each connection; those of an application's pool get back what
@@ -117,7 +119,7 @@ use async_trait::async_trait;
 use self::core::{Core, in_task};
 use self::leases::FleetCoordination;
 use self::server::Rows;
-use super::{Coordination, Fact, Kept, TokenStore, rows};
+use super::{Coordination, Fact, Inventory, Kept, TokenStore, rows};
 use crate::error::Result;
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
@@ -279,6 +281,11 @@ impl TokenStore for MySqlStore {
     ) -> Result<Vec<OAuthToken>> {
         let core = self.core.clone();
         in_task(async move { core.page(after, limit).await }).await
+    }
+
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        let core = self.core.clone();
+        in_task(async move { core.inventory().await.map(Some) }).await
     }
 
     async fn save_fact(&self, fact: &Fact) -> Result<Kept> {

@@ -16,6 +16,7 @@ use super::fault::{Fault, classify, timed_out};
 use super::session::{Session, hang_up};
 use super::variables::{self, Lent};
 use crate::error::{Error, ErrorCode, Result};
+use crate::store::backoff::Backoff;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -36,6 +37,8 @@ pub(super) struct Node {
     pub(super) pool: Pool,
     /// As a message names it: host and port. Empty for the application's pool.
     pub(super) server: String,
+    /// Why it takes no connections of ours.
+    pub(super) backoff: Backoff,
 }
 
 /// All nodes; one of them is used until it fails.
@@ -156,12 +159,27 @@ impl Nodes {
             // The application may use all of them for a while.
             None => self.limits.connect.max(self.limits.patience),
         };
+        let is_own = self.turns.is_some();
+        let idle = &node.pool.metrics().connections_in_pool;
+        if is_own
+            && idle.load(Ordering::Relaxed) == 0
+            && let Some(error) = node.backoff.refused()
+        {
+            return Err(Fault::No(error));
+        }
         let mut left_open = 0;
         loop {
             let mut conn = match timeout(limit, node.pool.get_conn()).await {
-                Ok(conn) => conn.map_err(failed)?,
+                Ok(conn) => conn.map_err(|error| {
+                    let fault = failed(error);
+                    if let Fault::No(error) = &fault {
+                        node.backoff.failed(error);
+                    }
+                    fault
+                })?,
                 Err(_) => return Err(late()),
             };
+            node.backoff.succeeded();
             let is_ready = match timeout(limit, self.make_ready(&mut conn)).await {
                 Ok(Ok(is_ready)) => is_ready,
                 // It may have been told a part.

@@ -13,11 +13,12 @@ use mysql_async::{Row, Value};
 use super::core::Core;
 use super::fault::Fault;
 use super::nodes::Tries;
-use super::row::decode;
+use super::row::{damaged, decode};
 use super::schema::{Fields, Schema};
 use super::session::Session;
 use super::sql::{FEW_IDS, MANY_IDS, text};
 use crate::error::Result;
+use crate::store::inventory::warn_once;
 use crate::token::{OAuthToken, TokenId};
 
 /// The first id of ten digits.
@@ -102,26 +103,27 @@ impl Page<'_> {
         let values = padded.map(|id| text(&id.to_string())).collect();
         let sql = self.schema.statements.by_ids(count);
         let rows = self.session.rows(&sql, values).await?;
-        self.add(rows)
+        Ok(self.add(rows))
     }
 
-    fn add(&mut self, rows: Vec<Row>) -> Result<usize, Fault> {
-        let start = self.rows.len();
+    /// Adds rows in their order, without those that cannot be read; answers how many were given.
+    fn add(&mut self, rows: Vec<Row>) -> usize {
+        let (start, count) = (self.rows.len(), rows.len());
         for row in rows {
-            self.rows.push(decode(row, self.schema.table())?);
+            match decode(row, self.schema.table()) {
+                Ok(row) => self.rows.push(row),
+                Err(error) => warn_once(&error),
+            }
         }
         self.rows[start..].sort_by_key(|row| row.id);
-        Ok(self.rows.len() - start)
+        count
     }
 
     /// Looks at all ids for those after `last`, once, and reads their rows.
     async fn look_further(&mut self, mut last: u64) -> Result<(), Fault> {
         loop {
             let wanted = self.limit - self.rows.len();
-            let Some(ids) = self.ids_after(last, wanted).await? else {
-                self.damaged().await?;
-                continue;
-            };
+            let ids = self.ids_after(last, wanted).await?;
             let short = ids.partition_point(|&id| id < LONG);
             for some in ids[..short].chunks(MANY_IDS) {
                 let count = if some.len() <= FEW_IDS {
@@ -142,8 +144,8 @@ impl Page<'_> {
         }
     }
 
-    /// The first `wanted` ids after `last`; `None` if one of them is none.
-    async fn ids_after(&mut self, last: u64, wanted: usize) -> Result<Option<Vec<u64>>, Fault> {
+    /// The first `wanted` ids after `last`.
+    async fn ids_after(&mut self, last: u64, wanted: usize) -> Result<Vec<u64>, Fault> {
         let digits = last.to_string();
         let length = Value::UInt(if last == 0 { 0 } else { digits.len() as u64 });
         let values = vec![
@@ -155,31 +157,34 @@ impl Page<'_> {
         let sql = &self.schema.statements.next_ids;
         let rows = self.session.rows_of_all(sql, values).await?;
         let id = |row| Fields::of(row).text(0)?.parse::<TokenId>().ok();
-        let ids = rows.into_iter().map(|row| id(row).map(TokenId::get));
-        Ok(ids.collect())
+        let count = rows.len();
+        let ids: Vec<_> = rows.into_iter().filter_map(id).map(TokenId::get).collect();
+        if ids.len() < count {
+            warn_once(&damaged(self.schema.table(), None, 0, "is no id"));
+        }
+        Ok(ids)
     }
 
     /// Reads the rows with ids of ten digits.
     async fn long_ids(&mut self, last: u64) -> Result<(), Fault> {
-        if self.is_full() {
-            return Ok(());
-        }
-        let wanted = self.limit - self.rows.len();
         // As text, "1" comes before all of ten digits, and 999999999 after them.
-        let last = if last < LONG { 1 } else { last };
-        let values = vec![text(&last.to_string()), Value::UInt(wanted as u64)];
-        let sql = &self.schema.statements.longest_page;
-        // Shorter ids lie between them.
-        let rows = self.session.rows_of_all(sql, values).await?;
-        self.add(rows).map(drop)
-    }
-
-    /// An id that is none is reported, as it is for all rows: the row says what is wrong with it.
-    async fn damaged(&mut self) -> Result<(), Fault> {
-        let table = self.schema.table();
-        let sql = &self.schema.statements.all;
-        self.session
-            .each_row(sql, |row| decode(row, table).map(drop))
-            .await
+        let mut last = if last < LONG { 1 } else { last };
+        while !self.is_full() {
+            let wanted = self.limit - self.rows.len();
+            let values = vec![text(&last.to_string()), Value::UInt(wanted as u64)];
+            let sql = &self.schema.statements.longest_page;
+            // Shorter ids lie between them.
+            let rows = self.session.rows_of_all(sql, values).await?;
+            let id = |row: &Row| match row.as_ref(0) {
+                Some(Value::Bytes(id)) => std::str::from_utf8(id).ok()?.parse().ok(),
+                _ => None,
+            };
+            let highest = rows.iter().filter_map(id).map(TokenId::get).max();
+            match highest {
+                Some(highest) if self.add(rows) == wanted => last = highest,
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
     }
 }

@@ -9,7 +9,8 @@ use crate::secret::{AccessToken, ClientSecret, GrantToken, RefreshToken};
 use crate::store::rows;
 use crate::token::{ClientId, OAuthToken, TokenId, UserName};
 
-/// Reads a row of the ten columns. NULL and '' mean none.
+/// Reads a row of the ten columns. NULL and '' mean none, and so does the text `null`: see
+/// [`OAuthToken::official_texts`].
 ///
 /// # Errors
 /// `store_damaged`, naming the table and the column and no value but the id.
@@ -25,6 +26,13 @@ pub(super) fn decode(row: Row, table: &str) -> Result<OAuthToken> {
             if id.is_none() {
                 return Err(damaged(table, id, 0, "is no id"));
             }
+        }
+    }
+    let meant = OAuthToken::official_texts(fields.each_ref().map(Option::as_deref));
+    let meant = meant.map(|text| text.is_some());
+    for (field, is_meant) in fields.iter_mut().zip(meant) {
+        if !is_meant {
+            *field = None;
         }
     }
     let [
@@ -70,7 +78,7 @@ fn read(value: Value) -> Result<Option<String>, &'static str> {
     }
 }
 
-fn damaged(table: &str, id: Option<TokenId>, column: usize, what: &str) -> Error {
+pub(super) fn damaged(table: &str, id: Option<TokenId>, column: usize, what: &str) -> Error {
     let row = id.map_or_else(String::new, |id| format!(", id {id}"));
     let column = COLUMNS[column];
     let message = format!("table `{table}`{row}: the column `{column}` {what}");

@@ -5,7 +5,7 @@ use mysql_async::Value;
 
 use super::schema::Column;
 use crate::error::{Error, Result};
-use crate::query::Criterion;
+use crate::query::{Criterion, TokenQuery};
 use crate::store::rows::Wanted;
 use crate::token::OAuthToken;
 
@@ -23,6 +23,10 @@ pub(super) const LEASES: &str = "zoho_oauth_lease";
 /// The server's clock in milliseconds since 1970, whatever the time zone of the session.
 pub(super) const CLOCK: &str =
     "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000";
+
+/// That a row's id is one. A line feed at the end passes for none where patterns are matched.
+const IS_ID: &str = "(id REGEXP '^[1-9][0-9]{0,9}$' \
+    AND CHAR_LENGTH(id) = CHAR_LENGTH(CAST(CAST(id AS UNSIGNED) AS CHAR)))";
 
 /// How many ids are asked for at once, for a short page and for a long one: below the thousand at
 /// which MariaDB makes a table of them first.
@@ -73,6 +77,7 @@ pub(super) struct Statements {
     pub(super) clear: String,
     pub(super) mark: String,
     pub(super) highest: String,
+    pub(super) count: String,
     pub(super) last_texts: String,
     pub(super) shorter_above: String,
     pub(super) longest_page: String,
@@ -111,9 +116,9 @@ impl Statements {
             ),
             // Not just `MAX(id)`: the column is text, in which 10 comes before 9.
             highest: format!(
-                "SELECT COALESCE(MAX(CAST(id AS UNSIGNED)), 0) FROM `{table}` \
-                WHERE id REGEXP '^[1-9][0-9]{{0,9}}$'"
+                "SELECT COALESCE(MAX(CAST(id AS UNSIGNED)), 0) FROM `{table}` WHERE {IS_ID}"
             ),
+            count: format!("SELECT COUNT(*) FROM `{table}`"),
             last_texts: format!("SELECT id FROM `{table}` ORDER BY id DESC LIMIT 2"),
             // From the top, where most often the first one is short.
             shorter_above: format!(
@@ -122,11 +127,13 @@ impl Statements {
             ),
             // Ids of ten digits sort as text like the numbers they are, and none is longer.
             longest_page: format!(
-                "{select} WHERE id > {id} AND CHAR_LENGTH(id) = 10 ORDER BY id LIMIT ?"
+                "{select} WHERE id > {id} AND CHAR_LENGTH(id) = 10 AND {IS_ID} ORDER BY id LIMIT ?"
             ),
+            // Behind them what is no id, which is seen at the end of the table.
             next_ids: format!(
-                "SELECT id FROM `{table}` WHERE CHAR_LENGTH(id) > ? \
-                OR (CHAR_LENGTH(id) = ? AND id > {id}) ORDER BY CHAR_LENGTH(id), id LIMIT ?"
+                "SELECT id FROM `{table}` WHERE NOT {IS_ID} OR CHAR_LENGTH(id) > ? \
+                OR (CHAR_LENGTH(id) = ? AND id > {id}) \
+                ORDER BY NOT {IS_ID}, CHAR_LENGTH(id), id LIMIT ?"
             ),
             table: table.to_owned(),
             select,
@@ -139,24 +146,35 @@ impl Statements {
         &self.table
     }
 
-    /// The first row with a value in a column and perhaps a client: two parameters, then one.
-    pub(super) fn find(&self, criterion: &Criterion, with_client: bool) -> (String, Value) {
-        let (column, value) = match criterion {
+    /// The first row with a value in a column and perhaps a client, with what to bind.
+    pub(super) fn find(&self, query: &TokenQuery) -> (String, Vec<Value>) {
+        let (column, value) = match query.criterion() {
             Criterion::UserName(name) => (1, name.as_str()),
             Criterion::RefreshToken(token) => (4, token.expose_secret()),
             Criterion::AccessToken(token) => (5, token.expose_secret()),
             Criterion::GrantToken(token) => (6, token.expose_secret()),
         };
-        let client = if with_client {
-            format!(" AND {}", exactly(COLUMNS[2]))
-        } else {
-            String::new()
-        };
+        let (mut condition, mut values) = self.holds(column, value);
+        if let Some(client) = query.client() {
+            condition = format!("{condition} AND {}", exactly(COLUMNS[2]));
+            values.push(text(client.as_str()));
+        }
         let sql = format!(
-            "{} WHERE {}{client} ORDER BY CHAR_LENGTH(id), id LIMIT 1",
-            self.select, self.probes[column]
+            "{} WHERE {condition} ORDER BY CHAR_LENGTH(id), id LIMIT 1",
+            self.select
         );
-        (sql, text(value))
+        (sql, values)
+    }
+
+    /// The condition that a column holds a value, with what to bind. The text `null` may be there
+    /// and mean something else.
+    fn holds(&self, column: usize, value: &str) -> (String, Vec<Value>) {
+        let (mut condition, mut values) = (self.probes[column].clone(), vec![text(value); 2]);
+        if value == "null" {
+            condition = format!("{condition} AND {}", exactly(COLUMNS[column]));
+            values.push(text(value));
+        }
+        (condition, values)
     }
 
     /// All rows that are wanted, some of them more than once, with what to bind.
@@ -165,14 +183,15 @@ impl Statements {
         let mut values = Vec::new();
         for wanted in wanted {
             let (column, value) = match wanted {
-                Wanted::Id(id) => (0, text(&id.to_string())),
-                Wanted::UserName(name) => (1, text(name.as_str())),
-                Wanted::RefreshToken(token) => (4, text(token.expose_secret())),
-                Wanted::AccessToken(token) => (5, text(token.expose_secret())),
-                Wanted::GrantToken(token) => (6, text(token.expose_secret())),
+                Wanted::Id(id) => (0, &*id.to_string()),
+                Wanted::UserName(name) => (1, name.as_str()),
+                Wanted::RefreshToken(token) => (4, token.expose_secret()),
+                Wanted::AccessToken(token) => (5, token.expose_secret()),
+                Wanted::GrantToken(token) => (6, token.expose_secret()),
             };
-            parts.push(format!("({} WHERE {})", self.select, self.probes[column]));
-            values.extend([value.clone(), value]);
+            let (condition, bound) = self.holds(column, value);
+            parts.push(format!("({} WHERE {condition})", self.select));
+            values.extend(bound);
         }
         (parts.join(" UNION ALL "), values)
     }
@@ -203,8 +222,9 @@ impl Statements {
 /// the one that counts. The same value is bound twice.
 fn probe(name: &str, column: &Column) -> String {
     format!(
-        "{name} = {} AND CAST(CONVERT({name} USING utf8mb4) AS BINARY) = CAST(? AS BINARY)",
-        converted(column)
+        "{name} = {} AND {} = CAST(? AS BINARY)",
+        converted(column),
+        bytes(name)
     )
 }
 
@@ -216,15 +236,35 @@ fn converted(column: &Column) -> String {
     }
 }
 
-/// The condition that a column holds a value to the byte, and nothing where that is ''.
+/// The condition that a column means a value to the byte, and nothing where that is ''.
+///
+/// What its text means is said by [`OAuthToken::official_texts`]: an official SDK may have written
+/// `null` for nothing.
 fn exactly(name: &str) -> String {
-    format!("COALESCE(CAST(CONVERT({name} USING utf8mb4) AS BINARY), '') = CAST(? AS BINARY)")
+    let column = bytes(name);
+    let meant = if name == "user_name" {
+        let others = COLUMNS[2..]
+            .iter()
+            .map(|name| format!("COALESCE({}, '')", bytes(name)));
+        let others: Vec<_> = others.collect();
+        format!(
+            "IF({column} = 'null' AND 'null' IN ({}), NULL, {column})",
+            others.join(", ")
+        )
+    } else {
+        format!("NULLIF({column}, 'null')")
+    };
+    format!("COALESCE({meant}, '') = CAST(? AS BINARY)")
+}
+
+fn bytes(name: &str) -> String {
+    format!("CAST(CONVERT({name} USING utf8mb4) AS BINARY)")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::{TokenId, UserName};
+    use crate::token::{ClientId, TokenId, UserName};
 
     fn statements() -> Statements {
         let column = Column::sample("latin1", "latin1_german1_ci");
@@ -253,13 +293,15 @@ mod tests {
 
     #[test]
     fn look_ups_compare_by_the_column_first_and_to_the_byte_then() {
-        let name = Criterion::UserName(UserName::new("u").unwrap());
-        let (sql, _) = statements().find(&name, true);
+        let query = TokenQuery::user_name(UserName::new("u").unwrap());
+        let query = query.with_client(ClientId::new("c").unwrap());
+        let (sql, values) = statements().find(&query);
         assert!(sql.contains(
             "WHERE user_name = CONVERT(? USING latin1) COLLATE latin1_german1_ci \
             AND CAST(CONVERT(user_name USING utf8mb4) AS BINARY) = CAST(? AS BINARY) \
-            AND COALESCE(CAST(CONVERT(client_id USING utf8mb4) AS BINARY), '')"
+            AND COALESCE(NULLIF(CAST(CONVERT(client_id USING utf8mb4) AS BINARY), 'null'), '')"
         ));
+        assert_eq!(sql.matches('?').count(), values.len());
     }
 
     #[test]
@@ -267,10 +309,11 @@ mod tests {
         let wanted = [
             Wanted::Id(TokenId::new(7).unwrap()),
             Wanted::UserName(UserName::new("u").unwrap()),
+            Wanted::UserName(UserName::new("null").unwrap()),
         ];
         let (sql, values) = statements().rows(&wanted);
         assert_eq!(sql.matches('?').count(), values.len());
-        assert_eq!(sql.matches(" UNION ALL ").count(), 1);
+        assert_eq!(sql.matches(" UNION ALL ").count(), 2);
         assert_eq!(statements().update.matches('?').count(), 20);
         assert_eq!(statements().delete_exactly.matches('?').count(), 11);
         let sql = statements().by_ids(FEW_IDS);

@@ -22,6 +22,7 @@ use super::sql::{Statements, checked_name};
 use super::{Core, PostgresStore};
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::Secret;
+use crate::store::backoff::Backoff;
 use crate::store::{Leases, given};
 
 /// A silent connection is looked after from then on, so that one whose other end vanished is found.
@@ -409,6 +410,7 @@ impl PostgresStoreBuilder {
             server,
             schema: self.schema.clone().unwrap_or_default(),
             table: self.table.clone(),
+            is_plain: connector.as_ref().is_some_and(|own| !own.is_encrypting()),
         };
         let line = Line {
             outside: Arc::new(Semaphore::new(pool.status().max_size)),
@@ -416,6 +418,7 @@ impl PostgresStoreBuilder {
             connector,
             place,
             limits: self.limits,
+            backoff: Backoff::default(),
         };
         Way { line, listen }
     }

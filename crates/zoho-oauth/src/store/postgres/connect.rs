@@ -87,6 +87,10 @@ impl Connector {
         })
     }
 
+    pub(super) const fn is_encrypting(&self) -> bool {
+        self.tls.is_some()
+    }
+
     pub(super) async fn open(&self, config: &Config) -> Driver<(Client, Messages)> {
         if let Some(tls) = &self.tls {
             let (client, connection) = config.connect(tls.clone()).await?;

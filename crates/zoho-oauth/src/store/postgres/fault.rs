@@ -19,6 +19,8 @@ pub(super) struct Place {
     pub(super) server: String,
     pub(super) schema: String,
     pub(super) table: String,
+    /// Whether connections of our own go there without TLS.
+    pub(super) is_plain: bool,
 }
 
 /// Why one try failed.
@@ -176,13 +178,24 @@ impl Place {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         };
-        let message = format!("the connection to {} failed", self.server);
         // What the two sides cannot agree on (TLS, a password) is the same in a moment.
         let is_refused = from_below.is_some_and(|error| {
             error.get_ref().is_some_and(|inner| {
                 inner.is::<rustls::Error>() || inner.is::<rustls::pki_types::InvalidDnsNameError>()
             })
         });
+        let server = &self.server;
+        let message = match cause.map(ToString::to_string) {
+            Some(cause) if cause == "server does not support TLS" => format!(
+                "{server} offers no TLS, which this store asks for: switch TLS on at the server, or, on \
+                a network that is safe, open the store `without_tls`"
+            ),
+            Some(_) if is_refused => format!(
+                "{server} cannot be reached over TLS: renew its certificate, or name its authority with \
+                `root_certificates`"
+            ),
+            _ => format!("the connection to {server} failed"),
+        };
         let may_pass = error.is_closed() || (from_below.is_some() && !is_refused);
         Failure {
             may_pass,
@@ -262,6 +275,13 @@ impl Place {
             ),
             "57P04" => Verdict::new(ErrorCode::StoreUnavailable, format!("{server} was dropped")),
             "53100" => Verdict::new(ErrorCode::StoreFull, format!("{server} has no room left")),
+            "28000" if self.is_plain && routine == Some("ClientAuthentication") => Verdict::new(
+                ErrorCode::StoreUnavailable,
+                format!(
+                    "{server} takes no connections without TLS, or none of this user from here: open \
+                    the store with `require_tls`, or see the server's `pg_hba.conf`"
+                ),
+            ),
             "28000" | "28P01" => Verdict::new(
                 ErrorCode::StorePermission,
                 format!("{server} refuses the user, the password, or this way of connecting"),
@@ -377,6 +397,7 @@ mod tests {
             server: "database `d` at `h:5432`".into(),
             schema: "public".into(),
             table: "oauthtoken".into(),
+            is_plain: false,
         }
     }
 

@@ -59,7 +59,8 @@
 //! A table of that name that is there already is used as it is if it has the ten columns as `text`
 //! or `varchar`, in any order and beside any others; NULL and `''` are both none. Values are
 //! compared byte by byte, whatever the collation. A row whose id is no number, or whose expiry is
-//! none or has zeros or a plus before it, is `store_damaged` when it is met. A value that a
+//! none or has zeros or a plus before it, is `store_damaged` when it is looked up, and is left out of
+//! lists with a warning. A value that a
 //! `varchar` has no room for is refused; `ALTER TABLE … ALTER COLUMN … TYPE text` makes room without
 //! rewriting the table. What else has the name is `store_foreign` and left untouched. Other programs
 //! may write to the table; what they insert gets its ids from them, and of what they delete the
@@ -118,7 +119,7 @@ use tokio::sync::broadcast;
 use self::coordination::FleetCoordination;
 use self::listen::Listening;
 use self::server::{Server, apart};
-use super::{Change, Coordination, Fact, Kept, TokenStore, rows};
+use super::{Change, Coordination, Fact, Inventory, Kept, TokenStore, rows};
 use crate::error::Result;
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
@@ -252,6 +253,11 @@ impl TokenStore for PostgresStore {
         limit: usize,
     ) -> Result<Vec<OAuthToken>> {
         self.start(|server| async move { server.page(after, limit).await })
+            .await
+    }
+
+    async fn inventory(&self) -> Result<Option<Inventory>> {
+        self.start(|server| async move { server.inventory().await.map(Some) })
             .await
     }
 

@@ -12,14 +12,40 @@ use super::sql::signed;
 use super::value::{Value, decode};
 use crate::error::Result;
 use crate::query::TokenQuery;
-use crate::store::CoordinationKey;
+use crate::store::inventory::warn_once;
 use crate::store::rows::{Mark, Plan, RowServer, Wanted, is_done};
+use crate::store::{CoordinationKey, Inventory};
 use crate::token::{OAuthToken, TokenId};
 
 impl Server {
     fn decode(&self, rows: &[Row]) -> Result<Vec<OAuthToken>> {
         let place = &self.line.place;
         rows.iter().map(|row| decode(row, place)).collect()
+    }
+
+    /// The rows that can be read.
+    fn readable(&self, rows: &[Row]) -> Vec<OAuthToken> {
+        let records = rows.iter().map(|row| decode(row, &self.line.place));
+        records
+            .filter_map(|record| record.map_err(|error| warn_once(&error)).ok())
+            .collect()
+    }
+
+    /// How many rows there are, and which of them cannot be read.
+    pub(super) async fn inventory(&self) -> Result<Inventory> {
+        let all = &self.statements.all;
+        let told = self
+            .line
+            .ask_about(Extent::All, &self.statements.count, &[]);
+        let told = told.await.map_err(|failure| failure.error)?;
+        let count = usize::try_from(self.count(&told, 0)?).unwrap_or(usize::MAX);
+        let told = self.line.ask_about(Extent::All, all, &[]);
+        let told = told.await.map_err(|failure| failure.error)?;
+        let mut inventory = Inventory::of(count);
+        let records = told.rows.iter().map(|row| decode(row, &self.line.place));
+        let unreadable = records.filter_map(Result::err);
+        inventory.unreadable = unreadable.map(|error| error.message().to_owned()).collect();
+        Ok(inventory)
     }
 
     /// The value of a column of an answer that is one row.
@@ -61,7 +87,7 @@ impl Server {
     pub(super) async fn all(&self) -> Result<Vec<OAuthToken>> {
         let told = self.line.ask_about(Extent::All, &self.statements.all, &[]);
         let told = told.await.map_err(|failure| failure.error)?;
-        self.decode(&told.rows)
+        Ok(self.readable(&told.rows))
     }
 
     pub(super) async fn page(
@@ -69,23 +95,31 @@ impl Server {
         after: Option<TokenId>,
         limit: usize,
     ) -> Result<Vec<OAuthToken>> {
-        let after = after.map(|id| id.to_string()).unwrap_or_default();
-        // What no id can be comes before all of them, so that a damaged row is not left out.
-        let length = match after.len() {
-            0 => -1,
-            length => i64::try_from(length).unwrap_or(i64::MAX),
-        };
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let values = [
-            Value::Number(length),
-            Value::text(after),
-            Value::Number(limit),
-        ];
-        let told = self
-            .line
-            .ask_about(Extent::All, &self.statements.page, &values);
-        let told = told.await.map_err(|failure| failure.error)?;
-        self.decode(&told.rows)
+        let mut after = after.map(|id| id.to_string());
+        let mut records = Vec::new();
+        loop {
+            // What no id can be comes before all of them.
+            let length = after.as_ref().map_or(-1, |id| {
+                i64::try_from(id.chars().count()).unwrap_or(i64::MAX)
+            });
+            let wanted = limit - records.len();
+            let values = [
+                Value::Number(length),
+                Value::text(after.unwrap_or_default()),
+                Value::Number(i64::try_from(wanted).unwrap_or(i64::MAX)),
+            ];
+            let told = self
+                .line
+                .ask_about(Extent::All, &self.statements.page, &values);
+            let told = told.await.map_err(|failure| failure.error)?;
+            records.extend(self.readable(&told.rows));
+            let last = told.rows.last().filter(|_| told.rows.len() == wanted);
+            match last.and_then(|row| row.try_get::<_, Option<String>>(0).ok()?) {
+                // A page that is not full would be the last one.
+                Some(last) if records.len() < limit => after = Some(last),
+                _ => return Ok(records),
+            }
+        }
     }
 
     /// Deletes a record. When the answer was lost on the way and the record is gone, it was there.

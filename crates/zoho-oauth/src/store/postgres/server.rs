@@ -17,6 +17,7 @@ use super::fault::{Failure, Place};
 use super::sql::{MARK_TABLE, Statements};
 use super::value::Value;
 use crate::error::{Error, ErrorCode, Result};
+use crate::store::backoff::Backoff;
 
 /// Fails if a transaction was open before. Only a simple query can tell: it takes both times at the
 /// same moment, while a statement with values begins its transaction a little earlier. What fails in
@@ -85,6 +86,8 @@ pub(super) struct Line {
     pub(super) connector: Option<Connector>,
     pub(super) place: Place,
     pub(super) limits: Limits,
+    /// Why the server takes no connections of ours.
+    pub(super) backoff: Backoff,
     /// One permit for each connection of an application's pool that may wait outside of it for an
     /// answer that comes too late.
     pub(super) outside: Arc<Semaphore>,
@@ -237,9 +240,23 @@ impl Line {
     }
 
     async fn connection(&self) -> Result<Borrowed, Failure> {
+        if self.pool.status().available == 0
+            && let Some(error) = self.backoff.refused()
+        {
+            return Err(Failure::last(error));
+        }
         match self.pool.get().await {
-            Ok(client) => Ok(Borrowed(Some(client))),
-            Err(error) => Err(self.place.no_connection(&error)),
+            Ok(client) => {
+                self.backoff.succeeded();
+                Ok(Borrowed(Some(client)))
+            }
+            Err(error) => {
+                let failure = self.place.no_connection(&error);
+                if self.is_own() && !failure.may_pass {
+                    self.backoff.failed(&failure.error);
+                }
+                Err(failure)
+            }
         }
     }
 

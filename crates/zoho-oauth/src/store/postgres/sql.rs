@@ -71,6 +71,7 @@ pub(super) struct Statements {
     by_id: String,
     /// Without and with a word to others.
     replace: [String; 2],
+    pub(super) count: String,
     pub(super) all: String,
     pub(super) page: String,
     pub(super) mark: String,
@@ -130,6 +131,7 @@ impl Statements {
                 replace(""),
                 replace("(SELECT count(pg_notify($20, $1)) FROM changed), "),
             ],
+            count: format!("SELECT count(*) FROM {table}"),
             all: format!("{select} ORDER BY {ID_ORDER}"),
             page: format!(
                 "{select} WHERE ROW(length(id), id COLLATE \"C\") > ROW($1::bigint, $2) \

@@ -616,7 +616,7 @@ async fn one_connection_serves_many_tasks_and_the_leases() {
 }
 
 /// An authority, and a certificate that it made for `name`: certificate, key, authority.
-fn certificate(name: &str) -> (String, String, String) {
+pub(super) fn certificate(name: &str) -> (String, String, String) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
@@ -687,6 +687,6 @@ async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
     let tls = MySqlTls::authorities(&authority);
     let builder = MySqlStore::builder().port(server.port()).database("mysql");
     let error = builder.tls(tls).connect().await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::InvalidInput, "{error}");
+    assert_eq!(error.code(), ErrorCode::StoreUnavailable, "{error}");
     assert!(error.message().contains("no TLS"), "{error}");
 }

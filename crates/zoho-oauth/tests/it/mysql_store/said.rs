@@ -8,7 +8,8 @@ use super::*;
 pub(crate) const SAID: [(ErrorCode, &str); 6] = [
     (
         ErrorCode::StorePermission,
-        "the database at `db.example.com:3306` does not let this account in, or not do what is needed",
+        "the database at `db.example.com:3306` does not let this account in: its password is wrong, \
+        or the server asks for TLS and this store does not",
     ),
     (
         ErrorCode::StoreUnavailable,
@@ -46,7 +47,7 @@ async fn the_handbook_quotes_what_people_read() {
     note(builder.clone().port(1).connect().await.unwrap_err());
     let row = "INSERT INTO oauthtoken (id, expiry_time) VALUES ('7', 'soon')";
     database.run(row).await;
-    note(store.get_tokens().await.unwrap_err());
+    note(store.find_token_by_id(id(7)).await.unwrap_err());
     database.run("DELETE FROM oauthtoken").await;
     database
         .run("CREATE TABLE prices (id int PRIMARY KEY)")

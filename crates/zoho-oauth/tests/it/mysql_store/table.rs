@@ -100,9 +100,10 @@ async fn an_official_table_is_used_as_it_is() {
     second.id = Some(id(2));
     second.refresh_token = RefreshToken::new("r2").ok();
     assert_eq!(tokens[1], second);
-    // No official SDK writes these for none: they are text.
+    // No official SDK writes these for none: they are text. `null` is none.
     assert_eq!(tokens[2].user_name, UserName::new("None").ok());
-    assert_eq!(tokens[2].client_id, ClientId::new("null").ok());
+    assert_eq!(tokens[2].client_secret, ClientSecret::new("NULL").ok());
+    assert_eq!(tokens[2].client_id, None);
 
     // '' and NULL are one, also when a row is written on the condition that it did not change.
     let mut learned = second.clone();
@@ -325,8 +326,6 @@ async fn a_row_that_cannot_be_read_is_reported_and_the_others_stay_usable() {
     for outcome in [
         store.find_token(&bob).await.map(drop),
         store.find_token_by_id(id(70)).await.map(drop),
-        store.get_tokens().await.map(drop),
-        store.get_tokens_page(None, 100).await.map(drop),
         store.save_token(&user("bob")).await.map(drop),
     ] {
         let error = outcome.unwrap_err();
@@ -334,6 +333,9 @@ async fn a_row_that_cannot_be_read_is_reported_and_the_others_stay_usable() {
         assert!(error.message().contains("id 70"), "{error}");
         assert!(!error.to_string().contains("soon"), "{error}");
     }
+    let ann = [with_id(good, user("ann"))];
+    assert_eq!(store.get_tokens().await.unwrap(), ann);
+    assert_eq!(store.get_tokens_page(None, 100).await.unwrap(), ann);
     let mut renewed = user("ann");
     renewed.access_token = access("renewed");
     assert_eq!(store.save_token(&renewed).await.unwrap(), good);
@@ -353,9 +355,13 @@ async fn a_row_that_cannot_be_read_is_reported_and_the_others_stay_usable() {
     for wrong in ["abc", "05", "0", "-1", ""] {
         let sql = format!("INSERT INTO oauthtoken (id, user_name) VALUES ('{wrong}', 'eve')");
         database.run(&sql).await;
-        let error = store.get_tokens().await.unwrap_err();
+        let eve = TokenQuery::user_name(UserName::new("eve").unwrap());
+        let error = store.find_token(&eve).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::StoreDamaged);
         assert!(error.message().contains("`id` "), "{error}");
+        assert_eq!(store.get_tokens().await.unwrap().len(), 1);
+        let inventory = store.inventory().await.unwrap().unwrap();
+        assert_eq!((inventory.records, inventory.unreadable.len()), (2, 1));
         // It is in nobody's way.
         assert!(store.find_token_by_id(good).await.unwrap().is_some());
         assert_eq!(store.find_token_by_id(id(5)).await.unwrap(), None);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zoho_oauth::{Error, ErrorCode, TokenStore};
 
-use super::support::{Schema, server, token};
+use super::support::{Schema, by_user, server, token};
 
 /// Each code and what is said, of the schema `tokens` in the database `portal` at
 /// `db.example.com:5432`. Quoted in the handbook.
@@ -74,9 +74,9 @@ async fn the_handbook_quotes_what_people_read() {
         .await;
     note(builder.clone().port(1).connect().await.unwrap_err());
     schema
-        .run("INSERT INTO oauthtoken (id) VALUES ('seven')")
+        .run("INSERT INTO oauthtoken (id, user_name) VALUES ('seven', 'u')")
         .await;
-    note(store.get_tokens().await.unwrap_err());
+    note(store.find_token(&by_user("u")).await.unwrap_err());
     schema
         .run("DELETE FROM oauthtoken; CREATE TABLE prices (id text)")
         .await;

@@ -16,7 +16,7 @@ use zoho_oauth::{
 use super::support::{Own, Schema, by_user, refreshed, server, token};
 use crate::accounts::{alone_in_a_process, whole};
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+pub(super) fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()

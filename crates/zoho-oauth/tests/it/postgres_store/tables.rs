@@ -306,21 +306,17 @@ async fn damage_is_named_and_no_value_with_it() {
     schema
         .run("UPDATE oauthtoken SET id = '1000.s3cret', expiry_time = NULL")
         .await;
-    for error in [
-        store.get_tokens().await.unwrap_err(),
-        store.get_tokens_page(None, 5).await.unwrap_err(),
-        store.find_token(&by_user("u")).await.unwrap_err(),
-    ] {
-        assert_eq!(error.code(), ErrorCode::StoreDamaged);
-        assert!(!format!("{error:?}").contains("s3cret"));
-    }
+    let error = store.find_token(&by_user("u")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreDamaged);
+    assert!(!format!("{error:?}").contains("s3cret"));
+    assert_eq!(store.get_tokens().await.unwrap(), []);
     // It does not stand in the way of others.
     assert_eq!(store.save_token(&token("ann")).await.unwrap(), id(1));
     schema
         .run("INSERT INTO oauthtoken (id, user_name) VALUES ('', 'empty')")
         .await;
-    let error = store.get_tokens_page(None, 1).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::StoreDamaged);
+    let page = store.get_tokens_page(None, 1).await.unwrap();
+    assert_eq!(page[0].id, Some(id(1)));
 
     // Two rows with one id, where no key keeps them apart.
     let columns = OAuthToken::FIELDS.map(|name| format!("{name} text"));

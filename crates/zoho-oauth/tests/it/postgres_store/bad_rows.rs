@@ -1,0 +1,63 @@
+//! Rows that nobody can read.
+
+use zoho_oauth::store::Inventory;
+use zoho_oauth::{ErrorCode, OAuthToken, TokenStore};
+
+use super::support::{Schema, by_user, id, refreshed, token};
+
+#[tokio::test]
+async fn a_bad_row_is_left_out_named_and_in_the_way_of_none() {
+    let schema = Schema::new().await;
+    let store = schema.open().await;
+    let mut expected = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let mut saved = token(name);
+        saved.id = Some(store.save_token(&saved).await.unwrap());
+        expected.push(saved);
+    }
+    schema
+        .run(
+            "INSERT INTO oauthtoken (id, user_name, expiry_time) VALUES ('', 'bad-empty', NULL), \
+            ('x', 'bad-id', NULL), ('05', 'bad-zero', NULL), ('70', 'bad-time', 'soon'), \
+            ('\u{fc}\u{fc}\u{fc}', 'bad-text', NULL), ('77777777777', 'bad-long', NULL)",
+        )
+        .await;
+    assert_eq!(store.get_tokens().await.unwrap(), expected);
+    for limit in 1..8 {
+        let mut all: Vec<OAuthToken> = Vec::new();
+        loop {
+            let after = all.last().and_then(|token| token.id);
+            let page = store.get_tokens_page(after, limit).await.unwrap();
+            let is_last = page.len() < limit;
+            all.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(all, expected, "pages of {limit}");
+    }
+    let inventory: Inventory = store.inventory().await.unwrap().unwrap();
+    assert_eq!((inventory.records, inventory.unreadable.len()), (10, 6));
+    let text = inventory.unreadable.join("; ");
+    assert!(
+        text.contains("record 70: the column `expiry_time`"),
+        "{text}"
+    );
+    assert!(!text.contains("soon"), "{text}");
+
+    for name in ["empty", "id", "zero", "time", "text", "long"] {
+        let name = format!("bad-{name}");
+        for outcome in [
+            store.find_token(&by_user(&name)).await.map(drop),
+            store.save_token(&token(&name)).await.map(drop),
+        ] {
+            let error = outcome.expect_err(&name);
+            assert_eq!(error.code(), ErrorCode::StoreDamaged, "{name}: {error}");
+        }
+    }
+    assert_eq!(store.save_token(&refreshed("b", 1)).await.unwrap(), id(2));
+    assert!(store.delete_token(id(1)).await.unwrap());
+    let count = "SELECT count(*)::text FROM oauthtoken WHERE user_name LIKE 'bad%'";
+    assert_eq!(schema.ask(count).await, ["6"]);
+    schema.drop().await;
+}
