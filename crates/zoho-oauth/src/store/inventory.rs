@@ -16,16 +16,21 @@ use crate::error::Error;
 pub struct Inventory {
     /// All records, including those that cannot be read.
     pub records: usize,
+    /// Whether the records were counted in another way than a list of them is made. If not, a list
+    /// that lacks some of them has the same count, and a copy does not call itself confirmed.
+    pub is_independent: bool,
     /// For each record that cannot be read, where it is and what is wrong with it, for example
     /// ``line 7: the field `expiry_time` cannot be read``. Holds no value of a field.
     pub unreadable: Vec<String>,
 }
 
 impl Inventory {
-    /// Returns the inventory of a store that holds `records` records, all of which can be read.
+    /// Returns the inventory of a store that holds `records` records, all of which can be read,
+    /// counted in another way than a list of them is made.
     pub const fn of(records: usize) -> Self {
         Self {
             records,
+            is_independent: true,
             unreadable: Vec::new(),
         }
     }

@@ -40,7 +40,7 @@ impl StoreCount {
         let known = read + after.unreadable.len();
         Self {
             read,
-            records: Some(after.records),
+            records: after.is_independent.then_some(after.records),
             unread: low.saturating_sub(known),
             unreadable: after.unreadable,
             contradicts: known > high,

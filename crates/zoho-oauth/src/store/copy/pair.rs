@@ -141,7 +141,7 @@ impl<'a> Stores<'a> {
             },
             Some(counted) => StoreCount {
                 read: verified,
-                records: Some(counted.records),
+                records: counted.is_independent.then_some(counted.records),
                 unread: 0,
                 contradicts: verified + counted.unreadable.len() > counted.records,
                 unreadable: counted.unreadable,

@@ -246,14 +246,13 @@ impl TokenFile {
     pub(super) fn inventory(&self) -> Result<Inventory> {
         self.read(|current| {
             let Some(Current { document, .. }) = current else {
-                return Inventory::default();
+                return Inventory::of(0);
             };
             let damages = document.unreadable().map(|line| line.damage);
             let errors = damages.map(|damage| damage.into_error(&self.path));
-            Inventory {
-                records: document.len(),
-                unreadable: errors.map(|error| error.message().to_owned()).collect(),
-            }
+            let mut inventory = Inventory::of(document.len());
+            inventory.unreadable = errors.map(|error| error.message().to_owned()).collect();
+            inventory
         })
     }
 

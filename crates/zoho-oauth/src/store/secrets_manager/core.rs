@@ -291,7 +291,8 @@ impl Core {
         }
     }
 
-    /// Counts the records by their secrets, and names those that cannot be read.
+    /// Names the secrets that cannot be read. AWS offers no other way to count them than the listing,
+    /// which lags behind.
     pub(super) async fn inventory(&self) -> Result<Inventory> {
         self.list_all().await?;
         let ids = self.index().ids_after(None);

@@ -286,6 +286,7 @@ async fn what_cannot_be_read_is_named_and_can_be_deleted() {
     assert_eq!(store.get_tokens_page(None, 1).await.unwrap().len(), 1);
     let inventory = store.inventory().await.unwrap().unwrap();
     assert_eq!((inventory.records, inventory.unreadable.len()), (2, 1));
+    assert!(!inventory.is_independent, "it is the listing once more");
     let named = &inventory.unreadable[0];
     assert!(
         named.contains("p/token/1") && !named.contains("s3cret"),
