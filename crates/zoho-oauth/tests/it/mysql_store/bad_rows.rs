@@ -1,7 +1,7 @@
 //! Rows that official SDKs wrote in their own way, and rows that nobody can read.
 
 use zoho_oauth::store::Inventory;
-use zoho_oauth::{ErrorCode, TokenQuery, TokenStore};
+use zoho_oauth::{ErrorCode, GrantToken, TokenQuery, TokenStore};
 
 use super::*;
 
