@@ -170,13 +170,13 @@ fn nothing_is_left_next_to_a_source_or_by_a_dry_run() {
     let of_sources = snapshot(&[&sources]);
     let from = ["file:sources/old.txt", "sqlite:sources/old.db"];
     for from in from {
-        for to in ["old.txt", "old.db", "new.txt", "new.db"] {
-            let kind = if to.ends_with(".db") {
-                "sqlite"
-            } else {
-                "file"
-            };
-            let to = format!("{kind}:targets/{to}");
+        for (kind, name) in [
+            ("file", "old.txt"),
+            ("sqlite", "old.db"),
+            ("file", "new.txt"),
+            ("sqlite", "new.db"),
+        ] {
+            let to = format!("{kind}:targets/{name}");
             let output = copy(folder.path(), from, &to, &["--dry-run"]);
             assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
             assert!(snapshot(&[&sources, &targets]) == before, "{from} {to}");

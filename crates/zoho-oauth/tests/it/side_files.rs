@@ -191,7 +191,7 @@ mod users {
         let coordination = store.coordination().unwrap();
         let permit = coordination.try_acquire(&key(1)).await.unwrap().unwrap();
         let mut memo = Memo::default();
-        memo.wait_until = Some(zoho_oauth::Timestamp::from_millis(before as i64));
+        memo.wait_until = Some(zoho_oauth::Timestamp::from_millis(1));
         permit.set_memo(&memo).await.unwrap();
         drop(permit);
         // A deletion writes the highest id down.

@@ -6,10 +6,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::super::TokenTable;
 use super::super::host_lock::{HeldLock, LockFolder, cannot_lock};
@@ -50,6 +50,8 @@ pub(super) struct TokenFile {
     options: Options,
     warned: AtomicBool,
     patience: Duration,
+    /// The memory of the last read, wiped. The allocator would keep as much for each thread.
+    spare: Mutex<Vec<u8>>,
     /// The highest id that this process saw in the file, 0 before the first. Other programs delete
     /// records without a trace, perhaps while we refresh one of them: see [`update`](Self::update).
     highest_seen: AtomicU64,
@@ -123,6 +125,7 @@ impl TokenFile {
             options,
             warned: AtomicBool::new(false),
             patience: READ_PATIENCE,
+            spare: Mutex::default(),
             highest_seen: AtomicU64::new(0),
             #[cfg(test)]
             disappointments: std::sync::atomic::AtomicUsize::default(),
@@ -218,7 +221,7 @@ impl TokenFile {
     pub(super) fn read<T>(&self, work: impl FnOnce(Option<Current<'_>>) -> T) -> Result<T> {
         let end = Instant::now() + self.patience;
         loop {
-            let Some((bytes, metadata)) = self.load()? else {
+            let Some((mut bytes, metadata)) = self.load()? else {
                 return Ok(work(None));
             };
             let is_last_try = Instant::now() >= end;
@@ -230,7 +233,10 @@ impl TokenFile {
                     }
                     self.note_seen(document.highest_id());
                     self.report(&document);
-                    return Ok(work(Some(Current { document, metadata })));
+                    let done = work(Some(Current { document, metadata }));
+                    bytes.zeroize();
+                    *self.spare() = std::mem::take(&mut *bytes);
+                    return Ok(done);
                 }
                 Err(damage) if is_last_try => return Err(damage.into_error(&self.path)),
                 Ok(_) | Err(_) => {
@@ -254,6 +260,10 @@ impl TokenFile {
             inventory.unreadable = errors.map(|error| error.message().to_owned()).collect();
             inventory
         })
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn mark(&self, line: &[u8]) -> u64 {
@@ -309,7 +319,7 @@ impl TokenFile {
             }
             // Large enough from the start: growing would leave copies behind.
             let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-            let mut bytes = Zeroizing::new(Vec::new());
+            let mut bytes = Zeroizing::new(std::mem::take(&mut *self.spare()));
             bytes.try_reserve_exact(size.saturating_add(csv::START))?;
             bytes.extend_from_slice(&start);
             let limit = FileStore::MAX_SIZE + 1 - bytes.len() as u64;

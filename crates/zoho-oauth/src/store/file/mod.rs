@@ -1,78 +1,9 @@
 //! [`FileStore`]: tokens in the text file that Zoho's official SDKs use, kept whole.
 //!
-//! Start with [`FileStore::open`]. The rules are those of [`TokenTable`], the text is taken apart
-//! and put together in `csv`, and what makes a change safe is in `disk` and `replace`.
-//!
-//! # Layout
-//! The token file, by custom called [`sdk_tokens.txt`](FileStore::DEFAULT_NAME), holds one header
-//! line and a line per record, with the ten official columns and nothing else. Beside it lies a
-//! folder of the same name with `.state` at the end, for its owner alone:
-//!
-//! | file in `sdk_tokens.txt.state/` | what it is |
-//! | --- | --- |
-//! | `write.lock` | held by whoever writes the token file |
-//! | `highest-id` | the highest id ever given, once no record shows it any more |
-//! | `refresh-NN.lock`, `refresh-NN.json` | held by whoever refreshes a token; what it learned |
-//! | `*.tmp` | a file in the making, or the trace of a killed writer, removed by the next one |
-//!
-//! Lock files are never removed: two processes that hold locks of the same name on different files
-//! would not notice each other. Do not delete the folder while a process uses the store. If it is
-//! lost, it is made anew, and only the memory of deleted records' ids is gone.
-//!
-//! # Atomicity
-//! A write reads the file, changes the table in memory, writes the new content into the side
-//! folder, flushes it to the disk, renames it over the token file and flushes the folder. Readers,
-//! who take no lock, see the old file or the new one. A process that is killed, a machine that
-//! loses power, or a full disk leaves one of the two. Should the very last step fail, flushing the
-//! folder, the write is reported as failed though the new file may be there.
-//!
-//! A file that cannot be understood is an error with its path and line, and no write touches it.
-//! That includes the empty file: a new store has a header, and zero bytes are what a crash leaves
-//! of a file that was being rewritten in place.
-//!
-//! # Locking
-//! A writer takes (1) the store object's own turn, in the order of asking, then (2) the kernel's
-//! lock on `write.lock`, both within the [lock time-out](FileStoreBuilder::lock_timeout). The
-//! kernel frees the lock when the process dies, however it dies. Two `FileStore`s on one file,
-//! in one process or in several, are equals. Whoever refreshes holds its `refresh-NN.lock` first
-//! and takes `write.lock` for the time of the save; nobody takes them in the other order.
-//!
-//! No file stays open between operations. A child process that is forked during a write shares the
-//! lock until it executes another program or the writer releases it, which it does explicitly; only
-//! if the writer is killed between these two does the lock wait for the child to end.
-//!
-//! # Compatibility
-//! Files of the Python, Java, Node, TypeScript, PHP, C# and Ruby SDKs are read: either line end,
-//! quoted or bare values, any of the official column names, nine columns (without `api_domain`) as
-//! old versions wrote them, a byte order mark, and the carriage return that Node leaves on the last
-//! value of a Python file. Columns are taken by name where the name is known, else by position.
-//!
-//! The file is written as the Python SDK writes it: ten columns (a file of nine is migrated by the
-//! first write), the ninth called `redirect_uri`, quotes only where they are needed, CRLF. One
-//! thing is kept from the file that was found: if its lines end in LF, they go on doing so, since
-//! Node would take the carriage return for a part of the value. The other SDKs read by position.
-//!
-//! Those SDKs truncate the file and write it anew, without a lock. A reader that meets such a write
-//! looks again for a fifth of a second before it speaks of damage. But their writes can undo ours
-//! and ours theirs, and a file cut off exactly behind a record looks complete. Take turns, or let
-//! this store do the writing. A record that they delete stays deleted for every store that had seen
-//! it, so a refresh under way does not bring it back; to a store that is opened later its id is
-//! unknown, if no higher one is there, and may be given again. Node, TypeScript and C# read no
-//! quotes: values with commas or quotes are not for them.
-//!
-//! # Limits
-//! - Each write rewrites the file, and each look-up reads it: right up to some thousands of
-//!   records. Beyond that, take a database.
-//! - Values are in plain text, protected by the file's mode: 0600 for a new one. A file that others
-//!   can read is used with a warning, or refused with [`FileStoreBuilder::require_private`]. Mode,
-//!   owner and group of a file are kept as far as the system allows; access control lists and hard
-//!   links are not. A file marked read-only is not replaced.
-//! - A symbolic link is followed when the store is opened, and stays.
-//! - The folder must be writable, not just the file. A container mounts the folder: a file that is
-//!   itself a mount point cannot be replaced.
-//! - Network file systems may lose or merely imitate locks and atomic renames. Nothing is promised
-//!   there.
-//! - On systems other than Unix, modes and the flushing of folders do not apply.
+//! Start with [`FileStore::open`]. The rules are those of [`TokenTable`](super::TokenTable), the text
+//! is taken apart and put together in `csv`, what makes a change safe is in `disk` and `replace`, and
+//! the threads are in `workers`.
+#![doc = include_str!("docs.md")]
 
 mod csv;
 mod disk;
@@ -91,7 +22,7 @@ use self::disk::{Change, Options, Records, TokenFile};
 use self::memo::FileCoordination;
 use self::workers::Workers;
 use super::{Coordination, Fact, Inventory, Kept, Ruling, TokenStore};
-use crate::error::Result;
+use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
 
@@ -242,8 +173,8 @@ impl FileStoreBuilder {
     /// # Errors
     /// As there.
     pub async fn open(self) -> Result<FileStore> {
-        let store = self.open_as(false).await?;
-        Ok(store.expect("a file that is missing is made"))
+        let opened = self.open_as(false).await?;
+        opened.ok_or_else(|| Error::new(ErrorCode::Internal, "a missing token file was not made"))
     }
 
     /// Opens the store for reading. See [`FileStore::open_read_only`].
@@ -296,10 +227,13 @@ impl TokenStore for FileStore {
 
     async fn delete_token(&self, id: TokenId) -> Result<bool> {
         self.writing(move |records| {
-            Ok(match records.delete(id) {
-                false => Change::None(false),
-                true => Change::Made(true),
-            })
+            let was_there = records.delete(id);
+            let change = if was_there {
+                Change::Made
+            } else {
+                Change::None
+            };
+            Ok(change(was_there))
         })
         .await
     }

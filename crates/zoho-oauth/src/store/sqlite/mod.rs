@@ -10,7 +10,8 @@
 //! look-up goes straight to its row; `zoho_oauth_highest_id`, and a trigger that keeps it, so that
 //! no id is given twice, whoever deletes; and `zoho_oauth_memo`, what processes tell each other.
 //!
-//! A new file is readable by its owner alone (mode 0600), and SQLite gives its `-wal` and `-shm`
+//! A new file is readable by its owner alone (mode 0600), who is the owner of its folder if root makes
+//! it, and SQLite gives its `-wal` and `-shm`
 //! files the same mode. An existing file that others can read is reported with a warning, or
 //! refused with [`require_private`](SqliteStoreBuilder::require_private). Deleted values are
 //! overwritten in the file (`secure_delete`), though not in the write-ahead log before it is
@@ -34,8 +35,12 @@
 //! a second only. If the disk hangs, calls end with `store_unavailable` 10 seconds later.
 //!
 //! For a file, [`coordination`](TokenStore::coordination) reaches all processes of this machine.
-//! Its locks are those of the kernel on small files in the folder `<file>.state`, which nobody
-//! should delete while a process uses the store.
+//! Its locks are those of the kernel on small files in the folder `<file>.state`, which the first
+//! refresh makes. Do not delete it while a process uses the store. The folder and its files have the
+//! owner, the group and the group's rights of the database: mode 0660 in a folder of mode 2770 shares
+//! the store with a group. The holder of a lock writes its process id into the lock file, and
+//! `store_locked` names it. A child that is forked while a lock is held shares it until it executes
+//! another program; a stopped process keeps its locks.
 //!
 //! # Compatibility
 //! A `zohooauth.db` that was made by Zoho's sample for SQLite (number 192 of its Kaizen series) is
@@ -66,7 +71,10 @@
 //! [`get_tokens_page`](TokenStore::get_tokens_page). The file must not be moved, replaced or deleted
 //! while a store has it open: what is saved then goes to the file that was there. Nor should the
 //! token table or a side table be dropped or renamed: what is missing is made anew when a store is
-//! opened, and until then deletes fail for everybody, or ids may be given again. Not for network
+//! opened, and until then deletes fail for everybody, or ids may be given again. A file that can be
+//! reached by another name, as a hard link or because it is a mount point, is `store_aliased`: the
+//! log and the locks belong to a name, and two names would damage the database. Hard links that are
+//! backups can be [allowed](SqliteStoreBuilder::allow_hard_links). Not for network
 //! file systems, whose locks cannot be relied on. A store in memory works in one process and coordinates nothing else.
 
 mod coordination;

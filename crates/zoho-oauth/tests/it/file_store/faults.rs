@@ -369,6 +369,20 @@ async fn a_path_that_cannot_be_a_token_file_is_refused() {
     let place = Place::new();
     fs::create_dir(&place.file).unwrap();
     assert_eq!(code(FileStore::open(&place.file).await), "store_foreign");
+    #[cfg(unix)]
+    {
+        // To open a pipe would wait for its other end, and to read the device would never end.
+        let pipe = place.folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for path in [pipe, "/dev/zero".into()] {
+            assert_eq!(code(FileStore::open(&path).await), "store_foreign");
+            assert_eq!(
+                code(FileStore::open_read_only(&path).await),
+                "store_foreign"
+            );
+        }
+    }
     let missing = place.folder.path().join("none/tokens.txt");
     let error = FileStore::open(&missing).await.unwrap_err();
     assert_eq!(error.code().as_str(), "store_unavailable");
@@ -554,6 +568,56 @@ mod unix {
             assert!(error.message().contains(&format!("/{folder}/tokens")));
             assert!(std::error::Error::source(&error).is_some());
         }
+    }
+
+    /// A file of 200 MB cost 1.5 GB to read.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_stays_near_the_size_of_the_file() {
+        if let Some(place) = place_of_child() {
+            runtime().block_on(measured(&place));
+            return;
+        }
+        let place = Place::new();
+        let row = |number: u64| {
+            let mut row = full_of(&format!("{number:>40}"));
+            row.id = Some(id(number));
+            let fields = row.expose_fields().map(Option::unwrap_or_default);
+            fields.join(",") + "\n"
+        };
+        let rows: String = (1..=50_000).map(row).collect();
+        fs::write(&place.file, HEADER.to_owned() + &rows).unwrap();
+        let command = Command::new(std::env::current_exe().unwrap());
+        let test = "file_store::faults::unix::memory_stays_near_the_size_of_the_file";
+        run_child(command, test, &place.file);
+    }
+
+    #[cfg(target_os = "linux")]
+    async fn measured(path: &Path) {
+        /// The most memory that this process had so far, in bytes.
+        fn most() -> u64 {
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let number = line.unwrap().trim().trim_end_matches(" kB");
+            number.parse::<u64>().unwrap() * 1024
+        }
+        let size = fs::metadata(path).unwrap().len();
+        let before = most();
+        let store = FileStore::open(path).await.unwrap();
+        let query = TokenQuery::user_name(user(&format!("{:>40}", 49_999)));
+        assert!(store.find_token(&query).await.unwrap().is_some());
+        assert!(store.find_token_by_id(id(50_000)).await.unwrap().is_some());
+        let page = store.get_tokens_page(Some(id(25_000)), 100).await.unwrap();
+        assert_eq!(page.len(), 100);
+        let reading = most() - before;
+        assert!(
+            reading > size,
+            "{reading} bytes for {size}: nothing was measured"
+        );
+        assert!(reading < size * 5 / 2, "{reading} bytes to read {size}");
+        store.save_token(&token_of("new")).await.unwrap();
+        let writing = most() - before;
+        assert!(writing < size * 5, "{writing} bytes to write {size}");
     }
 
     #[tokio::test]

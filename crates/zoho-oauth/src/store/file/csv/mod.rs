@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 use zeroize::Zeroizing;
 
 use self::damage::What;
-use self::reader::{Reader, Record};
+use self::reader::{Reader, Record, line_ends};
 use crate::query::{Criterion, TokenQuery};
 use crate::store::TokenTable;
 use crate::token::{OAuthToken, TokenId};
@@ -50,6 +50,12 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How much of a file shows whether it is one: a byte order mark and the first column's name.
 pub(super) const START: usize = 16;
+
+/// A file with more lines that cannot be read is damaged as a whole: it is another kind of file.
+const MOST_UNREADABLE: usize = 1000;
+
+/// An id, eight commas, and a line end.
+const SHORTEST_LINE: usize = 10;
 
 /// How an added line ends. Every other line keeps the end that it has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,12 +97,36 @@ pub(super) struct Document<'a> {
     lines: Vec<Line>,
 }
 
-/// A line of a [`Document`], or several if a quoted value has line ends.
+/// A line of a [`Document`], or several if a quoted value has line ends. Small, since there are many.
 struct Line {
     /// From 1.
-    number: usize,
-    range: Range<usize>,
+    number: u32,
+    start: u32,
+    end: u32,
     content: Content,
+}
+
+impl Line {
+    fn new(record: &Record<'_>, content: Content) -> Self {
+        let small = |number: usize| u32::try_from(number).expect("a file has less than 4 GiB");
+        Self {
+            number: small(record.line),
+            start: small(record.range.start),
+            end: small(record.range.end),
+            content,
+        }
+    }
+
+    const fn range(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    const fn damage(&self, what: What) -> Damage {
+        Damage {
+            line: self.number as usize,
+            what,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -184,6 +214,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, Damage> {
         line_end: LineEnd::of(&bytes[header.range]).unwrap_or_default(),
         lines: Vec::new(),
     };
+    // A guess that is right for every file with one line for a record, so that the list need not
+    // grow, which would cost its size once more.
+    let count = line_ends(bytes);
+    document
+        .lines
+        .reserve_exact(count.min(bytes.len() / SHORTEST_LINE));
+    let mut unreadable = 0;
     let mut has_order = true;
     let mut highest = None;
     while let Some(record) = reader.record() {
@@ -191,16 +228,22 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, Damage> {
         if LineEnd::of(line) == Some(LineEnd::Lf) {
             document.line_end = LineEnd::Lf;
         }
+        if is_blank(&record) {
+            continue;
+        }
         let content = document.content(&record);
         if content.id().is_some() {
             has_order &= content.id() > highest;
             highest = content.id();
         }
-        document.lines.push(Line {
-            number: record.line,
-            range: record.range,
-            content,
-        });
+        let line = Line::new(&record, content);
+        if let Content::Unreadable(what) = content {
+            unreadable += 1;
+            if unreadable > MOST_UNREADABLE {
+                return Err(line.damage(what));
+            }
+        }
+        document.lines.push(line);
     }
     if !has_order {
         document.unnumber_repeated();
@@ -208,12 +251,20 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, Damage> {
     Ok(document)
 }
 
+/// Whether a line holds nothing but commas. Node makes one of the empty line at the end of a file
+/// when it adds the tenth column.
+fn is_blank(record: &Record<'_>) -> bool {
+    let is_empty = |fields: &Vec<Cow<'_, [u8]>>| fields.iter().all(|field| field.is_empty());
+    let fields = record.fields.as_ref();
+    fields.is_ok_and(|fields| fields.len() == record.found as usize && is_empty(fields))
+}
+
 /// For each position of a record, the official column that stands there: by name where the header
 /// has a known one, else by position.
 fn columns(header: &Record<'_>) -> Result<Vec<usize>, What> {
     let names = texts(header)?;
     let found = header.found;
-    if found != COLUMNS.len() && found != COLUMNS.len() - 1 {
+    if found != 10 && found != 9 {
         return Err(What::HeaderColumns { found });
     }
     let known = |name: &str| {
@@ -265,9 +316,9 @@ impl<'a> Document<'a> {
     /// The texts of a record in the order of [`COLUMNS`].
     fn fields(&self, record: &Record<'a>) -> Result<[Cow<'a, str>; 10], What> {
         let texts = texts(record)?;
-        let (found, due) = (record.found, self.columns.len());
+        let (found, due) = (record.found, if self.columns.len() == 9 { 9 } else { 10 });
         // SDKs without a migration put full rows under an old header of nine columns.
-        let has_extra_domain = found == COLUMNS.len() && !self.columns.contains(&API_DOMAIN);
+        let has_extra_domain = found == 10 && !self.columns.contains(&API_DOMAIN);
         if found != due && !has_extra_domain {
             return Err(What::Columns { found, due });
         }
@@ -354,10 +405,7 @@ impl<'a> Document<'a> {
     pub(super) fn unreadable(&self) -> impl Iterator<Item = Unreadable> {
         self.lines.iter().filter_map(|line| match line.content {
             Content::Unreadable(what) => Some(Unreadable {
-                damage: Damage {
-                    line: line.number,
-                    what,
-                },
+                damage: line.damage(what),
                 id: self.seeming_id(line),
             }),
             _ => None,
@@ -368,7 +416,7 @@ impl<'a> Document<'a> {
     pub(super) fn unreadable_bytes(&self) -> impl Iterator<Item = &'a [u8]> {
         let is_bad = |line: &&Line| matches!(line.content, Content::Unreadable(_));
         let lines = self.lines.iter().filter(is_bad);
-        lines.map(|line| &self.bytes[line.range.clone()])
+        lines.map(|line| &self.bytes[line.range()])
     }
 
     fn seeming_id(&self, line: &Line) -> Option<TokenId> {
@@ -379,7 +427,7 @@ impl<'a> Document<'a> {
 
     /// The values of a line that cannot be read, taken apart at the commas.
     fn seeming_values(&self, line: &Line) -> impl Iterator<Item = &'a [u8]> {
-        let values = self.bytes[line.range.clone()].split(|&byte| byte == b',');
+        let values = self.bytes[line.range()].split(|&byte| byte == b',');
         values.map(|value| {
             let value = value.trim_ascii_end();
             let inner = value.strip_prefix(b"\"").unwrap_or(value);
@@ -416,7 +464,7 @@ impl<'a> Document<'a> {
         // A quote in a value is written as two. All other values stand in the line as they are, so
         // the lines without the value need not be turned into records.
         let may_match = |line: &Line| {
-            let text = std::str::from_utf8(&self.bytes[line.range.clone()]);
+            let text = std::str::from_utf8(&self.bytes[line.range()]);
             value.contains('"') || text.is_ok_and(|text| text.contains(value))
         };
         let readable = self.lines.iter().filter(|line| line.content.id().is_some());
@@ -432,8 +480,7 @@ impl<'a> Document<'a> {
             if let Content::Unreadable(what) = line.content
                 && self.seeming_values(line).any(|it| it == value.as_bytes())
             {
-                let line = line.number;
-                return Err(Damage { line, what });
+                return Err(line.damage(what));
             }
         }
         Ok(None)
@@ -451,7 +498,7 @@ impl<'a> Document<'a> {
     /// The record of a line, which was found readable.
     fn token(&self, line: &Line) -> Option<OAuthToken> {
         let id = line.content.id()?;
-        let record = Reader::new(&self.bytes[line.range.clone()], 0).record()?;
+        let record = Reader::new(&self.bytes[line.range()], 0).record()?;
         let fields = self.fields(&record).ok()?;
         let mut texts = official(&fields);
         let number = id.to_string();
@@ -480,12 +527,11 @@ impl<'a> Document<'a> {
         let mut in_file: Vec<_> = self.lines.iter().map(|line| line.content.id()).collect();
         in_file.sort_unstable();
         for line in &self.lines {
-            let old = &self.bytes[line.range.clone()];
+            let old = &self.bytes[line.range()];
             let stored = line.content.id().and_then(|id| table.find_by_id(id));
             let stays = match (line.content, stored) {
                 (Content::Unreadable(what), _) => {
-                    let line = line.number;
-                    if !keeps(Damage { line, what }) {
+                    if !keeps(line.damage(what)) {
                         continue;
                     }
                     true

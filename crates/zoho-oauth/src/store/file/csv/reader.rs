@@ -22,7 +22,7 @@ pub(super) struct Record<'a> {
     /// The first values.
     pub(super) fields: Result<Vec<Cow<'a, [u8]>>, What>,
     /// How many values there are.
-    pub(super) found: usize,
+    pub(super) found: u32,
 }
 
 /// What stands behind a field.
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn fields(&mut self, found: &mut usize) -> Result<Vec<Cow<'a, [u8]>>, What> {
+    fn fields(&mut self, found: &mut u32) -> Result<Vec<Cow<'a, [u8]>>, What> {
         let mut fields = Vec::with_capacity(MOST_FIELDS);
         loop {
             let (field, next) = if self.peek() == Some(b'"') {
@@ -151,10 +151,15 @@ impl<'a> Reader<'a> {
     /// Takes `count` bytes, counting lines.
     fn skip(&mut self, count: usize) -> &'a [u8] {
         let taken = &self.rest()[..count];
-        self.line += taken.iter().filter(|&&byte| byte == b'\n').count();
+        self.line += line_ends(taken);
         self.at += count;
         taken
     }
+}
+
+/// Counts the line feeds.
+pub(super) fn line_ends(bytes: &[u8]) -> usize {
+    bytes.split(|&byte| byte == b'\n').count() - 1
 }
 
 fn append<'a>(field: &mut Cow<'a, [u8]>, part: &'a [u8]) {

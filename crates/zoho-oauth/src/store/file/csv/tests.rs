@@ -261,12 +261,33 @@ fn damage_of_a_line_is_found_and_spares_the_others() {
             assert!(by_id(3).unwrap().is_some() && by_id(4).unwrap().is_none());
             assert_eq!(by_id(2).is_err(), what != What::Id, "{text}");
             let named = |name| document.find(&TokenQuery::user_name(UserName::new(name).unwrap()));
-            let is_named = [&b"2,u,"[..], b"2,\"u,"]
+            let is_named = [&b"2,u,"[..], b"2,\"u,", b"two,u,"]
                 .iter()
                 .any(|it| line.starts_with(it));
             assert_eq!(named("u").is_err(), is_named, "{text}");
             assert!(named("nobody").unwrap().is_none());
         }
+    }
+}
+
+#[test]
+fn a_file_of_another_kind_is_damaged_as_a_whole() {
+    let file = |lines: usize| format!("{HEADER}\n{PYTHON_ROW}\n{}", "x\n".repeat(lines));
+    assert_eq!(bad_lines(file(MOST_UNREADABLE)).len(), MOST_UNREADABLE);
+    let what = What::Columns { found: 1, due: 10 };
+    assert_eq!(
+        damage(file(MOST_UNREADABLE + 1)),
+        (MOST_UNREADABLE + 3, what)
+    );
+}
+
+/// Node adds the tenth column to the empty line after the last one too.
+#[test]
+fn a_line_of_commas_is_no_record() {
+    for blank in [",", ",,,,,,,,,", ",\r\n,\r\n"] {
+        let file = format!("{HEADER}\n{PYTHON_ROW}\n{blank}");
+        assert_eq!(tokens(&file), [python_token()], "{blank:?}");
+        assert_eq!(document(file.as_bytes()).len(), 1);
     }
 }
 
