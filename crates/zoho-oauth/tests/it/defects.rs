@@ -171,6 +171,7 @@ impl Obstacle {
     fn new(kept: &Kept) -> Self {
         if kept.name == "file" {
             let lock = kept.path.with_file_name("tokens.state/write.lock");
+            std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
             let lock = std::fs::File::create(lock).unwrap();
             lock.lock().unwrap();
             Self::File(lock)
