@@ -68,7 +68,7 @@ async fn lives() {
 async fn refused(net: &Net, stub: &Stub, store: &SecretsManagerStore) {
     let mut token = good("bob", "client");
     net.record(&token);
-    store.save_token(&token).await.unwrap();
+    let id = store.save_token(&token).await.unwrap();
     for (action, code) in [
         ("PutSecretValue", "InvalidParameterException"),
         ("PutSecretValue", "LimitExceededException"),
@@ -90,5 +90,7 @@ async fn refused(net: &Net, stub: &Stub, store: &SecretsManagerStore) {
         }
     }
     net.secret("damaged-s3cret");
-    net.refusal("store_damaged", &store.get_tokens().await);
+    net.refusal("store_damaged", &store.find_token_by_id(id).await);
+    net.outcome(&store.get_tokens().await);
+    net.outcome(&store.inventory().await);
 }
