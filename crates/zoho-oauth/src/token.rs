@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -171,6 +172,10 @@ impl OAuthToken {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// How far ahead the end of an access token can lie: Zoho's hour, and some minutes by which the
+    /// clocks of two machines may differ.
+    pub(crate) const LONGEST_AHEAD: Duration = Duration::from_mins(65);
 
     /// The names of the ten fields in the official order.
     pub const FIELDS: [&str; 10] = [

@@ -12,10 +12,6 @@ use crate::token::OAuthToken;
 /// The life of an access token that nothing else is known about: Zoho's hour.
 pub(crate) const DEFAULT_LIFE: Duration = Duration::from_hours(1);
 
-/// How far ahead the end of an access token can lie: Zoho's hour, and some minutes by which the
-/// clocks of two machines may differ.
-const LONGEST_AHEAD: Duration = Duration::from_mins(65);
-
 /// No access token ended before that, in 2001. Moments that were stored as seconds lie before it.
 const FIRST_END: Timestamp = Timestamp::from_millis(1_000_000_000_000);
 
@@ -137,7 +133,8 @@ impl Schedule {
 /// An end that no token of Zoho can have is as good as none: one that lies too far ahead, or one
 /// in another unit.
 pub(crate) fn believed_end(record: &OAuthToken, now: Timestamp) -> Option<Timestamp> {
-    let is_possible = |end: &Timestamp| *end >= FIRST_END && *end <= now.after(LONGEST_AHEAD);
+    let is_possible =
+        |end: &Timestamp| *end >= FIRST_END && *end <= now.after(OAuthToken::LONGEST_AHEAD);
     record.expiry_time.filter(is_possible)
 }
 

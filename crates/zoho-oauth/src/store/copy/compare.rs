@@ -37,9 +37,14 @@ pub(super) struct Comparison {
 /// Compares two records of one login. What the target leaves blank is filled in any case.
 ///
 /// Every login and every refresh brings an access token, so the record whose access token ends
-/// later is the one that was touched later.
-pub(super) fn compare(source: &OAuthToken, target: &OAuthToken, ties: Ties) -> Comparison {
-    let order = ends(source).cmp(&ends(target));
+/// later is the one that was touched later. An end that no token can have at `now` says nothing.
+pub(super) fn compare(
+    source: &OAuthToken,
+    target: &OAuthToken,
+    ties: Ties,
+    now: Timestamp,
+) -> Comparison {
+    let order = end_of(source, now).cmp(&end_of(target, now));
     let wanted = if order.is_gt() || (order.is_eq() && ties == Ties::Source) {
         merge(target, source)
     } else {
@@ -65,9 +70,10 @@ pub(super) fn compare(source: &OAuthToken, target: &OAuthToken, ties: Ties) -> C
     }
 }
 
-/// When the access token ends, if there is one and it is known.
-fn ends(token: &OAuthToken) -> Option<Timestamp> {
-    token.access_token.as_ref().and(token.expiry_time)
+/// When the access token ends, if there is one and its end is possible.
+fn end_of(token: &OAuthToken, now: Timestamp) -> Option<Timestamp> {
+    let end = token.access_token.as_ref().and(token.expiry_time);
+    end.filter(|end| *end <= now.after(OAuthToken::LONGEST_AHEAD))
 }
 
 /// Returns whether two records are one login beyond doubt: nothing speaks against it, and they
@@ -132,6 +138,8 @@ mod tests {
 
     use super::*;
 
+    const NOW: Timestamp = Timestamp::from_millis(300);
+
     /// `["3", "ann", "c", "", "r1", "a1", "", "100"]`: the first fields in the official order.
     fn token(values: [&str; 8]) -> OAuthToken {
         let [id, user, client, secret, refresh, access, grant, expiry] = values;
@@ -155,7 +163,7 @@ mod tests {
         let older = token(["1", "ann", "c", "s", "r1", "a1", "", "100"]);
         let newer = token(["7", "ann", "c", "s", "r2", "a2", "", "200"]);
 
-        let done = compare(&newer, &older, Ties::Target);
+        let done = compare(&newer, &older, Ties::Target, NOW);
         assert_eq!(done.standing, Standing::Agrees);
         let wanted = done.wanted.unwrap();
         assert_eq!(
@@ -164,16 +172,27 @@ mod tests {
         );
         assert!(differing(&wanted, &newer).is_empty());
 
-        let done = compare(&older, &newer, Ties::Source);
+        let done = compare(&older, &newer, Ties::Source, NOW);
         assert_eq!(done.standing, Standing::Newer);
         assert!(done.wanted.is_none());
+    }
+
+    #[test]
+    fn an_end_that_no_token_can_have_makes_no_record_newer() {
+        let wrong = (1000 * 3_600_000).to_string();
+        let wrong = token(["1", "ann", "c", "s", "r1", "a1", "", &wrong]);
+        let newer = token(["7", "ann", "c", "s", "r2", "a2", "", "200"]);
+        let done = compare(&wrong, &newer, Ties::Source, NOW);
+        assert_eq!(done.standing, Standing::Newer);
+        let done = compare(&newer, &wrong, Ties::Target, NOW);
+        assert_eq!(done.wanted.unwrap().refresh_token, newer.refresh_token);
     }
 
     #[test]
     fn a_newer_record_gets_what_it_lacks() {
         let source = token(["1", "ann", "c", "s", "r1", "a1", "", "100"]);
         let target = token(["7", "ann", "c", "", "", "a2", "g", "200"]);
-        let done = compare(&source, &target, Ties::Target);
+        let done = compare(&source, &target, Ties::Target, NOW);
         assert_eq!(done.standing, Standing::Newer);
         let wanted = done.wanted.unwrap();
         let expected = token(["7", "ann", "c", "s", "r1", "a2", "g", "200"]);
@@ -184,12 +203,12 @@ mod tests {
     fn where_nothing_tells_which_is_newer_the_target_stays_unless_told_otherwise() {
         let source = token(["1", "ann", "c", "s1", "r1", "", "", ""]);
         let target = token(["1", "ann", "c", "s2", "r2", "", "", ""]);
-        let done = compare(&source, &target, Ties::Target);
+        let done = compare(&source, &target, Ties::Target, NOW);
         let fields = vec!["client_secret", "refresh_token"];
         assert_eq!(done.standing, Standing::Undecided(fields));
         assert!(done.wanted.is_none());
 
-        let done = compare(&source, &target, Ties::Source);
+        let done = compare(&source, &target, Ties::Source, NOW);
         assert_eq!(done.standing, Standing::Agrees);
         assert_eq!(done.wanted.unwrap(), source);
     }
@@ -199,7 +218,7 @@ mod tests {
         let mut blank = token(["1", "ann", "", "", "r1", "", "", ""]);
         let missing = blank.clone();
         blank.redirect_url = Some(String::new());
-        let done = compare(&blank, &missing, Ties::Source);
+        let done = compare(&blank, &missing, Ties::Source, NOW);
         assert_eq!(done.standing, Standing::Agrees);
         assert!(done.wanted.is_none() && differing(&missing, &blank).is_empty());
     }
@@ -247,7 +266,7 @@ mod tests {
             source_wins in any::<bool>(),
         ) {
             let ties = if source_wins { Ties::Source } else { Ties::Target };
-            let first = compare(&source, &target, ties);
+            let first = compare(&source, &target, ties, NOW);
             let stored = match &first.wanted {
                 // As every store does it.
                 Some(wanted) => merge(&target, wanted),
@@ -256,7 +275,7 @@ mod tests {
             if let Some(wanted) = &first.wanted {
                 prop_assert_eq!(&stored, wanted, "a save makes it what is wanted");
             }
-            let again = compare(&source, &stored, ties);
+            let again = compare(&source, &stored, ties, NOW);
             prop_assert!(again.wanted.is_none(), "{:?}", again);
             prop_assert_eq!(again.standing, first.standing);
             let blank = |field: Option<&str>| field.is_none();

@@ -7,6 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::compare::{Comparison, Standing, Ties, compare, differing, is_same_login, lost};
 use super::count::{Count, StoreCount, inventory, is_of_one_record};
 use super::walk::{Pages, Row, Side, locate};
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::store::TokenStore;
 use crate::token::{ClientId, OAuthToken, TokenId, UserName};
@@ -162,7 +163,7 @@ impl<'a> Stores<'a> {
         let found = |target: &OAuthToken| Look::Found {
             // A store that answers without an id is found out by reading back.
             id: target.id.unwrap_or(*id),
-            comparison: Box::new(compare(token, target, self.ties)),
+            comparison: Box::new(compare(token, target, self.ties, Timestamp::now())),
         };
         let is_it = |target: &&OAuthToken| is_same_login(token, target);
         let about = |error: crate::Error| error.about(format_args!("copying record {id}"));
@@ -241,10 +242,12 @@ impl<'a> Stores<'a> {
         if fields.is_empty() {
             return Ok(ReadBack::Good);
         }
-        Ok(match compare(expected, &found, self.ties).standing {
-            Standing::Newer => ReadBack::Newer,
-            _ => ReadBack::Different(fields),
-        })
+        Ok(
+            match compare(expected, &found, self.ties, Timestamp::now()).standing {
+                Standing::Newer => ReadBack::Newer,
+                _ => ReadBack::Different(fields),
+            },
+        )
     }
 
     /// Awaits all, some at a time, and returns the answers in the order of the questions.
