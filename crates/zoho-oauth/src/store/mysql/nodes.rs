@@ -217,12 +217,11 @@ impl Nodes {
         if self.turns.is_some() {
             return Ok(true);
         }
-        let lent = match self.lent.get() {
-            Some(lent) => lent,
-            None => {
-                let lent = Lent::new(variables::is_causal(conn).await?);
-                self.lent.get_or_init(|| lent)
-            }
+        let lent = if let Some(lent) = self.lent.get() {
+            lent
+        } else {
+            let lent = Lent::new(variables::is_causal(conn).await?);
+            self.lent.get_or_init(|| lent)
         };
         conn.query_drop(&lent.borrow).await?;
         Ok(true)

@@ -293,11 +293,11 @@ async fn replace_watched(
 ) -> Result<bool, Fault> {
     if !replace(session, schema, old, new).await? {
         let sql = &schema.statements.lock_exactly;
-        return match session.rows(sql, exactly(old)).await?.is_empty() {
-            true => Ok(false),
-            // It is still what it was, and locked.
-            false => Err(changed_on_the_way(schema)),
-        };
+        if session.rows(sql, exactly(old)).await?.is_empty() {
+            return Ok(false);
+        }
+        // It is still what it was, and locked.
+        return Err(changed_on_the_way(schema));
     }
     check_written(session, schema, &[new]).await.map(|()| true)
 }

@@ -125,8 +125,10 @@ pub(super) struct Watch<'a> {
     pub(super) sql: String,
     pub(super) values: Vec<Value<'a>>,
     /// Given what the write answered, and what `sql` found after it.
-    pub(super) is_fine: Box<dyn Fn(&[Row], &[Row]) -> bool + Send + Sync + 'a>,
+    pub(super) is_fine: Box<IsFine<'a>>,
 }
+
+type IsFine<'a> = dyn Fn(&[Row], &[Row]) -> bool + Send + Sync + 'a;
 
 /// How many records a statement is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -104,21 +104,6 @@ impl Statements {
                 key_is(key, "$1")
             )
         };
-        let replace = |told: &str| {
-            format!(
-                "WITH same AS (SELECT 1 FROM {table} WHERE {} FOR UPDATE), \
-                changed AS (UPDATE {table} SET {} WHERE (SELECT count(*) FROM same) > 0 AND {} \
-                RETURNING {} AS is_kept) \
-                SELECT (SELECT count(*) FROM changed), {told}{DURABLY}, {}",
-                row_is("$1", 2),
-                settings(11),
-                id_is("$1"),
-                row_is("$1", 11),
-                or_nothing(
-                    "(SELECT count(*) FROM same) = (SELECT count(*) FROM changed WHERE is_kept)"
-                ),
-            )
-        };
         Self {
             finds: KEYS.map(|key| {
                 [
@@ -128,8 +113,8 @@ impl Statements {
             }),
             by_id: format!("{select} WHERE {} LIMIT 1", id_is("$1")),
             replace: [
-                replace(""),
-                replace("(SELECT count(pg_notify($20, $1)) FROM changed), "),
+                replace(&table, ""),
+                replace(&table, "(SELECT count(pg_notify($20, $1)) FROM changed), "),
             ],
             count: format!("SELECT count(*) FROM {table}"),
             all: format!("{select} ORDER BY {ID_ORDER}"),
@@ -264,6 +249,20 @@ impl Statements {
         values.extend(channel.map(Value::text));
         (sql, values)
     }
+}
+
+/// Puts another row in the place of one, all of it or nothing, and tells others.
+fn replace(table: &str, told: &str) -> String {
+    format!(
+        "WITH same AS (SELECT 1 FROM {table} WHERE {} FOR UPDATE), \
+        changed AS (UPDATE {table} SET {} WHERE (SELECT count(*) FROM same) > 0 AND {} \
+        RETURNING {} AS is_kept) SELECT (SELECT count(*) FROM changed), {told}{DURABLY}, {}",
+        row_is("$1", 2),
+        settings(11),
+        id_is("$1"),
+        row_is("$1", 11),
+        or_nothing("(SELECT count(*) FROM same) = (SELECT count(*) FROM changed WHERE is_kept)"),
+    )
 }
 
 /// That a row has this id. The text is compared byte by byte, and the index of ids serves it.

@@ -168,10 +168,8 @@ async fn asked(store: &PostgresStore) -> Vec<(&'static str, Option<Error>)> {
     ]
 }
 
-fn is_said(outcome: &Option<Error>, why: &str) {
-    let error = outcome
-        .as_ref()
-        .unwrap_or_else(|| panic!("{why}: no error"));
+fn is_said(outcome: Option<Error>, why: &str) {
+    let error = outcome.unwrap_or_else(|| panic!("{why}: no error"));
     assert_eq!(error.code(), ErrorCode::StorePermission, "{why}: {error}");
     assert!(
         error.message().contains("row-level security"),
@@ -195,7 +193,7 @@ async fn row_level_security_that_hides_records_is_said() {
     schema.run(on).await;
     for (way, store) in stores.iter().enumerate() {
         for (what, outcome) in asked(store).await {
-            is_said(&outcome, &format!("{what} by way {way}"));
+            is_said(outcome, &format!("{what} by way {way}"));
         }
     }
     assert_eq!(
@@ -204,13 +202,13 @@ async fn row_level_security_that_hides_records_is_said() {
     );
     // A store that is opened then says so at once.
     let builder = || schema.builder().user(&role.name);
-    is_said(&builder().connect().await.err(), "open");
+    is_said(builder().connect().await.err(), "open");
     is_said(
-        &builder().connect_existing().await.err(),
+        builder().connect_existing().await.err(),
         "open what is there",
     );
     is_said(
-        &builder().connect_with(role.pool()).await.err(),
+        builder().connect_with(role.pool()).await.err(),
         "open a pool",
     );
     // For a user who may pass by it, nothing changes.
@@ -234,7 +232,7 @@ async fn row_level_security_that_hides_records_is_said() {
             .await;
         for (way, store) in stores.iter().enumerate() {
             let error = everything(store).await.err();
-            is_said(&error, &format!("{table} by way {way}"));
+            is_said(error, &format!("{table} by way {way}"));
         }
         schema
             .run(&format!("ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"))

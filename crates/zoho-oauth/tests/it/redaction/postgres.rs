@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, Config, NoTls};
 use zoho_oauth::store::CoordinationKey;
 use zoho_oauth::store::postgres::PostgresStoreBuilder;
-use zoho_oauth::{AccessToken, ClientSecret, PostgresStore, TokenStore};
+use zoho_oauth::{AccessToken, ClientSecret, PostgresStore, TokenQuery, TokenStore, UserName};
 use zoho_test_servers::{Options, Postgres};
 
 use super::life::life;
@@ -106,7 +106,7 @@ async fn refused(net: &Net, server: &Postgres, store: &PostgresStore) {
         CREATE TRIGGER quoting BEFORE INSERT ON portal.oauthtoken \
         FOR EACH ROW EXECUTE FUNCTION portal.quote()";
     server.sql(quote).unwrap();
-    net.refusal("store_unavailable", &store.save_token(&token).await);
+    net.refusal("store_foreign", &store.save_token(&token).await);
     server.sql("DROP FUNCTION portal.quote CASCADE").unwrap();
 }
 
@@ -158,16 +158,20 @@ async fn damaged(net: &Net, server: &Postgres, store: &PostgresStore) {
     server.sql(&cell).unwrap();
     net.outcome(&store.coordination().unwrap().try_acquire(&key).await);
     for row in [
-        format!("(id) VALUES ('{SECRET}')"),
-        format!("(id, expiry_time) VALUES ('8', '{SECRET}')"),
+        format!("(id, user_name) VALUES ('{SECRET}', 'eve')"),
+        format!("(id, user_name, expiry_time) VALUES ('8', 'eve', '{SECRET}')"),
     ] {
         let insert = format!(
             "DELETE FROM portal.oauthtoken; INSERT INTO portal.oauthtoken {row}; \
             NOTIFY \"zoho_oauth_x\", '{SECRET}'"
         );
         server.sql(&insert).unwrap();
-        net.refusal("store_damaged", &store.get_tokens().await);
-        net.refusal("store_damaged", &store.get_tokens_page(None, 9).await);
+        let eve = TokenQuery::user_name(UserName::new("eve").unwrap());
+        net.refusal("store_damaged", &store.find_token(&eve).await);
+        // They leave it out, and say so in the log.
+        net.outcome(&store.get_tokens().await);
+        net.outcome(&store.get_tokens_page(None, 9).await);
+        net.outcome(&store.inventory().await);
     }
     server.sql("DELETE FROM portal.oauthtoken").unwrap();
 }
