@@ -365,7 +365,9 @@ impl Slot {
                 // it. Meanwhile the token may have ended.
                 Some(Ok(access)) if joined && !access.0.is_usable(Timestamp::now()) => {}
                 Some(Ok(access)) => {
-                    if !purpose.rejects(access.token()) {
+                    // A refresh that began for a token that has ended brings one that has not.
+                    let is_new = !joined && matches!(purpose, Purpose::Ended(_));
+                    if is_new || !purpose.rejects(access.token()) {
                         return Ok(access.clone());
                     }
                     // That refresh began before it was known that this token is of no use.

@@ -396,6 +396,10 @@ async fn a_login_does_not_become_what_the_store_returns_for_it() {
     sandbox.inject(Fault::delay(Duration::from_millis(200)).on(Endpoint::Refresh));
     let login = auth.session(refresh.user_name(user("ann")));
     let (session, ()) = tokio::join!(login, told);
-    let access = session.unwrap().access_token().await.unwrap();
-    assert_ne!(Some(access.token()), wrong.access_token.as_ref());
+    // The store is asked for the user's login before the new one is saved.
+    let error = session.map(drop).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::TokenNotSaved, "{error:?}");
+    let unsaved = error.unsaved_token().unwrap();
+    assert_eq!(unsaved.user_name, Some(user("ann")));
+    assert_ne!(unsaved.access_token, wrong.access_token);
 }

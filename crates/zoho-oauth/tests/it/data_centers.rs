@@ -109,7 +109,7 @@ async fn a_login_of_no_known_data_center_is_refused_before_anything_is_stored() 
         let refused = login_at(&center_at("eu", &server), &store).await;
         let error = refused.map(drop).expect_err(domain);
         assert_eq!(error.code(), ErrorCode::UnknownDataCenter, "{domain}");
-        assert!(error.to_string().contains("DataCenters::add"), "{error}");
+        assert!(error.remedy().contains("DataCenters::add"), "{error:?}");
         assert_eq!(store.get_tokens().await.unwrap(), [], "{domain}");
         let unsaved = error.unsaved_token().unwrap();
         assert_eq!(

@@ -22,7 +22,9 @@ use zoho_sandbox::Sandbox;
 
 use crate::mysql_store::TestDatabase;
 use crate::official_sdk::{Language, NextId, OfficialSdk};
-use crate::support::{builder, expire, in_seconds, logged_in, no_memory, refreshes, sandbox, user};
+use crate::support::{
+    builder, expire, in_seconds, logged_in, no_memory, refreshes, sandbox, user, with_field,
+};
 
 /// What the SDK needs to read leads: it looks up the fields of the modules, and who the user is.
 const SCOPES: &str = "ZohoCRM.modules.ALL,ZohoCRM.settings.ALL,ZohoCRM.users.READ,ZohoCRM.org.READ";
@@ -95,20 +97,23 @@ fn by_id(id: TokenId) -> OAuthToken {
     token
 }
 
+/// Also with a name that no application can give and a store may hold.
 pub(crate) fn by_user(name: &str) -> OAuthToken {
-    let mut token = OAuthToken::new();
-    token.user_name = Some(user(name));
-    token
+    with_field(&OAuthToken::new(), "user_name", name)
 }
 
 /// A record that no server knows.
 pub(crate) fn invented(name: &str) -> OAuthToken {
     let mut token = by_user(name);
+    for (field, kind) in [
+        ("refresh_token", 'r'),
+        ("access_token", 'a'),
+        ("grant_token", 'g'),
+    ] {
+        token = with_field(&token, field, &format!("1000.{kind}.{name}"));
+    }
     token.client_id = ClientId::new("1000.CLIENT").ok();
     token.client_secret = ClientSecret::new("secret").ok();
-    token.refresh_token = RefreshToken::new(format!("1000.r.{name}")).ok();
-    token.access_token = AccessToken::new(format!("1000.a.{name}")).ok();
-    token.grant_token = GrantToken::new(format!("1000.g.{name}")).ok();
     token.expiry_time = Some(Timestamp::from_millis(1_795_372_876_984));
     token.redirect_url = Some(REDIRECT.into());
     token.api_domain = Some("https://www.zohoapis.eu".into());
@@ -275,7 +280,7 @@ async fn a_store_that_we_wrote(kind: Kind) {
     }
     for name in NAMES.iter().filter(|name| **name != NAMES[2]) {
         let found = python.find(&by_user(name)).await.unwrap();
-        assert_eq!(found.user_name, Some(user(name)));
+        assert_eq!(found.user_name, by_user(name).user_name);
         assert!(stored.contains(&found), "{name}");
     }
     let gone = python.find_by_id(id(3)).await.unwrap_err();

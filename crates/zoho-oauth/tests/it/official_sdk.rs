@@ -14,10 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use zoho_oauth::{
-    AccessToken, ClientId, ClientSecret, GrantToken, OAuthToken, RefreshToken, Timestamp, TokenId,
-    UserName,
-};
+use zoho_oauth::{OAuthToken, TokenId};
 use zoho_sandbox::Sandbox;
 
 use crate::mysql_store::{TestDatabase, server_parts};
@@ -177,7 +174,9 @@ impl OfficialSdk {
     }
 
     pub(crate) async fn find(&mut self, partial: &OAuthToken) -> Option<OAuthToken> {
-        let answer = self.ask(json!(["find_token", encode(partial)])).await;
+        let answer = self
+            .ask(json!(["find_token", partial.expose_fields()]))
+            .await;
         (!answer.is_null()).then(|| decode(&answer))
     }
 
@@ -187,7 +186,9 @@ impl OfficialSdk {
     }
 
     pub(crate) async fn try_save(&mut self, token: &OAuthToken) -> Result<TokenId, String> {
-        let answer = self.try_ask(json!(["save_token", encode(token)])).await?;
+        let answer = self
+            .try_ask(json!(["save_token", token.expose_fields()]))
+            .await?;
         Ok(answer.as_str().unwrap().parse().unwrap())
     }
 
@@ -200,7 +201,7 @@ impl OfficialSdk {
 
     /// Saves a token that is stored already. The SDK's store for MySQL does not tell its id.
     pub(crate) async fn update(&mut self, token: &OAuthToken) {
-        self.ask(json!(["save_token", encode(token)])).await;
+        self.ask(json!(["save_token", token.expose_fields()])).await;
     }
 
     pub(crate) async fn delete(&mut self, id: TokenId) {
@@ -209,7 +210,7 @@ impl OfficialSdk {
 
     /// Starts the SDK anew, as an application does, from this token and the store.
     pub(crate) async fn initialize(&mut self, token: &OAuthToken) {
-        self.ask(json!(["initialize", encode(token)])).await;
+        self.ask(json!(["initialize", token.expose_fields()])).await;
     }
 
     /// Reads a page of leads and returns how many there are on it.
@@ -219,47 +220,8 @@ impl OfficialSdk {
 }
 
 /// The ten fields as the SDK has them: text or none.
-fn encode(token: &OAuthToken) -> [Option<String>; 10] {
-    let text = |value: Option<&str>| value.map(str::to_owned);
-    [
-        token.id.map(|id| id.to_string()),
-        text(token.user_name.as_ref().map(UserName::as_str)),
-        text(token.client_id.as_ref().map(ClientId::as_str)),
-        text((token.client_secret.as_ref()).map(ClientSecret::expose_secret)),
-        text((token.refresh_token.as_ref()).map(RefreshToken::expose_secret)),
-        text(token.access_token.as_ref().map(AccessToken::expose_secret)),
-        text(token.grant_token.as_ref().map(GrantToken::expose_secret)),
-        token.expiry_time.map(|at| at.to_string()),
-        token.redirect_url.clone(),
-        token.api_domain.clone(),
-    ]
-}
-
 fn decode(fields: &Value) -> OAuthToken {
     // Anything but text or none, a number say, would be something the SDK itself cannot use.
     let fields: [Option<String>; 10] = serde_json::from_value(fields.clone()).unwrap();
-    let [
-        id,
-        user,
-        client,
-        secret,
-        refresh,
-        access,
-        grant,
-        expiry,
-        redirect,
-        domain,
-    ] = fields;
-    let mut token = OAuthToken::new();
-    token.id = id.map(|text| text.parse().unwrap());
-    token.user_name = user.map(|text| UserName::new(text).unwrap());
-    token.client_id = client.map(|text| ClientId::new(text).unwrap());
-    token.client_secret = secret.map(|text| ClientSecret::new(text).unwrap());
-    token.refresh_token = refresh.map(|text| RefreshToken::new(text).unwrap());
-    token.access_token = access.map(|text| AccessToken::new(text).unwrap());
-    token.grant_token = grant.map(|text| GrantToken::new(text).unwrap());
-    token.expiry_time = expiry.map(|text| Timestamp::from_millis(text.parse().unwrap()));
-    token.redirect_url = redirect;
-    token.api_domain = domain;
-    token
+    OAuthToken::from_fields(&fields).unwrap()
 }

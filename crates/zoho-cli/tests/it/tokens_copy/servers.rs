@@ -485,7 +485,7 @@ async fn mysql_is_encrypted_where_that_is_asked_for() {
     for parameter in ["tls=always", "tls_ca=ca.pem"] {
         let url = format!("{}&{parameter}", place.url);
         let output = place.copy("file:sdk_tokens.txt", &url, &[]);
-        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
         assert!(
             stderr(&output).contains("offers no TLS"),
             "{}",

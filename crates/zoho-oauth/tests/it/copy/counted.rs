@@ -95,7 +95,7 @@ impl TokenStore for Partial {
             return Ok(None);
         }
         self.counts.fetch_add(1, Ordering::SeqCst);
-        let mut inventory = Inventory::default();
+        let mut inventory = Inventory::of(0);
         for token in self.inner.get_tokens().await? {
             inventory.records += 1;
             if let Err(error) = self.read(Some(token)) {

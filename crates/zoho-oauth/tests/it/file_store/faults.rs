@@ -580,7 +580,7 @@ mod unix {
         }
         let place = Place::new();
         let row = |number: u64| {
-            let mut row = full_of(&format!("{number:>40}"));
+            let mut row = full_of(&format!("{number:0>40}"));
             row.id = Some(id(number));
             let fields = row.expose_fields().map(Option::unwrap_or_default);
             fields.join(",") + "\n"
@@ -604,7 +604,7 @@ mod unix {
         let size = fs::metadata(path).unwrap().len();
         let before = most();
         let store = FileStore::open(path).await.unwrap();
-        let query = TokenQuery::user_name(user(&format!("{:>40}", 49_999)));
+        let query = TokenQuery::user_name(user(&format!("{:0>40}", 49_999)));
         assert!(store.find_token(&query).await.unwrap().is_some());
         assert!(store.find_token_by_id(id(50_000)).await.unwrap().is_some());
         let page = store.get_tokens_page(Some(id(25_000)), 100).await.unwrap();
