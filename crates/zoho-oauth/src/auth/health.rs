@@ -217,8 +217,20 @@ impl Health {
         });
     }
 
-    fn write_refused(&self, error: &Error) {
-        self.change(Some(error), |seen| count(&mut seen.writes, error));
+    /// Counts a write that began at `began` and was refused.
+    ///
+    /// Writes that waited for one lock at the same time make the store degraded together. More than
+    /// that they do not say, and the pause must not grow with their number.
+    fn write_refused(&self, began: Instant, error: &Error) {
+        self.change(Some(error), |seen| {
+            let is_counted = seen
+                .writes
+                .as_ref()
+                .is_some_and(|writes| writes.failures >= REPEATED && began < writes.counted);
+            if !is_counted {
+                count(&mut seen.writes, error);
+            }
+        });
     }
 
     /// Takes notice of a look-up that takes longer than a caller waits for it.
@@ -307,7 +319,7 @@ impl Caller {
         match &outcome {
             Err(error) if is_outage(error) => self.health.failed(began, error),
             Err(error) if is_refused(error) && matches!(call, Call::Write | Call::Note) => {
-                self.health.write_refused(error);
+                self.health.write_refused(began, error);
             }
             Ok(_) => self.health.answered(call, began.elapsed()),
             // Another error is an answer too.
@@ -663,10 +675,10 @@ mod tests {
         let health = Health::new(broadcast::channel(8).0);
         let locked = Error::new(ErrorCode::StoreLocked, "locked by another connection");
         assert!(health.admit_write().is_ok());
-        health.write_refused(&locked);
+        health.write_refused(Instant::now(), &locked);
         assert_eq!(health.state(), StoreState::Working);
         assert!(health.admit_write().is_ok());
-        health.write_refused(&locked);
+        health.write_refused(Instant::now(), &locked);
         let error = health.admit_write().unwrap_err();
         assert_eq!(error.code(), ErrorCode::StoreLocked);
         assert_eq!(error.message(), locked.message());
@@ -677,6 +689,21 @@ mod tests {
         health.answered(Call::Write, Duration::ZERO);
         assert_eq!(health.state(), StoreState::Working);
         assert!(health.admit_write().is_ok());
+    }
+
+    #[test]
+    fn writes_that_wait_for_one_lock_at_the_same_time_count_together() {
+        let health = Health::new(broadcast::channel(8).0);
+        let locked = Error::new(ErrorCode::StoreLocked, "locked by another connection");
+        let began = Instant::now();
+        for _ in 0..64 {
+            health.write_refused(began, &locked);
+        }
+        assert!(matches!(health.state(), StoreState::Degraded { .. }));
+        let failures = |health: &Health| health.lock().writes.as_ref().unwrap().failures;
+        assert_eq!(failures(&health), REPEATED);
+        health.write_refused(Instant::now(), &locked);
+        assert_eq!(failures(&health), REPEATED + 1);
     }
 
     #[test]

@@ -164,7 +164,7 @@ async fn release_in_time(permit: &dyn Permit, memo: Option<&Memo>) -> bool {
             false
         }
         Err(error) => {
-            tracing::warn!(%error, "a permit is left to end by itself");
+            tracing::warn!(%error, "a last memo is not written, or its permit is left to end by itself");
             true
         }
     }

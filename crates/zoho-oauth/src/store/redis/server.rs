@@ -216,7 +216,7 @@ impl Core {
 
     /// Counts the records, and names those that cannot be read.
     pub(super) async fn inventory(&self) -> Result<Inventory> {
-        let mut inventory = Inventory::default();
+        let mut inventory = Inventory::of(0);
         let mut after = String::new();
         loop {
             // The server compares the number of ids with the number of saves and deletes.

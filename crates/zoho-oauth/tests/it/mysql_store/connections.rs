@@ -315,7 +315,7 @@ async fn the_last_page_takes_its_time() {
     let middleman = Middleman::before(address().tcp_port()).await;
     let (store, _) = both(&database, &middleman).await;
     let ann = store.save_token(&user("ann")).await.unwrap();
-    let mut held = middleman.hold(b"ORDER BY CHAR_LENGTH(id), id LIMIT");
+    let mut held = middleman.hold(b"CHAR_LENGTH(id), id LIMIT");
     let reading = tokio::spawn(async move { store.get_tokens_page(None, 9).await });
     let scan = held.recv().await.unwrap();
     let_time_pass(Duration::from_mins(2)).await;
