@@ -1,5 +1,7 @@
 //! How a record of the target stands to the one of the source: pure, without a store.
 
+use std::time::Duration;
+
 use crate::clock::Timestamp;
 use crate::store::table::{check_same_login, merge};
 use crate::token::OAuthToken;
@@ -70,10 +72,14 @@ pub(super) fn compare(
     }
 }
 
+/// How far the clock of this machine may be behind those of the machines that refresh tokens. With
+/// less, a clock that is slow would make the newer record count as the older one.
+const SLOW_CLOCK: Duration = Duration::from_hours(24);
+
 /// When the access token ends, if there is one and its end is possible.
 fn end_of(token: &OAuthToken, now: Timestamp) -> Option<Timestamp> {
     let end = token.access_token.as_ref().and(token.expiry_time);
-    end.filter(|end| *end <= now.after(OAuthToken::LONGEST_AHEAD))
+    end.filter(|end| *end <= now.after(OAuthToken::LONGEST_AHEAD + SLOW_CLOCK))
 }
 
 /// Returns whether two records are one login beyond doubt: nothing speaks against it, and they
@@ -186,6 +192,17 @@ mod tests {
         assert_eq!(done.standing, Standing::Newer);
         let done = compare(&newer, &wrong, Ties::Target, NOW);
         assert_eq!(done.wanted.unwrap().refresh_token, newer.refresh_token);
+    }
+
+    #[test]
+    fn a_clock_that_is_slow_leaves_the_newer_record_the_newer_one() {
+        let ended = token(["1", "ann", "c", "s", "r1", "a1", "", "100"]);
+        // By the clock of another machine, which is hours ahead.
+        let fresh = (12 * 3_600_000).to_string();
+        let fresh = token(["7", "ann", "c", "s", "r2", "a2", "", &fresh]);
+        let done = compare(&ended, &fresh, Ties::Target, NOW);
+        assert_eq!(done.standing, Standing::Newer);
+        assert!(done.wanted.is_none());
     }
 
     #[test]
