@@ -59,7 +59,7 @@ async fn a_second_login_without_a_refresh_token_joins_the_stored_one_of_its_user
 
     let nameless = auth.session(login_page(&sandbox)).await.unwrap_err();
     assert_eq!(nameless.code(), ErrorCode::RefreshTokenMissing);
-    let text = nameless.to_string();
+    let text = nameless.remedy();
     assert!(
         text.contains("Name the user") && text.contains("prompt=consent"),
         "{text}"
@@ -341,7 +341,7 @@ async fn a_sandbox_login_does_not_overwrite_the_production_login_of_its_user() {
             .await
             .unwrap_err();
         assert_eq!(error.code(), ErrorCode::IdConflict);
-        let text = error.to_string();
+        let text = error.remedy();
         assert!(
             text.contains("two stores") && text.contains("user names"),
             "{text}"

@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn an_end_that_no_token_can_have_makes_no_record_newer() {
-        let wrong = (1000 * 3_600_000).to_string();
+        let wrong = (1000 * 3_600_000_i64).to_string();
         let wrong = token(["1", "ann", "c", "s", "r1", "a1", "", &wrong]);
         let newer = token(["7", "ann", "c", "s", "r2", "a2", "", "200"]);
         let done = compare(&wrong, &newer, Ties::Source, NOW);
@@ -198,7 +198,7 @@ mod tests {
     fn a_clock_that_is_slow_leaves_the_newer_record_the_newer_one() {
         let ended = token(["1", "ann", "c", "s", "r1", "a1", "", "100"]);
         // By the clock of another machine, which is hours ahead.
-        let fresh = (12 * 3_600_000).to_string();
+        let fresh = (12 * 3_600_000_i64).to_string();
         let fresh = token(["7", "ann", "c", "s", "r2", "a2", "", &fresh]);
         let done = compare(&ended, &fresh, Ties::Target, NOW);
         assert_eq!(done.standing, Standing::Newer);
