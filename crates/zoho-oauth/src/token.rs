@@ -247,6 +247,7 @@ impl OAuthToken {
     /// Empty text is absent, and so is the text `null`, which some official SDKs write. A user may
     /// be called `null`: that user name is absent only if another field of the row says `null` too,
     /// since our own rows never use the text for absence (see [`checked`](Self::checked)).
+    #[cfg(any(test, feature = "file", feature = "mysql", feature = "sqlite"))]
     pub(crate) fn official_texts(fields: [Option<&str>; 10]) -> [Option<&str>; 10] {
         const USER_NAME: usize = 1;
         let is_null = |text: Option<&str>| text == Some("null");

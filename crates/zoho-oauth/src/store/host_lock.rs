@@ -131,6 +131,7 @@ impl LockFolder {
         Ok(())
     }
 
+    #[cfg(any(test, feature = "file"))]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
