@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn an_end_that_no_token_can_have_makes_no_record_newer() {
-        let wrong = (1000 * 3_600_000).to_string();
+        let wrong = (1000_i64 * 3_600_000).to_string();
         let wrong = token(["1", "ann", "c", "s", "r1", "a1", "", &wrong]);
         let newer = token(["7", "ann", "c", "s", "r2", "a2", "", "200"]);
         let done = compare(&wrong, &newer, Ties::Source, NOW);
