@@ -10,6 +10,7 @@ mod concurrent;
 mod connections;
 mod leases;
 mod numbers;
+mod older;
 mod pages;
 mod privileges;
 pub(crate) mod said;

@@ -220,10 +220,11 @@ impl MySqlStoreBuilder {
     /// # Errors
     /// `invalid_input` for a setting that cannot be used, and a database that is not there;
     /// `store_permission` when the account is refused; `store_foreign` and `unsupported` when there
-    /// is something else under the table's name; `store_unavailable`.
+    /// is something else under the table's name, or a table of an older official SDK, which
+    /// [`widen`](Self::widen) makes fit; `store_unavailable`.
     pub async fn connect(self) -> Result<MySqlStore> {
         let nodes = self.nodes().await?;
-        self.open(nodes).await
+        self.open(nodes, false).await
     }
 
     /// Connects if the table is there, and makes nothing; `None` if it is not, or if the account may
@@ -243,6 +244,23 @@ impl MySqlStoreBuilder {
         }
         let nodes = self.nodes().await?;
         self.open_with(nodes, Missing::Left).await
+    }
+
+    /// Connects, and gives the table of an older official SDK, or of the official SDKs'
+    /// documentation, what a store needs. Then [`connect`](Self::connect) opens it.
+    ///
+    /// The column `api_domain`, if it is the only one that is missing, is added behind the others;
+    /// the rest is done as by [`MySqlStore::widen`]. An older SDK that names its columns goes on
+    /// with the table. Another kind of table is refused and stays as it is. There is no need to call
+    /// it once more, and no harm.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect) and [`MySqlStore::widen`].
+    pub async fn widen(self) -> Result<MySqlStore> {
+        let nodes = self.nodes().await?;
+        let store = self.open(nodes, true).await?;
+        store.widen().await?;
+        Ok(store)
     }
 
     /// The pools of our own, which connect when they are first asked.
@@ -325,12 +343,15 @@ impl MySqlStoreBuilder {
             backoff: Backoff::default(),
         };
         let nodes = Nodes::lent(vec![node], self.limits);
-        self.open(nodes).await
+        self.open(nodes, false).await
     }
 
-    async fn open(self, nodes: Nodes) -> Result<MySqlStore> {
-        let reserved = self.reserved;
-        let opened = self.open_with(nodes, Missing::Made { reserved }).await?;
+    async fn open(self, nodes: Nodes, is_widened: bool) -> Result<MySqlStore> {
+        let missing = Missing::Made {
+            reserved: self.reserved,
+            is_widened,
+        };
+        let opened = self.open_with(nodes, missing).await?;
         opened.ok_or_else(|| Error::new(ErrorCode::Internal, "a table that was made is missing"))
     }
 

@@ -14,7 +14,8 @@ use super::nodes::{Nodes, Tries};
 use super::row::decode;
 use super::schema::{self, Fields, Schema};
 use super::session::Session;
-use super::sql::{COLUMNS, LEASES, MARKS, text};
+use super::sql::{LEASES, MARKS, text};
+use super::widen::add_api_domain;
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::store::Inventory;
@@ -37,8 +38,9 @@ pub(super) struct Core {
 /// What opening a store does about what is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Missing {
-    /// Makes it; no id up to `reserved` is given from then on.
-    Made { reserved: u64 },
+    /// Makes it; no id up to `reserved` is given from then on. The column `api_domain` is added to
+    /// the table of an older official SDK if `is_widened`.
+    Made { reserved: u64, is_widened: bool },
     /// Leaves it: the first write that needs something beside the table makes it.
     Left,
 }
@@ -83,7 +85,10 @@ impl Core {
             return Ok(None);
         };
         let names = |columns: Vec<usize>| {
-            let names: Vec<_> = columns.into_iter().map(|index| COLUMNS[index]).collect();
+            let names: Vec<_> = columns
+                .into_iter()
+                .map(|index| schema.columns[index].name)
+                .collect();
             names.join(", ")
         };
         let (narrow, unindexed) = (names(schema.narrow()), schema.unindexed().join(", "));
@@ -97,7 +102,7 @@ impl Core {
             );
         }
         let reserved = match missing {
-            Missing::Made { reserved } => reserved,
+            Missing::Made { reserved, .. } => reserved,
             Missing::Left => 0,
         };
         Ok(Some(Self {
@@ -386,9 +391,16 @@ async fn prepare(
         let message = "the connections of the pool have no database selected";
         return Err(Fault::No(Error::invalid_input(message)));
     }
-    let Missing::Made { reserved } = missing else {
+    let Missing::Made {
+        reserved,
+        is_widened,
+    } = missing
+    else {
         return schema::inspect(session, table).await;
     };
+    if is_widened {
+        add_api_domain(session, table).await?;
+    }
     let schema = schema::find_or_create(session, table).await?;
     schema::prepare_side_tables(session).await?;
     schema::prepare_mark(session, &schema, reserved).await?;

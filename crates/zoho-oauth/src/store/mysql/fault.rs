@@ -185,10 +185,10 @@ fn refused(server: &str, refusal: &ServerError) -> Fault {
         | 1927
         | 4031 => Fault::Lost(fault(ErrorCode::StoreUnavailable, "ended the connection")),
         1062 | 1586 => Fault::Duplicate(fault(ErrorCode::StoreForeign, RULES)),
-        // An index that is there already: somebody else widens the table too.
-        1061 => Fault::Again(fault(
+        // A column or an index that is there already: another process widens the table too.
+        1060 | 1061 => Fault::Again(fault(
             ErrorCode::StoreLocked,
-            "has an index of this name already",
+            "has a column or an index of this name already",
         )),
         // An unknown column or table, or one of another character set.
         1054 | 1146 | 1051 | 1253 | 1267 | 1270 | 1271 => Fault::Stale(fault(

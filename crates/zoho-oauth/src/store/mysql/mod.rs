@@ -41,7 +41,11 @@
 //! collation, and go by its indexes all the same. A value that is longer than its column is refused
 //! with `column_too_narrow` before anything is cut off. A table without indexes is read from end to
 //! end for each look-up; opening it warns, and [`widen`](MySqlStore::widen) gives it room and
-//! indexes. Rows whose id is no number, or whose expiry is none or has zeros or a plus before it, are
+//! indexes. A table of an older official SDK may call `user_name` `user_mail`, and is used under that
+//! name. If it lacks `api_domain`, opening it is `store_foreign`, and
+//! [`MySqlStoreBuilder::widen`] adds the column behind the others; an older SDK that names its columns
+//! goes on with the table. Ids of older SDKs, such as `python_u1_EU_9f3c`, become numbers when the table
+//! is widened, all in one transaction, and not before. Rows whose id is no number, or whose expiry is none or has zeros or a plus before it, are
 //! `store_damaged` when they are looked up, and are left out of lists with a warning; the others stay
 //! usable. The text `null`, which some official SDKs write for nothing, is none, in `user_name` only if
 //! another field of the row is `null` too. A record that a unique index or another
@@ -201,13 +205,15 @@ impl MySqlStore {
     ///
     /// Columns become `mediumtext` in `utf8mb4` (`varchar(768)` where an index of the application
     /// holds the whole column); rows, other columns, indexes, defaults, comments, rules and
-    /// collations in `utf8mb4` stay. Columns that an index of the application holds together with
+    /// collations in `utf8mb4` stay. Records whose id is no number, as older official SDKs gave them,
+    /// get one ([`Widened::numbered`]), all or none of them. Columns that an index of the application holds together with
     /// others stay as they are ([`Widened::left`]). The server copies the table for that: other
     /// writers wait meanwhile, and in a Galera cluster everybody does. The indexes are built while
     /// others read and write.
     ///
     /// # Errors
-    /// `store_permission` when the account may not alter the table, `store_locked` when somebody
+    /// `store_permission` when the account may not alter the table, `store_foreign` when a rule, a
+    /// trigger or a reference of another table keeps an id from changing, `store_locked` when somebody
     /// uses it for too long, and what keeps the database from working.
     ///
     /// # Cancellation

@@ -117,7 +117,7 @@ pub(super) fn exactly(token: &OAuthToken) -> Vec<Value> {
 /// # Errors
 /// `column_too_narrow`, naming the column.
 pub(super) fn check_fit(token: &OAuthToken, columns: &[Column; 10], table: &str) -> Result<()> {
-    for ((name, field), column) in COLUMNS.iter().zip(token.expose_fields()).zip(columns) {
+    for (field, column) in token.expose_fields().into_iter().zip(columns) {
         let fits = |text: &str| {
             let chars = text.chars().count() as u64;
             // In UTF-8; what a column in UTF-16 cannot hold, the server refuses.
@@ -127,7 +127,7 @@ pub(super) fn check_fit(token: &OAuthToken, columns: &[Column; 10], table: &str)
         if let Some(text) = field
             && !fits(&text)
         {
-            let most = column.most_chars;
+            let (name, most) = (column.name, column.most_chars);
             let message = format!(
                 "a value is longer than the {most} characters of the column `{name}` of table \
                 `{table}`"
@@ -144,8 +144,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_by_name_and_not_quoted() {
-        let column = Column::sample("utf8mb4", "utf8mb4_bin");
-        let columns = std::array::from_fn(|_| column.clone());
+        let columns = Column::samples("utf8mb4", "utf8mb4_bin");
         let mut token = OAuthToken::new();
         // Characters count, not bytes.
         token.user_name = UserName::received("ü".repeat(255)).ok();
@@ -159,10 +158,8 @@ mod tests {
 
     #[test]
     fn nothing_is_written_as_the_column_can_hold_it() {
-        let mut column = Column::sample("utf8mb4", "utf8mb4_bin");
-        column.is_nullable = false;
-        let mut columns = std::array::from_fn(|_| column.clone());
-        columns[9].is_nullable = true;
+        let mut columns = Column::samples("utf8mb4", "utf8mb4_bin");
+        columns[1].is_nullable = false;
         let values = encode(&OAuthToken::new(), &columns);
         assert_eq!(values[1], text(""));
         assert_eq!(values[9], Value::NULL);

@@ -6,7 +6,7 @@ use mysql_async::{Row, Value};
 
 use super::fault::Fault;
 use super::session::Session;
-use super::sql::{COLUMNS, KEYS, LEASES, MARKS, Statements, text};
+use super::sql::{COLUMNS, KEYS, LEASES, MARKS, Statements, USER_MAIL, text};
 use crate::error::{Error, ErrorCode, Result};
 use crate::token::TokenId;
 
@@ -16,6 +16,8 @@ const NARROW: u64 = 768;
 /// A column as it is at present.
 #[derive(Clone, Debug)]
 pub(super) struct Column {
+    /// The official name, or [`USER_MAIL`].
+    pub(super) name: &'static str,
     /// Character set and collation; none if the column holds bytes.
     pub(super) collation: Option<(String, String)>,
     pub(super) most_chars: u64,
@@ -65,11 +67,13 @@ impl Schema {
 
     /// Whether an index holds the whole value of this column.
     pub(super) fn is_in_key(&self, column: usize) -> bool {
-        self.indexes.iter().any(|index| index.holds(column))
+        let name = self.columns[column].name;
+        self.indexes.iter().any(|index| index.holds(name))
     }
 
     fn is_in_shared_key(&self, column: usize) -> bool {
-        let is_shared = |index: &Index| index.columns.len() > 1 && index.holds(column);
+        let name = self.columns[column].name;
+        let is_shared = |index: &Index| index.columns.len() > 1 && index.holds(name);
         self.indexes.iter().any(is_shared)
     }
 
@@ -93,6 +97,7 @@ impl Schema {
             index.is_sorted && index.columns.first().is_some_and(|(first, _)| first == key)
         };
         KEYS.into_iter()
+            .map(|key| self.columns[key].name)
             .filter(|key| !self.indexes.iter().any(|index| serves(key, index)))
             .collect()
     }
@@ -104,21 +109,45 @@ impl Schema {
 
 impl Index {
     /// Whether the whole value of a column is in it, and must fit.
-    fn holds(&self, column: usize) -> bool {
-        let is_it = |part: &(String, bool)| part.0 == COLUMNS[column] && part.1;
+    fn holds(&self, column: &str) -> bool {
+        let is_it = |part: &(String, bool)| part.0 == column && part.1;
         self.is_sorted && self.columns.iter().any(is_it)
     }
+}
+
+/// What there is under the name of a token table.
+pub(super) enum Found {
+    Nothing,
+    /// The table of an older official SDK, under its name as it was created: it lacks the column
+    /// `api_domain` and nothing else.
+    Older(String),
+    Table(Arc<Schema>),
 }
 
 /// Looks at the table; `None` if there is none.
 ///
 /// # Errors
-/// `store_foreign` when there is something else under this name, `unsupported` when its engine has
-/// no transactions.
+/// `store_foreign` when there is something else under this name, or a table that has to be widened
+/// first; `unsupported` when its engine has no transactions.
 pub(super) async fn inspect(
     session: &mut Session,
     table: &str,
 ) -> Result<Option<Arc<Schema>>, Fault> {
+    match find(session, table).await? {
+        Found::Nothing => Ok(None),
+        Found::Table(schema) => Ok(Some(schema)),
+        Found::Older(table) => {
+            let message = format!(
+                "table `{table}` lacks the column api_domain, as tables of older SDKs do: add it \
+                with `MySqlStoreBuilder::widen`"
+            );
+            Err(Fault::No(Error::new(ErrorCode::StoreForeign, message)))
+        }
+    }
+}
+
+/// As [`inspect`], but a table without `api_domain` is no error.
+pub(super) async fn find(session: &mut Session, table: &str) -> Result<Found, Fault> {
     let found = session
         .rows(
             "SELECT table_name, table_type, engine, @@lower_case_table_names, DATABASE() \
@@ -137,7 +166,7 @@ pub(super) async fn inspect(
         }
     }
     let Some((table, kind, engine)) = same else {
-        return Ok(None);
+        return Ok(Found::Nothing);
     };
     let foreign = |what: &str| {
         let message = format!("table `{table}` {what}");
@@ -165,8 +194,12 @@ pub(super) async fn inspect(
     if !indexes.iter().any(is_key) {
         return foreign("has no primary key on the column `id`");
     }
+    let [.., Some(_)] = &columns else {
+        return Ok(Found::Older(table));
+    };
+    let columns = columns.map(|column| column.expect("no column is missing"));
     let is_lossy = columns.iter().any(|column| column.is_lossy);
-    Ok(Some(Arc::new(Schema {
+    Ok(Found::Table(Arc::new(Schema {
         is_watched: is_lossy || has_triggers(session, &table).await?,
         statements: Statements::new(&table, &columns),
         columns,
@@ -174,11 +207,11 @@ pub(super) async fn inspect(
     })))
 }
 
-/// The ten columns, or why they are not what they should be.
+/// The ten columns, or why they are not what they should be. The last, `api_domain`, may be missing.
 async fn columns(
     session: &mut Session,
     table: &str,
-) -> Result<Result<[Column; 10], String>, Fault> {
+) -> Result<Result<[Option<Column>; 10], String>, Fault> {
     let rows = session
         .rows(
             "SELECT column_name, data_type, character_maximum_length, character_octet_length, \
@@ -187,13 +220,17 @@ async fn columns(
             vec![text(table)],
         )
         .await?;
+    let rows: Vec<_> = rows.into_iter().map(Fields::of).map(named).collect();
+    let mut names = COLUMNS;
+    if !rows.iter().any(|(name, _)| name == names[1]) {
+        names[1] = USER_MAIL;
+    }
     let mut found: [Option<Column>; 10] = Default::default();
-    for row in rows {
-        let mut fields = Fields::of(row);
-        let name = fields.text(0).unwrap_or_default().to_ascii_lowercase();
-        let Some(index) = COLUMNS.iter().position(|column| *column == name) else {
+    for (name, mut fields) in rows {
+        let Some(index) = names.iter().position(|column| *column == name) else {
             continue;
         };
+        let name = names[index];
         let kind = fields.text(1).unwrap_or_default().to_ascii_lowercase();
         let (Some(most_chars), Some(most_bytes)) = (fields.number(2), fields.number(3)) else {
             return Ok(Err(format!(
@@ -214,6 +251,7 @@ async fn columns(
             )));
         }
         found[index] = Some(Column {
+            name,
             collation: collation.filter(|(charset, _)| charset != "binary"),
             most_chars,
             most_bytes,
@@ -229,10 +267,15 @@ async fn columns(
         .zip(&found)
         .filter_map(|(name, column)| column.is_none().then_some(*name))
         .collect();
-    if !missing.is_empty() {
+    if !missing.is_empty() && missing != ["api_domain"] {
         return Ok(Err(format!("lacks the columns {}", missing.join(", "))));
     }
-    Ok(Ok(found.map(|column| column.expect("no column is missing"))))
+    Ok(Ok(found))
+}
+
+fn named(mut fields: Fields) -> (String, Fields) {
+    let name = fields.text(0).unwrap_or_default().to_ascii_lowercase();
+    (name, fields)
 }
 
 async fn has_triggers(session: &mut Session, table: &str) -> Result<bool, Fault> {
@@ -297,7 +340,7 @@ fn new_table(table: &str) -> String {
             name => format!("{name} mediumtext"),
         })
         .collect();
-    let keys: Vec<_> = KEYS.into_iter().map(index).collect();
+    let keys: Vec<_> = KEYS.iter().map(|&key| index(COLUMNS[key])).collect();
     format!(
         "CREATE TABLE IF NOT EXISTS `{table}` ({}, PRIMARY KEY (id), {}) \
         ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
@@ -425,15 +468,16 @@ impl Fields {
 
 #[cfg(test)]
 impl Column {
-    /// An official column.
-    pub(super) fn sample(charset: &str, collation: &str) -> Self {
-        Self {
+    /// The official columns.
+    pub(super) fn samples(charset: &str, collation: &str) -> [Self; 10] {
+        COLUMNS.map(|name| Self {
+            name,
             collation: Some((charset.into(), collation.into())),
             most_chars: 255,
             most_bytes: 1020,
             is_blob: false,
             is_nullable: true,
             is_lossy: false,
-        }
+        })
     }
 }

@@ -260,7 +260,7 @@ const LEFT_OUT: u64 = 8;
 /// is always theirs. Some of them do not mind if a number is taken, and write over the record that has
 /// it. The nine numbers before a power of ten are theirs too: with one of them taken, they could add
 /// fewer than the ten records that they can add to a table of their own.
-fn is_official(id: u64, official_last: u64, steps: u64) -> bool {
+pub(super) fn is_official(id: u64, official_last: u64, steps: u64) -> bool {
     let digits = |number: u64| number.checked_ilog10().unwrap_or(0);
     let next_power = 10_u64.pow(digits(id) + 1);
     let is_power_of_ten = id >= 10 && next_power == 10 * id;
@@ -328,7 +328,7 @@ async fn check_written(
     Err(changed_on_the_way(schema))
 }
 
-fn changed_on_the_way(schema: &Schema) -> Fault {
+pub(super) fn changed_on_the_way(schema: &Schema) -> Fault {
     let message = format!(
         "a trigger of table `{}`, or the type of one of its columns, changes what is written",
         schema.table()

@@ -12,8 +12,11 @@ use crate::token::OAuthToken;
 /// The official columns, in the official order. All statements name them in this order.
 pub(super) const COLUMNS: [&str; 10] = OAuthToken::FIELDS;
 
-/// The columns that records are looked up by.
-pub(super) const KEYS: [&str; 4] = ["user_name", "refresh_token", "grant_token", "access_token"];
+/// What older official SDKs call the column `user_name`.
+pub(super) const USER_MAIL: &str = "user_mail";
+
+/// The columns that records are looked up by: the user, refresh, grant and access token.
+pub(super) const KEYS: [usize; 4] = [1, 4, 6, 5];
 
 /// The highest id and the number of writes, one row per token table.
 pub(super) const MARKS: &str = "zoho_oauth_mark";
@@ -63,6 +66,7 @@ pub(super) fn text(value: &str) -> Value {
 #[derive(Debug)]
 pub(super) struct Statements {
     table: String,
+    columns: [&'static str; 10],
     select: String,
     /// One condition per column that finds its rows by an index: two parameters.
     probes: [String; 10],
@@ -82,21 +86,21 @@ pub(super) struct Statements {
     pub(super) shorter_above: String,
     pub(super) longest_page: String,
     pub(super) next_ids: String,
+    pub(super) other_ids: String,
+    pub(super) number: String,
 }
 
 impl Statements {
     pub(super) fn new(table: &str, columns: &[Column; 10]) -> Self {
-        let names = COLUMNS.join(", ");
+        let all = columns.each_ref().map(|column| column.name);
+        let names = all.join(", ");
         let select = format!("SELECT {names} FROM `{table}`");
-        let probes = std::array::from_fn(|index| probe(COLUMNS[index], &columns[index]));
+        let probes = columns.each_ref().map(probe);
         let by_id: &String = &probes[0];
         let id = converted(&columns[0]);
-        let exactly: Vec<_> = COLUMNS[1..].iter().map(|name| exactly(name)).collect();
+        let exactly: Vec<_> = (1..all.len()).map(|index| exactly(&all, index)).collect();
         let exactly = exactly.join(" AND ");
-        let set: Vec<_> = COLUMNS[1..]
-            .iter()
-            .map(|name| format!("{name} = ?"))
-            .collect();
+        let set: Vec<_> = all[1..].iter().map(|name| format!("{name} = ?")).collect();
         Self {
             all: select.clone(),
             update: format!(
@@ -135,7 +139,10 @@ impl Statements {
                 OR (CHAR_LENGTH(id) = ? AND id > {id}) \
                 ORDER BY NOT {IS_ID}, CHAR_LENGTH(id), id LIMIT ?"
             ),
+            other_ids: format!("SELECT id FROM `{table}` WHERE NOT {IS_ID} ORDER BY id"),
+            number: format!("UPDATE `{table}` SET id = ? WHERE {by_id}"),
             table: table.to_owned(),
+            columns: all,
             select,
             probes,
             id,
@@ -156,7 +163,7 @@ impl Statements {
         };
         let (mut condition, mut values) = self.holds(column, value);
         if let Some(client) = query.client() {
-            condition = format!("{condition} AND {}", exactly(COLUMNS[2]));
+            condition = format!("{condition} AND {}", exactly(&self.columns, 2));
             values.push(text(client.as_str()));
         }
         let sql = format!(
@@ -171,7 +178,7 @@ impl Statements {
     fn holds(&self, column: usize, value: &str) -> (String, Vec<Value>) {
         let (mut condition, mut values) = (self.probes[column].clone(), vec![text(value); 2]);
         if value == "null" {
-            condition = format!("{condition} AND {}", exactly(COLUMNS[column]));
+            condition = format!("{condition} AND {}", exactly(&self.columns, column));
             values.push(text(value));
         }
         (condition, values)
@@ -220,7 +227,8 @@ impl Statements {
 /// The index sorts by the column's collation, which may take 'a' for 'A', or leave out a space at
 /// the end: so first the comparison that the index serves, in the column's own character set, then
 /// the one that counts. The same value is bound twice.
-fn probe(name: &str, column: &Column) -> String {
+fn probe(column: &Column) -> String {
+    let name = column.name;
     format!(
         "{name} = {} AND {} = CAST(? AS BINARY)",
         converted(column),
@@ -240,10 +248,10 @@ fn converted(column: &Column) -> String {
 ///
 /// What its text means is said by [`OAuthToken::official_texts`]: an official SDK may have written
 /// `null` for nothing.
-fn exactly(name: &str) -> String {
-    let column = bytes(name);
-    let meant = if name == "user_name" {
-        let others = COLUMNS[2..]
+fn exactly(columns: &[&str; 10], index: usize) -> String {
+    let column = bytes(columns[index]);
+    let meant = if index == 1 {
+        let others = columns[2..]
             .iter()
             .map(|name| format!("COALESCE({}, '')", bytes(name)));
         let others: Vec<_> = others.collect();
@@ -267,8 +275,7 @@ mod tests {
     use crate::token::{ClientId, TokenId, UserName};
 
     fn statements() -> Statements {
-        let column = Column::sample("latin1", "latin1_german1_ci");
-        Statements::new("t", &std::array::from_fn(|_| column.clone()))
+        Statements::new("t", &Column::samples("latin1", "latin1_german1_ci"))
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Making room in a table that the official SDKs' documentation made.
 
-use super::core::Core;
+use super::core::{Core, raise_mark};
 use super::fault::Fault;
 use super::nodes::Tries;
-use super::schema::{Fields, Schema, index};
+use super::schema::{self, Fields, Found, Schema, index};
+use super::server::{changed_on_the_way, is_official};
 use super::session::Session;
-use super::sql::{COLUMNS, text};
+use super::sql::{MARKS, text};
 use crate::error::{Error, ErrorCode, Result};
+use crate::token::TokenId;
 
 /// What [`MySqlStore::widen`](super::MySqlStore::widen) did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,12 +21,15 @@ pub struct Widened {
     /// The columns that stay as short as they are: an index of the application holds them together
     /// with others, and has no room for more.
     pub left: Vec<String>,
+    /// How many records have a number as their id from now on. The official SDKs of some time ago
+    /// gave ids such as `python_u1_EU_9f3c`, which no look-up by id finds.
+    pub numbered: usize,
 }
 
 impl Widened {
     /// Returns whether there was nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.columns.is_empty() && self.indexes.is_empty()
+        self.columns.is_empty() && self.indexes.is_empty() && self.numbered == 0
     }
 }
 
@@ -68,7 +73,8 @@ impl Core {
             narrow = free;
             left.extend(bound);
         }
-        let names = |columns: Vec<usize>| columns.into_iter().map(|index| COLUMNS[index].into());
+        let name = |index: usize| schema.columns[index].name.to_owned();
+        let names = |columns: Vec<usize>| columns.into_iter().map(name);
         done.columns.extend(names(narrow));
         done.left = names(left).collect();
         let schema = self.look_again(session, &table).await?;
@@ -77,7 +83,83 @@ impl Core {
             add_indexes(session, &table, &missing).await?;
             done.indexes.extend(missing.into_iter().map(str::to_owned));
         }
-        self.look_again(session, &table).await.map(drop)
+        let schema = self.look_again(session, &table).await?;
+        done.numbered += number_ids(session, &schema).await?;
+        Ok(())
+    }
+}
+
+/// Adds the column that tables of older official SDKs lack, to such a table.
+///
+/// # Errors
+/// As [`schema::inspect`], and what keeps the server from altering the table.
+pub(super) async fn add_api_domain(session: &mut Session, table: &str) -> Result<(), Fault> {
+    if let Found::Older(table) = schema::find(session, table).await? {
+        let sql = format!(
+            "ALTER TABLE `{table}` ADD COLUMN api_domain mediumtext \
+            CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL"
+        );
+        session.execute_on_all(&sql).await?;
+    }
+    Ok(())
+}
+
+/// Gives a number to each record whose id is none, above all that were ever given, in one
+/// transaction; answers how many there were.
+async fn number_ids(session: &mut Session, schema: &Schema) -> Result<usize, Fault> {
+    let others = &schema.statements.other_ids;
+    if session.rows_of_all(others, Vec::new()).await?.is_empty() {
+        return Ok(0);
+    }
+    schema::prepare_side_tables(session).await?;
+    session.begin().await?;
+    let work = async {
+        // Locks the mark: no other process of ours gives an id until the commit.
+        raise_mark(session, schema, 0).await?;
+        let sql = format!("SELECT highest_id FROM {MARKS} WHERE token_table = ?");
+        let rows = session.rows(&sql, vec![text(schema.table())]).await?;
+        let given = rows.into_iter().next().map(Fields::of);
+        let given = given.and_then(|fields| fields.number(0)).unwrap_or(0);
+        let mut last = given.max(schema::highest(session, schema).await?);
+        let others = format!("{others} FOR UPDATE");
+        let others = session.rows_of_all(&others, Vec::new()).await?;
+        let count = others.len();
+        for row in others {
+            let Some(other) = row.unwrap().into_iter().next() else {
+                continue;
+            };
+            last += 1;
+            while is_official(last, 0, 0) {
+                last += 1;
+            }
+            let number = text(&TokenId::new(last)?.to_string());
+            let values = vec![number.clone(), other.clone(), other];
+            session.execute(&schema.statements.number, values).await?;
+            let taken = schema.statements.taken(1);
+            if session.rows(&taken, vec![number]).await?.is_empty() {
+                return Err(changed_on_the_way(schema));
+            }
+        }
+        raise_mark(session, schema, last).await?;
+        session.take_long();
+        Ok(count)
+    };
+    let numbered: Result<usize, Fault> = work.await;
+    let outcome = match numbered {
+        Ok(count) => session.commit().await.map(|()| count),
+        Err(fault) => Err(fault),
+    };
+    match outcome {
+        Ok(count) => Ok(count),
+        Err(fault) => {
+            session.roll_back().await;
+            // After a lost answer the table is looked at again.
+            Err(match fault.uncommitted() {
+                // Another program was faster with the id.
+                Fault::Duplicate(error) => Fault::Again(error),
+                fault => fault,
+            })
+        }
     }
 }
 
@@ -103,7 +185,8 @@ async fn widen_columns(
     let made = made.unwrap_or_default();
     let mut changes = Vec::new();
     for &index in columns {
-        let (name, column) = (COLUMNS[index], &schema.columns[index]);
+        let column = &schema.columns[index];
+        let name = column.name;
         let Some(rest) = beside_the_type(&made, name) else {
             let message = format!("table `{table}` does not say what its column `{name}` is");
             return Err(Fault::No(Error::new(ErrorCode::StoreForeign, message)));

@@ -5,7 +5,7 @@ use zoho_oauth::{Error, ErrorCode, TokenStore};
 use super::*;
 
 /// Each code and what is said, of a server at `db.example.com:3306`. Quoted in the handbook.
-pub(crate) const SAID: [(ErrorCode, &str); 6] = [
+pub(crate) const SAID: [(ErrorCode, &str); 7] = [
     (
         ErrorCode::StorePermission,
         "the database at `db.example.com:3306` does not let this account in: its password is wrong, \
@@ -23,6 +23,11 @@ pub(crate) const SAID: [(ErrorCode, &str); 6] = [
         ErrorCode::StoreForeign,
         "table `prices` lacks the columns user_name, client_id, client_secret, refresh_token, \
         access_token, grant_token, expiry_time, redirect_url, api_domain",
+    ),
+    (
+        ErrorCode::StoreForeign,
+        "table `oauthtoken` lacks the column api_domain, as tables of older SDKs do: add it with \
+        `MySqlStoreBuilder::widen`",
     ),
     (
         ErrorCode::StoreForeign,
@@ -55,8 +60,13 @@ async fn the_handbook_quotes_what_people_read() {
     database
         .run("ALTER TABLE prices MODIFY id varchar(9)")
         .await;
-    note(builder.table("prices").connect().await.unwrap_err());
+    note(builder.clone().table("prices").connect().await.unwrap_err());
     let alter = |change: &str| format!("ALTER TABLE oauthtoken {change}");
+    database.run(&alter("DROP COLUMN api_domain")).await;
+    note(builder.connect().await.unwrap_err());
+    database
+        .run(&alter("ADD COLUMN api_domain varchar(255)"))
+        .await;
     store.save_token(&user("ann")).await.unwrap();
     database.run(&alter("ADD UNIQUE one (client_id)")).await;
     note(store.save_token(&user("bob")).await.unwrap_err());
