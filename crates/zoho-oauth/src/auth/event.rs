@@ -50,7 +50,8 @@ pub enum Event {
         /// The record.
         id: TokenId,
     },
-    /// An application started from a refresh token for a user who has another login in the store. The
+    /// An application started from a refresh token, or from a credential whose record has no user name
+    /// yet, for a user who has another login in the store. The
     /// stored one is used: see [`RefreshCredential`](crate::RefreshCredential).
     StoredLoginUsed {
         /// The record of the stored login.

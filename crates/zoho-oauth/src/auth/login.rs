@@ -28,6 +28,9 @@ use crate::secret::{Fingerprint, RefreshToken};
 use crate::store::{CoordinationKey, Fact, Guarantee, Kept, Memo, Permit};
 use crate::token::{ClientId, OAuthToken, TokenId, UserName};
 
+/// The number of records that are listed at a time.
+const PAGE: usize = 1000;
+
 /// A login under way; everybody who starts from the same credential waits for its outcome.
 #[derive(Clone, Debug)]
 pub(super) struct Starting {
@@ -53,14 +56,15 @@ impl Starting {
 #[derive(Clone, Debug)]
 pub(super) enum Login {
     Grant(GrantCredential),
-    Refresh(RefreshCredential),
+    /// With the refresh token of the user's stored login, if Zoho was seen to refuse that.
+    Refresh(RefreshCredential, Option<RefreshToken>),
 }
 
 impl Login {
     fn hints(&self) -> Hints {
         let (client, center) = match self {
             Self::Grant(grant) => (&grant.client, &grant.data_center),
-            Self::Refresh(refresh) => (&refresh.client, &refresh.data_center),
+            Self::Refresh(refresh, _) => (&refresh.client, &refresh.data_center),
         };
         Hints {
             user_name: None,
@@ -77,7 +81,7 @@ impl Login {
                 grant.client.id.as_str(),
                 grant.code.expose_secret(),
             ]),
-            Self::Refresh(refresh) => Fingerprint::of(&[
+            Self::Refresh(refresh, _) => Fingerprint::of(&[
                 "refresh",
                 refresh.client.id.as_str(),
                 refresh.token.expose_secret(),
@@ -94,7 +98,7 @@ impl Login {
     fn client(&self) -> &OAuthClient {
         match self {
             Self::Grant(grant) => &grant.client,
-            Self::Refresh(refresh) => &refresh.client,
+            Self::Refresh(refresh, _) => &refresh.client,
         }
     }
 
@@ -105,7 +109,7 @@ impl Login {
     fn center<'a>(&'a self, shared: &'a Shared) -> &'a DataCenter {
         let named = match self {
             Self::Grant(grant) => &grant.data_center,
-            Self::Refresh(refresh) => &refresh.data_center,
+            Self::Refresh(refresh, _) => &refresh.data_center,
         };
         named.as_ref().unwrap_or(&shared.center)
     }
@@ -113,7 +117,7 @@ impl Login {
     fn user_name(&self) -> Option<&UserName> {
         match self {
             Self::Grant(grant) => grant.user_name.as_ref(),
-            Self::Refresh(refresh) => refresh.user_name.as_ref(),
+            Self::Refresh(refresh, _) => refresh.user_name.as_ref(),
         }
     }
 
@@ -122,9 +126,17 @@ impl Login {
             Self::Grant(grant) => {
                 TokenQuery::grant_token(grant.code.clone()).with_client(grant.client.id.clone())
             }
-            Self::Refresh(refresh) => TokenQuery::refresh_token(refresh.token.clone())
+            Self::Refresh(refresh, _) => TokenQuery::refresh_token(refresh.token.clone())
                 .with_client(refresh.client.id.clone()),
         }
+    }
+
+    /// Whether another login that is stored for the user goes first: see [`RefreshCredential`].
+    fn gives_way_to(&self, stored: &OAuthToken) -> bool {
+        let (Self::Refresh(refresh, dead), Some(token)) = (self, &stored.refresh_token) else {
+            return false;
+        };
+        *token != refresh.token && Some(token) != dead.as_ref()
     }
 
     /// The record as the credential knows it, without what Zoho is yet to say.
@@ -132,7 +144,7 @@ impl Login {
         let mut record = OAuthToken::new();
         match self {
             Self::Grant(grant) => record.grant_token = Some(grant.code.clone()),
-            Self::Refresh(refresh) => record.refresh_token = Some(refresh.token.clone()),
+            Self::Refresh(refresh, _) => record.refresh_token = Some(refresh.token.clone()),
         }
         record.user_name = self.user_name().cloned();
         let client = self.client().at(self.center(shared));
@@ -153,7 +165,7 @@ impl Login {
                     .exchange(center, &client, &grant.code, verifier)
                     .await
             }
-            Self::Refresh(refresh) => {
+            Self::Refresh(refresh, _) => {
                 shared
                     .accounts
                     .refresh(center, &client.id, &client.secret, &refresh.token)
@@ -164,20 +176,31 @@ impl Login {
 }
 
 /// Returns the slot of the record that the credential leads to, which is stored then.
-pub(super) async fn login(shared: &Arc<Shared>, login: Login) -> Result<Arc<Slot>> {
+pub(super) async fn login(shared: &Arc<Shared>, mut login: Login) -> Result<Arc<Slot>> {
     login.client().check()?;
     loop {
-        if let Some(slot) = found(shared, &login).await? {
-            return Ok(slot);
-        }
-        if matches!(login, Login::Refresh(_))
-            && let Some(slot) = stored_of_user(shared, &login).await?
-            && is_alive(shared, &slot).await
+        let asked = Timestamp::now();
+        let record = found(shared, &login).await?;
+        // A record without a name would take the place of the user's stored login as well.
+        let another_may_go_first = match &record {
+            Some(record) => record.user_name.is_none(),
+            None => matches!(login, Login::Refresh(..)),
+        };
+        if another_may_go_first
+            && let Some(stored) = stored_of_user(shared, &login).await?
+            && (record.as_ref()).is_none_or(|record| record.refresh_token != stored.refresh_token)
         {
-            let id = slot.id;
-            tracing::warn!(%id, "a given refresh token is not used: its user has another login in the store");
-            shared.tell(Event::StoredLoginUsed { id });
-            return Ok(slot);
+            let slot = slot_of_user(shared, &login, &stored, asked)?;
+            if is_alive(shared, &slot).await {
+                tell_stored_used(shared, slot.id);
+                return Ok(slot);
+            }
+            if let Login::Refresh(_, dead) = &mut login {
+                *dead = stored.refresh_token;
+            }
+        }
+        if let Some(record) = record {
+            return slot_of_found(shared, &login, &record, asked).await;
         }
         let mut starting = join_or_begin(shared, &login);
         let answers = starting.answers(shared, &login);
@@ -197,31 +220,53 @@ pub(super) async fn login(shared: &Arc<Shared>, login: Login) -> Result<Arc<Slot
     }
 }
 
-/// The slot of the record that the credential led to before.
-async fn found(shared: &Arc<Shared>, login: &Login) -> Result<Option<Arc<Slot>>> {
-    let asked = Timestamp::now();
+/// The record that the credential led to before.
+async fn found(shared: &Shared, login: &Login) -> Result<Option<OAuthToken>> {
     let found = shared.store.find_token(&login.query()).await?;
-    match found.filter(|record| fits(record, login.user_name())) {
-        Some(record) => {
-            let name = login.user_name().cloned();
-            let slot = known(shared, &record, login.hints(), name, asked).await?;
-            Ok(Some(slot))
-        }
-        None => Ok(None),
-    }
+    Ok(found.filter(|record| fits(record, login.user_name())))
 }
 
-/// The slot of the login that is stored for the user of the credential, under its client.
-async fn stored_of_user(shared: &Arc<Shared>, login: &Login) -> Result<Option<Arc<Slot>>> {
+/// The slot of a record that was [`found`]. The store was asked for it at `asked`.
+async fn slot_of_found(
+    shared: &Arc<Shared>,
+    login: &Login,
+    record: &OAuthToken,
+    asked: Timestamp,
+) -> Result<Arc<Slot>> {
+    let name = login.user_name().cloned();
+    known(shared, record, login.hints(), name, asked).await
+}
+
+/// The login that is stored for the user of the credential, under its client.
+async fn stored_of_user(shared: &Shared, login: &Login) -> Result<Option<OAuthToken>> {
     let Some(name) = login.user_name() else {
         return Ok(None);
     };
-    let asked = Timestamp::now();
     let stored = stored_as(shared, name, &login.client().id).await?;
-    match stored.filter(|record| record.refresh_token.is_some()) {
-        Some(record) => shared.slot_of(&record, login.hints(), asked).map(Some),
-        None => Ok(None),
-    }
+    Ok(stored.filter(|record| record.refresh_token.is_some()))
+}
+
+/// The slot of what is [stored for the user](stored_of_user). It is another login than the one that
+/// the credential speaks of, perhaps of another data center, where the given secret is not shown.
+fn slot_of_user(
+    shared: &Shared,
+    login: &Login,
+    stored: &OAuthToken,
+    asked: Timestamp,
+) -> Result<Arc<Slot>> {
+    let given = login.center(shared).accounts_url();
+    let at = shared.center_of(stored, None);
+    let hints = if at.is_ok_and(|at| at.has_accounts_url(given)) {
+        login.hints()
+    } else {
+        Hints::default()
+    };
+    shared.slot_of(stored, hints, asked)
+}
+
+fn tell_stored_used(shared: &Shared, id: TokenId) {
+    tracing::warn!(%id, "a given credential is not used: its user has another login in the store");
+    shared.tell(Event::StoredLoginUsed { id });
 }
 
 /// The record of a user under a client.
@@ -313,7 +358,7 @@ async fn save_later(shared: &Shared, login: &Login, record: &OAuthToken) {
     loop {
         tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
         pause = (pause * 2).min(Duration::from_secs(30));
-        match save_unless_outdated(shared, record).await {
+        match save_unless_outdated(shared, login, record).await {
             Ok(None) => break,
             Ok(Some(id)) => {
                 tracing::info!(%id, "a login that nobody waits for any more is saved");
@@ -339,7 +384,11 @@ async fn discard(shared: &Shared, login: &Login, record: &OAuthToken) {
 
 /// Saves a login; `None` if the store holds a newer one of the same user under the same client, or one
 /// of another environment.
-async fn save_unless_outdated(shared: &Shared, record: &OAuthToken) -> Result<Option<TokenId>> {
+async fn save_unless_outdated(
+    shared: &Shared,
+    login: &Login,
+    record: &OAuthToken,
+) -> Result<Option<TokenId>> {
     let found = match (&record.user_name, &record.client_id) {
         (Some(name), Some(client)) => {
             let query = TokenQuery::user_name(name.clone()).with_client(client.clone());
@@ -347,23 +396,31 @@ async fn save_unless_outdated(shared: &Shared, record: &OAuthToken) -> Result<Op
         }
         _ => None,
     };
-    let Some((id, stored)) = found.and_then(|stored| Some((stored.id?, stored))) else {
+    let Some(stored) = found else {
         return shared.store.save_token(record).await.map(Some);
     };
     if stored.refresh_token == record.refresh_token {
-        return Ok(Some(id));
+        return Ok(stored.id);
     }
     let end = believed_end(&stored, Timestamp::now());
     let is_newer = stored.refresh_token.is_some() && end > record.expiry_time;
-    if is_newer || same_environment(shared, &stored, record).is_err() {
+    if is_newer || login.gives_way_to(&stored) || same_environment(shared, &stored, record).is_err()
+    {
         return Ok(None);
     }
-    // In the place of what was found, and of nothing that comes while it is saved.
+    save_over(shared, &stored, record).await.map(Some)
+}
+
+/// Saves a login in the place of `stored`, and of nothing that comes while it is saved.
+async fn save_over(shared: &Shared, stored: &OAuthToken, record: &OAuthToken) -> Result<TokenId> {
+    let Some(id) = stored.id else {
+        return shared.store.save_token(record).await;
+    };
     let mut news = record.clone();
     news.id = Some(id);
-    let kept = shared.store.save_fact(&Fact::new(id, stored, news)).await?;
-    if kept == Kept::Saved {
-        return Ok(Some(id));
+    let fact = Fact::new(id, stored.clone(), news);
+    if shared.store.save_fact(&fact).await? == Kept::Saved {
+        return Ok(id);
     }
     let message = format!("record {id} changed at this very moment");
     Err(Error::new(ErrorCode::StoreLocked, message))
@@ -388,17 +445,29 @@ async fn begin(shared: &Arc<Shared>, login: &Login, key: &Fingerprint) -> Result
         _ => None,
     };
     release(permit, settled.as_ref()).await;
+    let asked = Timestamp::now();
     match begun? {
-        Begun::Stored => found(shared, login).await?.ok_or_else(|| {
-            let message = "the record was deleted at this very moment";
-            Error::new(ErrorCode::RecordDeleted, message)
-        }),
+        Begun::Stored => match found(shared, login).await? {
+            Some(record) => slot_of_found(shared, login, &record, asked).await,
+            None => {
+                let message = "the record was deleted at this very moment";
+                Err(Error::new(ErrorCode::RecordDeleted, message))
+            }
+        },
         Begun::Spent(error) => match found(shared, login).await? {
-            Some(slot) => Ok(slot),
-            None => stored_of_user(shared, login).await?.ok_or(error),
+            Some(record) => slot_of_found(shared, login, &record, asked).await,
+            None => match stored_of_user(shared, login).await? {
+                Some(stored) => slot_of_user(shared, login, &stored, asked),
+                None => Err(error),
+            },
         },
         Begun::New(slot, memo) => {
-            count(shared, &slot, memo.minted_at, None).await;
+            // The record may hold another login, which the given refresh token gave way to.
+            let given = match login {
+                Login::Grant(_) => None,
+                Login::Refresh(refresh, _) => Some(refresh.token.fingerprint()),
+            };
+            count(shared, &slot, memo.minted_at, given.as_ref()).await;
             Ok(slot)
         }
     }
@@ -420,8 +489,7 @@ async fn begin_in_turn(
     login: &Login,
     permit: Option<&dyn Permit>,
 ) -> Result<Begun> {
-    let stored = shared.store.find_token(&login.query()).await?;
-    if stored.is_some_and(|record| fits(&record, login.user_name())) {
+    if found(shared, login).await?.is_some() {
         return Ok(Begun::Stored);
     }
     match ask(shared, login, permit).await {
@@ -462,7 +530,7 @@ async fn ask(
     }
     let mint = match login {
         Login::Grant(_) => None,
-        Login::Refresh(refresh) => Some(reserve(shared, &refresh.token).await?),
+        Login::Refresh(refresh, _) => Some(reserve(shared, &refresh.token).await?),
     };
     let mut noted = before.clone();
     noted.note_mint(Timestamp::now());
@@ -538,11 +606,12 @@ async fn save(shared: &Shared, login: &Login, answer: TokenAnswer) -> Result<Arc
     if let Some(refresh_token) = answer.refresh_token {
         record.refresh_token = Some(refresh_token);
     }
-    let (center, hints) = (login.center(shared), login.hints());
-    store_login(shared, record, center, hints, Some(answer.life)).await
+    let center = login.center(shared);
+    store_login(shared, record, center, Some(login), Some(answer.life)).await
 }
 
-/// Stores a login that Zoho issued at `center`, and was good for `life`.
+/// Stores a login that Zoho issued at `center` for the credential of `login`, and was good for `life`.
+/// Returns the slot of what is stored for its user, if that goes first.
 ///
 /// # Errors
 /// `unknown_data_center`, `id_conflict` and `refresh_token_missing` when it has no place in the
@@ -551,7 +620,7 @@ pub(super) async fn store_login(
     shared: &Shared,
     record: OAuthToken,
     center: &DataCenter,
-    hints: Hints,
+    login: Option<&Login>,
     life: Option<Duration>,
 ) -> Result<Arc<Slot>> {
     if let Some(domain) = &record.api_domain
@@ -561,21 +630,27 @@ pub(super) async fn store_login(
         return Err(error.with_unsaved_token(record));
     }
     let mut patience = Patience::new(shared);
-    let id = loop {
+    let (id, room) = loop {
+        let asked = Timestamp::now();
         let error = match room_for(shared, &record, center).await {
             Ok(Err(refusal)) => return Err(refusal.with_unsaved_token(record)),
-            Ok(Ok(room)) => match shared.store.save_token(&room.record).await {
-                Ok(id) => {
-                    if let Some(stored) = &room.stored {
-                        tell_if_replaced(shared, stored, &room.record);
+            Ok(Ok(room)) => {
+                let saved = match (login, &room.stored) {
+                    (Some(login), Some(stored)) if login.gives_way_to(stored) => {
+                        let slot = slot_of_user(shared, login, stored, asked)?;
+                        tell_stored_used(shared, slot.id);
+                        return Ok(slot);
                     }
-                    if let Some(twin) = &room.twin {
-                        end_twin(shared, twin).await;
+                    (Some(Login::Refresh(..)), Some(stored)) => {
+                        save_over(shared, stored, &room.record).await
                     }
-                    break id;
+                    _ => shared.store.save_token(&room.record).await,
+                };
+                match saved {
+                    Ok(id) => break (id, room),
+                    Err(error) => error,
                 }
-                Err(error) => error,
-            },
+            }
             // An access token that is good for an hour is all that is at stake.
             Err(error) if record.refresh_token.is_none() => return Err(not_saved(&error, record)),
             Err(error) => error,
@@ -584,18 +659,30 @@ pub(super) async fn store_login(
             return Err(not_saved(&error, record));
         }
     };
-    tracing::info!(%id, "logged in");
-    shared.tell(Event::LoggedIn { id });
     // The record may be one that was there before, with more in it than was just saved.
     let asked = Timestamp::now();
     let issued_token = record.access_token.clone();
-    let stored = shared.store.find_token_by_id(id).await;
-    // What is there under this id must be the login that was saved.
-    let stored = (stored.ok().flatten()).filter(|stored| fits(stored, record.user_name.as_ref()));
+    let stored = shared.store.find_token_by_id(id).await.ok().flatten();
+    if let Some(stored) = &stored
+        && !is_saved_as(stored, &room.record)
+    {
+        let message = format!("the store holds another login under the id {id} that it gave");
+        let cause = Error::new(ErrorCode::StoreDamaged, message);
+        return Err(not_saved(&cause, record));
+    }
+    tracing::info!(%id, "logged in");
+    shared.tell(Event::LoggedIn { id });
+    if let Some(replaced) = &room.stored {
+        tell_if_replaced(shared, replaced, &room.record);
+    }
     let record = stored.unwrap_or(OAuthToken {
         id: Some(id),
-        ..record
+        ..room.record
     });
+    if let Some(twin) = &room.twin {
+        end_twin(shared, twin, &record).await;
+    }
+    let hints = login.map(Login::hints).unwrap_or_default();
     let slot = shared.slot_of(&record, hints, asked)?;
     if record.access_token == issued_token
         && let Some(issued) = Issued::of(&record, life, &shared.policy, asked)
@@ -603,6 +690,19 @@ pub(super) async fn store_login(
         slot.publish(issued);
     }
     Ok(slot)
+}
+
+/// Whether `stored` is what came of saving `login`: of the same client, and of the same user or with
+/// the same token.
+fn is_saved_as(stored: &OAuthToken, login: &OAuthToken) -> bool {
+    let is_of_client = login.client_id.is_none() || stored.client_id == login.client_id;
+    let is_of_user = login.user_name.is_some() && stored.user_name == login.user_name;
+    let has_token = if login.refresh_token.is_some() {
+        stored.refresh_token == login.refresh_token
+    } else {
+        stored.access_token == login.access_token
+    };
+    is_of_client && fits(stored, login.user_name.as_ref()) && (is_of_user || has_token)
 }
 
 /// A login that can be saved.
@@ -727,16 +827,47 @@ pub(super) async fn plain_twin(
             && row.user_name.as_ref() != Some(name)
             && organisation.is_some()
     };
-    let rows = shared.store.get_tokens().await?;
-    Ok(Some(twin).filter(|_| !rows.iter().any(is_another)))
+    let mut after = None;
+    loop {
+        let rows = match shared.store.get_tokens_page(after, PAGE).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::warn!(%error, "cannot see which other logins an e-mail address has");
+                return Ok(None);
+            }
+        };
+        if rows.iter().any(is_another) {
+            return Ok(None);
+        }
+        // A record that cannot be read is left out, so a page that is not full may not be the last.
+        match rows.last() {
+            Some(last) if last.id > after => after = last.id,
+            _ => return Ok(Some(twin)),
+        }
+    }
 }
 
-/// Deletes the record of [`plain_twin`], whose login is stored under its full name now. Should that
-/// fail, the next login does it.
-pub(super) async fn end_twin(shared: &Shared, twin: &OAuthToken) {
-    let Some(id) = twin.id else { return };
-    match shared.store.delete_token(id).await {
+/// Whether a record is of the same user and client as before, with the same refresh token.
+fn is_same_row(stored: &OAuthToken, before: &OAuthToken) -> bool {
+    let key = |row: &OAuthToken| (row.user_name.clone(), row.client_id.clone());
+    key(stored) == key(before) && stored.refresh_token == before.refresh_token
+}
+
+/// Deletes the record of [`plain_twin`], whose login is stored under its full name now, as `record`.
+/// Should that fail, the next login does it. It stays if it holds another login by now, and if
+/// `record` has no refresh token.
+pub(super) async fn end_twin(shared: &Shared, twin: &OAuthToken, record: &OAuthToken) {
+    let Some(id) = twin.id.filter(|_| record.refresh_token.is_some()) else {
+        return;
+    };
+    let deleted = match shared.store.find_token_by_id(id).await {
+        Ok(Some(stored)) if is_same_row(&stored, twin) => shared.store.delete_token(id).await,
+        Ok(_) => return,
+        Err(error) => Err(error),
+    };
+    match deleted {
         Ok(_) => {
+            tell_if_replaced(shared, twin, record);
             tracing::info!(%id, "a record under the e-mail address joins the one with the full name");
             if let Some(slot) = shared.slots.get(&id) {
                 shared.forget(&slot);

@@ -36,6 +36,7 @@ pub use policy::RefreshPolicy;
 pub use session::Session;
 
 use crate::accounts::AccountsClient;
+use crate::clock::Timestamp;
 use crate::credential::{Credential, OAuthClient};
 use crate::data_center::{DataCenter, DataCenters};
 use crate::error::{ErrorCode, Result};
@@ -166,15 +167,11 @@ impl Authenticator {
     pub async fn save_login(&self, token: OAuthToken) -> Result<Session> {
         let center = self.shared.center_of(&token, None);
         let center = center.map_err(|error| error.with_unsaved_token(token.clone()))?;
-        let hints = slot::Hints::default();
-        let slot = Box::pin(login::store_login(
-            &self.shared,
-            token,
-            &center,
-            hints,
-            None,
-        ))
-        .await?;
+        let stored = login::store_login(&self.shared, token, &center, None, None);
+        let slot = Box::pin(stored).await?;
+        // Its access token is one of those that Zoho counts.
+        let issued = vec![Timestamp::now()];
+        memory::count(&self.shared, &slot, issued, None).await;
         Ok(self.handle(slot))
     }
 

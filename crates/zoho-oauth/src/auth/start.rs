@@ -27,7 +27,7 @@ pub(super) async fn start(shared: &Arc<Shared>, credential: Credential) -> Resul
         Credential::User(name) => user(shared, name).await,
         Credential::Access(access) => bare_access(shared, access).await,
         Credential::Grant(grant) => login(shared, Login::Grant(grant)).await,
-        Credential::Refresh(refresh) => login(shared, Login::Refresh(refresh)).await,
+        Credential::Refresh(refresh) => login(shared, Login::Refresh(refresh, None)).await,
     }
 }
 
@@ -172,6 +172,19 @@ async fn name_in_turn(
         Ok(center) => plain_twin(shared, &of_user, &center).await?,
         Err(_) => None,
     };
+    let has_token = |row: &OAuthToken| row.refresh_token.is_some();
+    if let Some(twin) = &twin
+        && !has_token(&record)
+        && !other.as_ref().is_some_and(has_token)
+    {
+        // Nothing but the record under the address holds it.
+        named.refresh_token.clone_from(&twin.refresh_token);
+        let secret = record
+            .client_secret
+            .as_ref()
+            .or(twin.client_secret.as_ref());
+        named.client_secret = secret.cloned();
+    }
     let memo = counted(shared, slot, &record).await;
     let id = match shared.store.save_token(&named).await {
         Ok(id) => id,
@@ -184,9 +197,6 @@ async fn name_in_turn(
     if let Some(other) = &other {
         tell_if_replaced(shared, other, &record);
     }
-    if let Some(twin) = twin.filter(|twin| twin.id != Some(id)) {
-        end_twin(shared, &twin).await;
-    }
     let asked = Timestamp::now();
     let Some(record) = shared.store.find_token_by_id(id).await? else {
         return Err(shared.gone(slot));
@@ -194,6 +204,9 @@ async fn name_in_turn(
     if record.user_name != named.user_name {
         let message = format!("record {id} does not have the user name that was saved in it");
         return Err(Error::new(ErrorCode::StoreDamaged, message));
+    }
+    if let Some(twin) = twin.filter(|twin| twin.id != Some(id)) {
+        end_twin(shared, &twin, &record).await;
     }
     let now_in = shared.slot_of(&record, slot.hints(), asked)?;
     if id != slot.id {

@@ -106,6 +106,27 @@ async fn a_login_counts_as_one_of_the_ten() {
 }
 
 #[tokio::test]
+async fn a_login_that_is_saved_later_counts_as_one_of_the_ten() {
+    // With Zoho's real limit of ten in ten minutes.
+    let sandbox = Sandbox::builder().start().await.unwrap();
+    let auth = builder(&sandbox, ListStore::new()).policy(no_memory());
+    let auth = auth.build().unwrap();
+    let login = logged_in(&sandbox, "ann", 3600);
+    let session = auth.save_login(login).await.unwrap();
+    let id = session.id();
+    let mut last = session.access_token().await.unwrap();
+    for _ in 0..12 {
+        match session.refused(last.token()).await {
+            Ok(access) => last = access,
+            Err(error) => assert_eq!(error.code(), ErrorCode::MintBudget),
+        }
+        expire(auth.store(), id).await;
+    }
+    // The access token that came with the login is the first.
+    assert_eq!(refreshes(&sandbox), 9);
+}
+
+#[tokio::test]
 async fn a_login_that_zoho_refused_or_throttled_is_not_tried_again_at_once() {
     let sandbox = sandbox().await;
     let auth = authenticator(&sandbox, ListStore::new());

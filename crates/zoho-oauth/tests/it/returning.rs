@@ -1,5 +1,7 @@
 //! People who come back: with a new login, or by settings that still name an old credential.
 
+mod goes_first;
+
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -146,6 +148,11 @@ async fn a_spent_grant_token_leads_to_the_stored_login_of_its_user() {
     }
 }
 
+async fn revoke(sandbox: &Sandbox, token: &RefreshToken) {
+    let accounts = AccountsClient::new(&HttpOptions::new()).unwrap();
+    accounts.revoke(&center(sandbox), token).await.unwrap();
+}
+
 /// A stored login of `name` that is good, and another refresh token of the same person.
 async fn two_logins(sandbox: &Sandbox, store: &dyn TokenStore) -> (TokenId, RefreshToken) {
     let (older, _) = sandbox.login(&sandbox.people()[0], SCOPES);
@@ -186,9 +193,7 @@ async fn a_refresh_token_replaces_a_stored_login_that_zoho_refuses() {
     let sandbox = sandbox().await;
     let store = Arc::new(ListStore::new());
     let (id, older) = two_logins(&sandbox, &store).await;
-    let dead = only(&store).await.refresh_token.unwrap();
-    let accounts = AccountsClient::new(&HttpOptions::new()).unwrap();
-    accounts.revoke(&center(&sandbox), &dead).await.unwrap();
+    revoke(&sandbox, &only(&store).await.refresh_token.unwrap()).await;
     expire(&store, id).await;
     let auth = authenticator(&sandbox, Arc::clone(&store));
     let credential = Credential::refresh(client(&sandbox), older.clone());
