@@ -267,7 +267,6 @@ impl RedisStoreBuilder {
             names: Names::new(prefix, link.database()),
             link,
             alone: Mutex::default(),
-            warned: std::sync::Mutex::default(),
         });
         // The first call tells whether the server can be reached at all.
         core.mark().await?;

@@ -1,9 +1,7 @@
 //! The rows on the server: reading them, and the writes that the rule book asks for.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::fmt;
-use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use redis::Value;
@@ -15,6 +13,7 @@ use super::script::{CLEAR, CLEARED, Call, MARK, PAGE, ROWS, SWEEP, WRITE};
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::{Criterion, TokenQuery};
 use crate::store::Inventory;
+use crate::store::inventory::warn_once;
 use crate::store::rows::{self, Mark, Plan, RowServer, Wanted};
 use crate::token::{OAuthToken, TokenId};
 
@@ -27,8 +26,6 @@ pub(super) struct Core {
     pub(super) link: Link,
     pub(super) names: Names,
     pub(super) alone: Mutex<()>,
-    /// The ids of records that were warned of.
-    pub(super) warned: std::sync::Mutex<HashSet<String>>,
 }
 
 impl fmt::Debug for Core {
@@ -245,19 +242,12 @@ impl Core {
                 Ok(Some(record)) => records.push(record),
                 _ => {
                     if let Some(error) = self.problem(row) {
-                        self.warn_once(&row.id, &error);
+                        warn_once(&error);
                     }
                 }
             }
         }
         records
-    }
-
-    fn warn_once(&self, id: &str, error: &Error) {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.insert(id.to_owned()) {
-            tracing::warn!("a record is left out: {}", error.message());
-        }
     }
 
     async fn page(&self, generation: &str, after: &str, limit: usize) -> Result<Page> {

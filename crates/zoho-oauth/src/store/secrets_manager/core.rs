@@ -16,10 +16,11 @@ use super::lag::Pauses;
 use super::names;
 use super::pace::Pace;
 use super::service::{BATCH, Found, Held, Listed, Service, Taken};
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::secret::Fingerprint;
 use crate::store::Inventory;
+use crate::store::inventory::warn_once;
 use crate::token::{OAuthToken, TokenId};
 
 /// After so many ids in a row under which there is no record it is not looked further down for one
@@ -39,8 +40,6 @@ pub(super) struct Core {
     pub(super) alone: tokio::sync::Mutex<()>,
     /// Held by the saves of one login, so that those of this process do not undo each other's work.
     lines: Vec<tokio::sync::Mutex<()>>,
-    /// The records that were warned of.
-    warned: Mutex<HashSet<TokenId>>,
 }
 
 impl Core {
@@ -51,7 +50,6 @@ impl Core {
             index: Mutex::default(),
             alone: tokio::sync::Mutex::default(),
             lines: (0..LINES).map(|_| tokio::sync::Mutex::default()).collect(),
-            warned: Mutex::default(),
         }
     }
 
@@ -277,18 +275,11 @@ impl Core {
         for taken in self.stored(ids).await? {
             match taken.found {
                 Found::Record(row) => rows.push(*row),
-                Found::Damaged(error) => self.warn_once(taken.id, &error),
+                Found::Damaged(error) => warn_once(&error),
                 Found::Doomed => {}
             }
         }
         Ok(rows)
-    }
-
-    fn warn_once(&self, id: TokenId, error: &Error) {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.insert(id) {
-            tracing::warn!("a record is left out: {}", error.message());
-        }
     }
 
     /// Names the secrets that cannot be read. AWS offers no other way to count them than the listing,

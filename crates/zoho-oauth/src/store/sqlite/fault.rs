@@ -3,15 +3,14 @@
 //! rusqlite's error texts can quote statements, names and values, and whoever prints an error
 //! walks its sources too. So only the result code goes on, with the fixed text that belongs to it.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use rusqlite::ErrorCode as Sqlite;
 use rusqlite::ffi;
 
 use crate::error::{Error, ErrorCode};
+use crate::store::inventory::warn_once;
 
 /// Where a store keeps its records, for messages.
 #[derive(Debug)]
@@ -46,13 +45,7 @@ impl Place {
 
     /// Tells the log which records are left out, each once in this process.
     pub(super) fn left_out(damages: &[Error]) {
-        static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-        let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-        for damage in damages {
-            if told.insert(damage.message().to_owned()) {
-                tracing::warn!("a record is left out: {}", damage.message());
-            }
-        }
+        damages.iter().for_each(warn_once);
     }
 
     /// A value in the table cannot be understood. Names the place, never the value.
