@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout};
 
-use super::table::{TokenTable, check_same_login, next_id};
+use super::table::{Identity, TokenTable, check_same_login, identities, next_id};
 use super::{Fact, Kept, Ruling};
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::{AccessToken, GrantToken, RefreshToken};
@@ -40,6 +40,55 @@ pub(crate) enum Wanted {
 pub(crate) fn time(text: &str) -> Option<crate::clock::Timestamp> {
     let millis: i64 = text.parse().ok()?;
     (millis.to_string() == text).then(|| crate::clock::Timestamp::from_millis(millis))
+}
+
+/// Says of a text that it is no id, and which one, so that a row can be found. A token may have got
+/// into the wrong place, and is not quoted.
+#[cfg(any(test, feature = "mysql", feature = "postgres", feature = "redis"))]
+pub(crate) fn no_id(text: &str) -> String {
+    let may_be_quoted = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if (1..=20).contains(&text.len()) && text.bytes().all(may_be_quoted) {
+        return format!("is no id: `{text}`");
+    }
+    let length = text.chars().count();
+    format!("is no id: a text of {length} characters")
+}
+
+/// What is there of the rows that are wanted.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) rows: Vec<OAuthToken>,
+    /// The rows that cannot be read.
+    pub(crate) bad: Vec<Bad>,
+}
+
+/// A row that cannot be read.
+#[derive(Debug)]
+pub(crate) struct Bad {
+    /// What of it says which record it is.
+    pub(crate) rest: OAuthToken,
+    /// `store_damaged`, naming the row.
+    pub(crate) error: Error,
+}
+
+#[cfg(any(test, feature = "mysql", feature = "postgres", feature = "redis"))]
+impl Bad {
+    /// Takes the texts that could be read.
+    pub(crate) fn new(mut fields: [Option<&str>; 10], error: Error) -> Self {
+        fields[0] = fields[0].filter(|id| id.parse::<TokenId>().is_ok());
+        fields[7] = None;
+        let rest = OAuthToken::from_fields(&fields).unwrap_or_default();
+        Self { rest, error }
+    }
+}
+
+#[cfg(any(test, feature = "mysql", feature = "postgres", feature = "redis"))]
+impl Found {
+    /// Returns the rows, all of which must be readable.
+    pub(crate) fn all(self) -> Result<Vec<OAuthToken>> {
+        let mut bad = self.bad.into_iter();
+        bad.next().map_or(Ok(self.rows), |bad| Err(bad.error))
+    }
 }
 
 /// What holds apart the writes that insert, delete or join rows: each of them moves it.
@@ -89,6 +138,16 @@ impl Plan {
 pub(crate) trait RowServer: Sync {
     /// Returns the rows that are wanted, each once, in any order, all read at one moment.
     async fn rows(&self, wanted: &[Wanted]) -> Result<Vec<OAuthToken>>;
+
+    /// As [`rows`](Self::rows), for a save: a row that cannot be read may be of another login, and is
+    /// then in nobody's way.
+    async fn look(&self, wanted: &[Wanted]) -> Result<Found> {
+        let rows = self.rows(wanted).await?;
+        Ok(Found {
+            rows,
+            ..Found::default()
+        })
+    }
 
     /// Returns the present mark. What is read afterwards is no older than the mark.
     async fn mark(&self) -> Result<Mark>;
@@ -324,23 +383,55 @@ async fn plan(
     highest_id: Option<u64>,
 ) -> Result<Option<Plan>> {
     let mut known = BTreeMap::new();
+    let mut bad = Vec::new();
     let mut asked = wanted_by(token);
     let mut wanted = asked.clone();
     loop {
         if !wanted.is_empty() {
-            for row in server.rows(&wanted).await? {
-                known.insert(row.id, row);
-            }
+            let found = server.look(&wanted).await?;
+            known.extend(found.rows.into_iter().map(|row| (row.id, row)));
+            bad.extend(found.bad);
         }
-        match decide(&known, &asked, token, highest_id)? {
+        if token.id.is_some() && !known.contains_key(&token.id) {
+            readable(&mut bad, |rest| rest.id == token.id)?;
+        }
+        let step = decide(&known, &asked, token, highest_id).map_err(|error| {
+            let may_be = |rest: &OAuthToken| may_be_meant(rest, &known, token, token);
+            readable(&mut bad, may_be).err().unwrap_or(error)
+        })?;
+        match step {
             Step::Read(more) => {
                 asked.extend(more.iter().cloned());
                 wanted = more;
             }
             Step::Highest => return Ok(None),
-            Step::Done(plan) => return Ok(Some(*plan)),
+            Step::Done(plan) => {
+                let saved = plan.update.as_ref().map(|(_, new)| new);
+                let saved = saved.or(plan.insert.as_ref()).unwrap_or(token);
+                readable(&mut bad, |rest| may_be_meant(rest, &known, token, saved))?;
+                return Ok(Some(*plan));
+            }
         }
     }
+}
+
+/// Refuses to go on where a row that cannot be read is in the way.
+fn readable(bad: &mut Vec<Bad>, is_in_the_way: impl Fn(&OAuthToken) -> bool) -> Result<()> {
+    let place = bad.iter().position(|bad| is_in_the_way(&bad.rest));
+    place.map_or(Ok(()), |place| Err(bad.swap_remove(place).error))
+}
+
+/// Whether the row of which this can be read may be the one that the token, or what it came to,
+/// speaks of: no other row is. Its client may be what is missing.
+fn may_be_meant(rest: &OAuthToken, known: &Known, token: &OAuthToken, saved: &OAuthToken) -> bool {
+    let mut rest = rest.clone();
+    rest.client_id = rest.client_id.or_else(|| saved.client_id.clone());
+    let is_open = |identity: &Identity<'_>| !known.values().any(|row| identity.matches(row));
+    let is_by_id = token.id.is_some() && known.contains_key(&token.id);
+    let named = identities(token).into_iter().filter(|_| !is_by_id);
+    let became = identities(saved).into_iter().take(1).filter(is_open);
+    let mut identities = named.take_while(is_open).chain(became);
+    identities.any(|identity| identity.matches(&rest))
 }
 
 enum Step {

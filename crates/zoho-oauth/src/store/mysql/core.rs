@@ -2,6 +2,7 @@
 //! leaves a connection in the middle of an answer, or a record half saved.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::fault::Fault;
 use super::nodes::{Nodes, Tries};
-use super::row::decode;
+use super::row::{decode, rest};
 use super::schema::{self, Fields, Schema};
 use super::session::Session;
 use super::sql::{LEASES, MARKS, text};
@@ -20,7 +21,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::store::Inventory;
 use crate::store::inventory::warn_once;
-use crate::store::rows::Wanted;
+use crate::store::rows::{Bad, Found, Wanted};
 use crate::token::{OAuthToken, TokenId};
 
 /// What the clones of a store share.
@@ -31,6 +32,9 @@ pub(super) struct Core {
     pub(super) reserved: u64,
     /// For all saves of this process that insert, delete or join rows.
     pub(super) alone: Mutex<()>,
+    /// Whether a write was watched and left what was written. Triggers that the account may not see
+    /// spoil the first.
+    pub(super) is_proven: AtomicBool,
     /// When old leases were last looked for.
     pub(super) swept: StdMutex<Option<Instant>>,
 }
@@ -110,6 +114,7 @@ impl Core {
             nodes,
             reserved,
             alone: Mutex::new(()),
+            is_proven: AtomicBool::new(false),
             swept: StdMutex::new(None),
         }))
     }
@@ -168,9 +173,19 @@ impl Core {
     ) -> Result<Option<OAuthToken>, Fault> {
         let schema = self.current(session, tries).await?;
         let (sql, values) = schema.statements.find(query);
-        let rows = session.rows(&sql, values).await?;
-        let first = rows.into_iter().next();
-        Ok(first.map(|row| decode(row, schema.table())).transpose()?)
+        let rows = session.rows(&sql, values.clone()).await?;
+        let Some(first) = rows.into_iter().next() else {
+            return Ok(None);
+        };
+        let damage = match decode(first, schema.table()) {
+            Ok(found) => return Ok(Some(found)),
+            Err(error) => Fault::No(error),
+        };
+        // One of the others may be readable.
+        let sql = sql.trim_end_matches(" LIMIT 1");
+        let rows = session.rows(sql, values).await?.into_iter();
+        let mut rows = rows.filter_map(|row| decode(row, schema.table()).ok());
+        rows.next().map_or(Err(damage), |row| Ok(Some(row)))
     }
 
     pub(super) async fn by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
@@ -180,12 +195,17 @@ impl Core {
 
     /// The rows that are wanted, each once.
     pub(super) async fn rows(&self, wanted: &[Wanted]) -> Result<Vec<OAuthToken>> {
+        self.look(wanted).await?.all()
+    }
+
+    /// As [`rows`](Self::rows), with those that cannot be read.
+    pub(super) async fn look(&self, wanted: &[Wanted]) -> Result<Found> {
         let mut tries = self.tries();
         loop {
             let mut session = tries.session().await?;
             let outcome = self.rows_once(&mut session, &tries, wanted).await;
-            if let Some(rows) = tries.settle(session, outcome).await? {
-                return Ok(rows);
+            if let Some(found) = tries.settle(session, outcome).await? {
+                return Ok(found);
             }
         }
     }
@@ -195,17 +215,24 @@ impl Core {
         session: &mut Session,
         tries: &Tries<'_>,
         wanted: &[Wanted],
-    ) -> Result<Vec<OAuthToken>, Fault> {
+    ) -> Result<Found, Fault> {
         let schema = self.current(session, tries).await?;
         let (sql, values) = schema.statements.rows(wanted);
         let found = session.rows(&sql, values).await?;
         let mut rows = Vec::with_capacity(found.len());
+        let mut bad = Vec::new();
         for row in found {
-            rows.push(decode(row, schema.table())?);
+            match decode(row.clone(), schema.table()) {
+                Ok(row) => rows.push(row),
+                Err(error) => {
+                    let texts = rest(&row);
+                    bad.push(Bad::new(texts.each_ref().map(Option::as_deref), error));
+                }
+            }
         }
         rows.sort_by_key(|row| row.id);
         rows.dedup_by_key(|row| row.id);
-        Ok(rows)
+        Ok(Found { rows, bad })
     }
 
     /// All rows in the order of their ids, read at one moment.

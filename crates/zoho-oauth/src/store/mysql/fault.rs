@@ -7,6 +7,7 @@ use std::fmt;
 
 use mysql_async::{DriverError, Error as Driver, IoError, ServerError};
 
+use crate::connection;
 use crate::error::{Error, ErrorCode};
 
 /// Why a statement did not do what it was to do.
@@ -84,7 +85,7 @@ pub(super) fn classify(server: &str, error: Driver) -> Fault {
                 "the certificate of the database at `{server}` is not trusted: renew it, or name its \
                 authority with `MySqlTls::authorities`"
             );
-            Fault::No(Error::new(ErrorCode::StoreUnavailable, message).caused_by(error))
+            Fault::No(Error::new(ErrorCode::CertificateRefused, message).caused_by(error))
         }
         Driver::Io(IoError::Io(error)) => {
             let message = format!("the connection to the database at `{server}` failed");
@@ -106,13 +107,7 @@ pub(super) fn classify(server: &str, error: Driver) -> Fault {
 /// Whether the server's certificate is what is wrong. It will be so the next time too.
 fn is_distrust(error: &std::io::Error) -> bool {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
-    let distrust = |cause: &rustls::Error| {
-        matches!(
-            cause,
-            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented
-        )
-    };
-    cause.is_some_and(distrust)
+    cause.is_some_and(|cause| connection::of_tls(cause).is_certificate)
 }
 
 fn driver(server: &str, error: &DriverError) -> Fault {

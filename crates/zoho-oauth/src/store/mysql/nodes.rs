@@ -220,7 +220,8 @@ impl Nodes {
         let lent = if let Some(lent) = self.lent.get() {
             lent
         } else {
-            let lent = Lent::new(variables::is_causal(conn).await?);
+            let is_causal = variables::is_causal(conn).await?;
+            let lent = Lent::new(is_causal, variables::has_clock(conn).await?);
             self.lent.get_or_init(|| lent)
         };
         conn.query_drop(&lent.borrow).await?;

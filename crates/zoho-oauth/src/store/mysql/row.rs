@@ -24,7 +24,8 @@ pub(super) fn decode(row: Row, table: &str) -> Result<OAuthToken> {
         if index == 0 {
             id = field.as_deref().and_then(|text| text.parse().ok());
             if id.is_none() {
-                return Err(damaged(table, id, 0, "is no id"));
+                let what = rows::no_id(field.as_deref().unwrap_or_default());
+                return Err(damaged(table, id, 0, &what));
             }
         }
     }
@@ -63,6 +64,16 @@ pub(super) fn decode(row: Row, table: &str) -> Result<OAuthToken> {
         redirect_url: redirect,
         api_domain: domain,
     })
+}
+
+/// The texts of a row that cannot be read as a whole, as far as they are text and mean something.
+pub(super) fn rest(row: &Row) -> [Option<String>; 10] {
+    let texts: [Option<String>; 10] = std::array::from_fn(|index| match row.as_ref(index) {
+        Some(Value::Bytes(bytes)) => String::from_utf8(bytes.clone()).ok(),
+        _ => None,
+    });
+    let meant = OAuthToken::official_texts(texts.each_ref().map(Option::as_deref));
+    meant.map(|text| text.map(str::to_owned))
 }
 
 /// The text of a value, without copying it; nothing for NULL and ''.

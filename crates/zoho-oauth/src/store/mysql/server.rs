@@ -14,7 +14,7 @@ use super::schema::{self, Fields, Schema};
 use super::session::Session;
 use super::sql::{FEW_IDS, MANY_IDS, MARKS, text};
 use crate::error::{Error, ErrorCode, Result};
-use crate::store::rows::{Mark, Plan, RowServer, Wanted, is_done};
+use crate::store::rows::{Found, Mark, Plan, RowServer, Wanted, is_done};
 use crate::token::{OAuthToken, TokenId};
 
 /// The table, for one save.
@@ -113,7 +113,8 @@ impl Rows {
         (old, new): (&OAuthToken, &OAuthToken),
     ) -> Result<bool, Fault> {
         let schema = self.fitting(session, tries, new).await?;
-        if !schema.is_watched && !self.is_watched.load(Ordering::Relaxed) {
+        let is_proven = self.core.is_proven.load(Ordering::Relaxed);
+        if is_proven && !schema.is_watched && !self.is_watched.load(Ordering::Relaxed) {
             let is_done = replace(session, &schema, old, new).await?
                 && is_as_written(session, &schema, &[new]).await?;
             self.is_watched.store(!is_done, Ordering::Relaxed);
@@ -123,7 +124,10 @@ impl Rows {
         match replace_watched(session, &schema, old, new).await {
             // What became of it when the answer is lost, the engine finds out by reading again.
             Ok(true) => match commit(session, true).await? {
-                Outcome::Done(is_done) => Ok(is_done),
+                Outcome::Done(is_done) => {
+                    self.core.is_proven.store(true, Ordering::Relaxed);
+                    Ok(is_done)
+                }
                 Outcome::Unknown(_) => Ok(false),
             },
             Ok(false) => {
@@ -183,6 +187,10 @@ impl Rows {
 impl RowServer for Rows {
     async fn rows(&self, wanted: &[Wanted]) -> Result<Vec<OAuthToken>> {
         self.core.rows(wanted).await
+    }
+
+    async fn look(&self, wanted: &[Wanted]) -> Result<Found> {
+        self.core.look(wanted).await
     }
 
     async fn mark(&self) -> Result<Mark> {

@@ -27,8 +27,9 @@ pub(super) const LEASES: &str = "zoho_oauth_lease";
 pub(super) const CLOCK: &str =
     "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000";
 
-/// That a row's id is one. A line feed at the end passes for none where patterns are matched.
-const IS_ID: &str = "(id REGEXP '^[1-9][0-9]{0,9}$' \
+/// That a row's id is one. A line feed at the end passes for none where patterns are matched, and
+/// MySQL matches no patterns in a column of bytes.
+const IS_ID: &str = "(CONVERT(id USING utf8mb4) REGEXP '^[1-9][0-9]{0,9}$' \
     AND CHAR_LENGTH(id) = CHAR_LENGTH(CAST(CAST(id AS UNSIGNED) AS CHAR)))";
 
 /// How many ids are asked for at once, for a short page and for a long one: below the thousand at

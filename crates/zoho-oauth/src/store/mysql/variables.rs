@@ -12,7 +12,7 @@ use mysql_async::prelude::Queryable;
 
 /// Each with the value that it needs. Limits of time are not among them: what they end is an error,
 /// never a part of a result.
-const VARIABLES: [(&str, &str); 14] = [
+const VARIABLES: [(&str, &str); 13] = [
     ("autocommit", "1"),
     // `COMMIT` would begin another transaction, or end the connection.
     ("completion_type", "0"),
@@ -31,9 +31,12 @@ const VARIABLES: [(&str, &str); 14] = [
     ("foreign_key_checks", "1"),
     ("unique_checks", "1"),
     ("innodb_lock_wait_timeout", "5"),
-    // `DEFAULT` is the clock.
-    ("timestamp", "DEFAULT"),
 ];
+
+/// `DEFAULT` is the clock. A server may refuse to hear of it (`secure_timestamp` of MariaDB), and
+/// then nobody stopped the clock either.
+const RUNNING: (&str, &str) = ("timestamp", "DEFAULT");
+const REFUSED: u16 = 1290;
 
 /// Nothing but committed rows is read, and rows may be written.
 const TRANSACTIONS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE";
@@ -65,9 +68,10 @@ pub(super) struct Lent {
 }
 
 impl Lent {
-    pub(super) fn new(is_causal: bool) -> Self {
+    pub(super) fn new(is_causal: bool, has_clock: bool) -> Self {
         let causal = is_causal.then_some((CAUSAL, "1"));
-        let all: Vec<_> = VARIABLES.into_iter().chain(causal).collect();
+        let clock = has_clock.then_some(RUNNING);
+        let all: Vec<_> = VARIABLES.into_iter().chain(clock).chain(causal).collect();
         let list = |each: &dyn Fn(&str) -> String| {
             let each: Vec<_> = all.iter().map(|(name, _)| each(name)).collect();
             each.join(", ")
@@ -105,10 +109,29 @@ fn settings(variables: &[(&str, &str)]) -> String {
 pub(super) async fn set(conn: &mut Conn) -> mysql_async::Result<()> {
     conn.query_drop(format!("{TRANSACTIONS}; {}", settings(&VARIABLES)))
         .await?;
+    not_refused(conn.query_drop(settings(&[RUNNING])).await)?;
     if is_causal(conn).await? {
         conn.query_drop(settings(&[(CAUSAL, "1")])).await?;
     }
     Ok(())
+}
+
+/// Whether the clock of a connection can be set.
+pub(super) async fn has_clock(conn: &mut Conn) -> mysql_async::Result<bool> {
+    let (name, value) = RUNNING;
+    let sql = format!(
+        "SET @zoho_oauth_{name} = {STOPPED}; SET SESSION {name} = {value}; \
+        SET SESSION {name} = @zoho_oauth_{name}; SET @zoho_oauth_{name} = NULL"
+    );
+    not_refused(conn.query_drop(sql).await)
+}
+
+fn not_refused(outcome: mysql_async::Result<()>) -> mysql_async::Result<bool> {
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(mysql_async::Error::Server(refusal)) if refusal.code == REFUSED => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the server knows of nodes whose reads can be made causal.

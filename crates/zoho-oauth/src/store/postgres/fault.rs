@@ -10,6 +10,7 @@ use std::io;
 use deadpool_postgres::{HookError, PoolError};
 use tokio_postgres::error::{DbError, Severity};
 
+use crate::connection;
 use crate::error::{Error, ErrorCode};
 
 /// Where a store keeps its records, for messages.
@@ -196,12 +197,16 @@ impl Place {
             ),
             _ => format!("the connection to {server} failed"),
         };
+        let tls = from_below.and_then(|error| error.get_ref()?.downcast_ref());
+        let code = tls.map_or(ErrorCode::StoreUnavailable, |tls| {
+            connection::of_tls(tls).code(ErrorCode::StoreUnavailable)
+        });
         let may_pass = error.is_closed() || (from_below.is_some() && !is_refused);
         Failure {
             may_pass,
             may_be_done: true,
             ends_connection: true,
-            ..Failure::last(Error::new(ErrorCode::StoreUnavailable, message).caused_by(Said(text)))
+            ..Failure::last(Error::new(code, message).caused_by(Said(text)))
         }
     }
 

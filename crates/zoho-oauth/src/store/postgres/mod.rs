@@ -57,7 +57,9 @@
 //!
 //! # Compatibility
 //! A table of that name that is there already is used as it is if it has the ten columns as `text`
-//! or `varchar`, in any order and beside any others; NULL and `''` are both none. Values are
+//! or `varchar`, in any order and beside any others; NULL and `''` are both none. The
+//! text `null`, which some official SDKs write for none, is a value here: they have no store on
+//! PostgreSQL. Values are
 //! compared byte by byte, whatever the collation. A row whose id is no number, or whose expiry is
 //! none or has zeros or a plus before it, is `store_damaged` when it is looked up, and is left out of
 //! lists with a warning. A value that a

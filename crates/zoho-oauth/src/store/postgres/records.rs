@@ -7,20 +7,32 @@ use async_trait::async_trait;
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSqlOwned;
 
-use super::server::{Extent, Server, Told, Watch};
+use super::server::{Extent, Others, Server, Told, Watch};
 use super::sql::signed;
-use super::value::{Value, decode};
+use super::value::{Value, decode, rest};
 use crate::error::Result;
 use crate::query::TokenQuery;
 use crate::store::inventory::warn_once;
-use crate::store::rows::{Mark, Plan, RowServer, Wanted, is_done};
+use crate::store::rows::{Bad, Found, Mark, Plan, RowServer, Wanted, is_done};
 use crate::store::{CoordinationKey, Inventory};
 use crate::token::{OAuthToken, TokenId};
 
 impl Server {
-    fn decode(&self, rows: &[Row]) -> Result<Vec<OAuthToken>> {
+    /// The first row that can be read, of a statement that answers with one row. Where that cannot be
+    /// read, one of the others may be.
+    async fn first(&self, sql: &str, values: &[Value<'_>]) -> Result<Option<OAuthToken>> {
         let place = &self.line.place;
-        rows.iter().map(|row| decode(row, place)).collect()
+        let told = self.ask(sql, values).await?;
+        let Some(first) = told.rows.first() else {
+            return Ok(None);
+        };
+        let damage = match decode(first, place) {
+            Ok(found) => return Ok(Some(found)),
+            Err(error) => error,
+        };
+        let told = self.ask(sql.trim_end_matches(" LIMIT 1"), values).await?;
+        let mut rows = told.rows.iter().filter_map(|row| decode(row, place).ok());
+        rows.next().map_or(Err(damage), |row| Ok(Some(row)))
     }
 
     /// The rows that can be read.
@@ -74,14 +86,12 @@ impl Server {
 
     pub(super) async fn find(&self, query: &TokenQuery) -> Result<Option<OAuthToken>> {
         let (sql, values) = self.statements.find(query);
-        let told = self.ask(sql, &values).await?;
-        Ok(self.decode(&told.rows)?.pop())
+        self.first(sql, &values).await
     }
 
     pub(super) async fn by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
         let (sql, values) = self.statements.by_id(id);
-        let told = self.ask(sql, &values).await?;
-        Ok(self.decode(&told.rows)?.pop())
+        self.first(sql, &values).await
     }
 
     pub(super) async fn all(&self) -> Result<Vec<OAuthToken>> {
@@ -132,7 +142,7 @@ impl Server {
             Value::Number(signed(id.get())),
             Value::text(&*self.channel),
         ];
-        let watch = self.watch(Vec::new(), vec![id]);
+        let watch = self.watch(Changes::Delete, Vec::new(), vec![id]);
         let told = self
             .line
             .ask_watched(
@@ -159,6 +169,7 @@ impl Server {
             sql: format!("SELECT 1 FROM {} LIMIT 1", self.statements.table),
             values: Vec::new(),
             is_fine: Box::new(|_, left| left.is_empty()),
+            others: None,
         });
         let told = self
             .line
@@ -172,15 +183,41 @@ impl Server {
     }
 }
 
+/// What a write changes, as it answers.
+#[derive(Clone, Copy, Debug)]
+enum Changes {
+    /// As many rows as its first column says.
+    Update,
+    /// As many rows as its second column says.
+    Delete,
+    /// All that was planned, if its first column says so.
+    Plan { inserts: i64, updates: i64 },
+}
+
+fn count_in(row: &Row, column: usize) -> i64 {
+    row.try_get(column).unwrap_or(0)
+}
+
 #[async_trait]
 impl RowServer for Server {
     async fn rows(&self, wanted: &[Wanted]) -> Result<Vec<OAuthToken>> {
+        self.look(wanted).await?.all()
+    }
+
+    async fn look(&self, wanted: &[Wanted]) -> Result<Found> {
+        let mut found = Found::default();
         if wanted.is_empty() {
-            return Ok(Vec::new());
+            return Ok(found);
         }
         let (sql, values) = self.statements.rows(wanted);
         let told = self.ask(&sql, &values).await?;
-        let rows = self.decode(&told.rows)?;
+        let mut rows = Vec::with_capacity(told.rows.len());
+        for row in &told.rows {
+            match decode(row, &self.line.place) {
+                Ok(row) => rows.push(row),
+                Err(error) => found.bad.push(Bad::new(rest(row), error)),
+            }
+        }
         // One statement sees one moment, so a row that comes twice is the same twice, unless
         // another program gave two rows one id.
         let mut each = BTreeMap::new();
@@ -197,7 +234,8 @@ impl RowServer for Server {
                 }
             }
         }
-        Ok(each.into_values().collect())
+        found.rows = each.into_values().collect();
+        Ok(found)
     }
 
     async fn mark(&self) -> Result<Mark> {
@@ -216,7 +254,7 @@ impl RowServer for Server {
         let is_told = old.refresh_token != new.refresh_token;
         let channel = is_told.then_some(&*self.channel);
         let (sql, values) = self.statements.replace(old, new, channel);
-        let watch = self.watch(vec![new], Vec::new());
+        let watch = self.watch(Changes::Update, vec![new], Vec::new());
         let told = self
             .line
             .ask_watched(Extent::Few, sql, &values, watch.as_ref())
@@ -236,7 +274,11 @@ impl RowServer for Server {
         let (sql, values) = self.statements.apply(table, mark, plan, &self.channel);
         let written = plan.update.iter().map(|(_, new)| new).chain(&plan.insert);
         let gone = plan.delete.iter().filter_map(|row| row.id);
-        let watch = self.watch(written.collect(), gone.collect());
+        let changes = Changes::Plan {
+            inserts: i64::from(plan.insert.is_some()),
+            updates: i64::from(plan.update.is_some()),
+        };
+        let watch = self.watch(changes, written.collect(), gone.collect());
         let work = self
             .line
             .ask_watched(Extent::Few, &sql, &values, watch.as_ref());
@@ -252,17 +294,36 @@ impl RowServer for Server {
 
 impl Server {
     /// Where the table has triggers: after a write that was done, finds these rows as they were
-    /// written, and none with the ids that are gone.
-    fn watch<'a>(&'a self, written: Vec<&'a OAuthToken>, gone: Vec<TokenId>) -> Option<Watch<'a>> {
+    /// written, none with the ids that are gone, and no change of another row.
+    fn watch<'a>(
+        &'a self,
+        changes: Changes,
+        written: Vec<&'a OAuthToken>,
+        gone: Vec<TokenId>,
+    ) -> Option<Watch<'a>> {
         if !self.is_watched {
             return None;
         }
+        let deletes = i64::try_from(gone.len()).unwrap_or(i64::MAX);
         let ids = written.iter().filter_map(|row| row.id).chain(gone);
         let ids: Vec<_> = ids.map(Wanted::Id).collect();
+        let others = Others {
+            counts: self.statements.counts.clone(),
+            expected: Box::new(move |answer| {
+                let done = |column| answer.first().map_or(0, |row| count_in(row, column));
+                match changes {
+                    Changes::Update => [0, done(0), 0],
+                    Changes::Delete => [0, 0, done(1)],
+                    Changes::Plan { inserts, updates } => {
+                        [inserts, updates, deletes].map(|count| count * done(0))
+                    }
+                }
+            }),
+        };
         let (sql, values) = self.statements.rows(&ids);
         let values = values.into_iter().map(Value::owned).collect();
         let is_fine = move |answer: &[Row], found: &[Row]| {
-            let is_done = |row: &Row| row.try_get::<_, i64>(0).is_ok_and(|count| count > 0);
+            let is_done = |row: &Row| count_in(row, 0) > 0;
             let found: Vec<_> = found
                 .iter()
                 .map(|row| decode(row, &self.line.place).ok())
@@ -276,6 +337,7 @@ impl Server {
             sql,
             values,
             is_fine: Box::new(is_fine),
+            others: Some(others),
         })
     }
 

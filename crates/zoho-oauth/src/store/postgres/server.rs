@@ -126,7 +126,19 @@ pub(super) struct Watch<'a> {
     pub(super) values: Vec<Value<'a>>,
     /// Given what the write answered, and what `sql` found after it.
     pub(super) is_fine: Box<IsFine<'a>>,
+    /// What else may have changed.
+    pub(super) others: Option<Others<'a>>,
 }
+
+/// What tells whether a write changed rows that are none of its own.
+pub(super) struct Others<'a> {
+    /// Counts what was inserted, updated and deleted in the table by this connection.
+    pub(super) counts: String,
+    /// Given what the write answered, what that changes.
+    pub(super) expected: Box<Expected<'a>>,
+}
+
+type Expected<'a> = dyn Fn(&[Row]) -> [i64; 3] + Send + Sync + 'a;
 
 type IsFine<'a> = dyn Fn(&[Row], &[Row]) -> bool + Send + Sync + 'a;
 
@@ -362,11 +374,14 @@ impl Line {
         let say = |word: &'static str| client.get().batch_execute(word);
         say(BEGIN).await.map_err(failed)?;
         let work = async {
+            let before = self.counts(client, watch).await?;
             let rows = self.send(client, sql, values).await?;
             // What would wait for the commit is done now.
             say("SET CONSTRAINTS ALL IMMEDIATE").await?;
             let found = self.send(client, &watch.sql, &watch.values).await?;
-            Ok((watch.is_fine)(&rows, &found).then_some(rows))
+            let is_fine = (watch.is_fine)(&rows, &found)
+                && self.are_others_left(client, watch, before, &rows).await?;
+            Ok(is_fine.then_some(rows))
         };
         let failure = match work.await {
             Ok(Some(rows)) => {
@@ -381,6 +396,45 @@ impl Line {
             may_be_done: false,
             ..failure
         })
+    }
+
+    /// What this connection inserted, updated and deleted in the table, before and now.
+    async fn counts(
+        &self,
+        client: &Borrowed,
+        watch: &Watch<'_>,
+    ) -> Result<[i64; 3], tokio_postgres::Error> {
+        let Some(others) = &watch.others else {
+            return Ok([0; 3]);
+        };
+        let rows = self.send(client, &others.counts, &[]).await?;
+        let mut counts = [0; 3];
+        for (index, count) in counts.iter_mut().enumerate() {
+            *count = rows.first().map_or(Ok(0), |row| row.try_get(index))?;
+        }
+        Ok(counts)
+    }
+
+    /// Whether a write left the rows alone that are none of its own: no more was changed in the table
+    /// than the write says. Where the server counts nothing, nobody can tell.
+    async fn are_others_left(
+        &self,
+        client: &Borrowed,
+        watch: &Watch<'_>,
+        before: [i64; 3],
+        answer: &[Row],
+    ) -> Result<bool, tokio_postgres::Error> {
+        let Some(others) = &watch.others else {
+            return Ok(true);
+        };
+        let after = self.counts(client, watch).await?;
+        let expected = (others.expected)(answer);
+        let [inserted, updated, deleted] =
+            std::array::from_fn(|index| after[index] - before[index] - expected[index]);
+        // A row that moves to another part of its table is deleted and inserted.
+        let moved = inserted;
+        let is_moved = deleted == moved && updated == -moved && (0..=expected[1]).contains(&moved);
+        Ok(after == before || is_moved)
     }
 
     async fn send(

@@ -58,6 +58,19 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// Counts what this connection inserted, updated and deleted in the table and its parts. Zeros where
+/// the server counts nothing.
+fn counts(table: &str) -> String {
+    let sum = |what| format!("coalesce(sum(pg_stat_get_xact_tuples_{what}(oid)), 0)::bigint");
+    let sums = ["inserted", "updated", "deleted"].map(sum).join(", ");
+    let root = table.replace('\'', "''");
+    format!(
+        "WITH RECURSIVE parts AS (SELECT '{root}'::regclass::oid AS oid \
+        UNION SELECT i.inhrelid FROM pg_inherits i JOIN parts p ON p.oid = i.inhparent) \
+        SELECT {sums} FROM parts"
+    )
+}
+
 /// All statements of one store, made once when it is opened.
 #[derive(Debug)]
 pub(super) struct Statements {
@@ -82,6 +95,7 @@ pub(super) struct Statements {
     pub(super) update_cell: String,
     pub(super) delete_cell: String,
     pub(super) sweep_cells: String,
+    pub(super) counts: String,
 }
 
 impl Statements {
@@ -182,6 +196,7 @@ impl Statements {
                 AND made_at < now() - interval '2 hours' \
                 ORDER BY made_at LIMIT 1000 FOR UPDATE SKIP LOCKED)"
             ),
+            counts: counts(&table),
             select,
             table,
             marks,

@@ -99,7 +99,8 @@ pub(super) fn decode(row: &Row, place: &Place) -> Result<OAuthToken> {
     }
     let id = fields[0].and_then(|id| id.parse::<TokenId>().ok());
     let Some(id) = id else {
-        return Err(place.damaged("a row has an `id` that is no id"));
+        let what = rows::no_id(fields[0].unwrap_or_default());
+        return Err(place.damaged(&format!("a row whose column `id` {what}")));
     };
     let expiry = fields[7].filter(|text| !text.is_empty());
     if expiry.is_some_and(|text| rows::time(text).is_none()) {
@@ -110,6 +111,11 @@ pub(super) fn decode(row: &Row, place: &Place) -> Result<OAuthToken> {
         ErrorCode::InvalidInput => place.damaged(&format!("record {id}: {}", error.message())),
         _ => error,
     })
+}
+
+/// The texts of a row that cannot be read as a whole, as far as they are text.
+pub(super) fn rest(row: &Row) -> [Option<&str>; 10] {
+    std::array::from_fn(|index| row.try_get::<_, Option<&str>>(index).ok().flatten())
 }
 
 #[cfg(test)]

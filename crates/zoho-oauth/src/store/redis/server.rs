@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::query::{Criterion, TokenQuery};
 use crate::store::Inventory;
 use crate::store::inventory::warn_once;
-use crate::store::rows::{self, Mark, Plan, RowServer, Wanted};
+use crate::store::rows::{self, Bad, Found, Mark, Plan, RowServer, Wanted};
 use crate::token::{OAuthToken, TokenId};
 
 /// So many records are read, or unlinked, in one step, which keeps other clients of the server
@@ -128,9 +128,11 @@ impl Core {
     fn damaged(&self, row: &Row, what: &str) -> Error {
         let prefix = self.names.prefix();
         let place = self.link.place();
-        // What is no number does not belong into a message.
         let id: Option<TokenId> = row.id.parse().ok();
-        let id = id.map_or_else(|| "of an impossible id".to_owned(), |id| id.to_string());
+        let id = id.map_or_else(
+            || format!("whose id {}", rows::no_id(&row.id)),
+            |id| id.to_string(),
+        );
         let message = format!("{place}, prefix `{prefix}`, record {id}: {what}");
         Error::new(ErrorCode::StoreDamaged, message)
     }
@@ -170,9 +172,21 @@ impl Core {
         Ok(Some(record))
     }
 
-    fn decode_all(&self, rows: &[Row]) -> Result<Vec<OAuthToken>> {
-        let records = rows.iter().filter_map(|row| self.decode(row).transpose());
-        records.collect()
+    /// The records that are there, and those that cannot be read.
+    fn decode_all(&self, rows: &[Row]) -> Found {
+        let mut found = Found::default();
+        for row in rows {
+            match self.decode(row) {
+                Ok(record) => found.rows.extend(record),
+                Err(error) => {
+                    let text = |field| std::str::from_utf8(row.bytes(field)?).ok();
+                    let mut fields = std::array::from_fn(text);
+                    fields[0] = Some(row.id.as_str());
+                    found.bad.push(Bad::new(fields, error));
+                }
+            }
+        }
+        found
     }
 
     pub(super) async fn find(&self, query: &TokenQuery) -> Result<Option<OAuthToken>> {
@@ -183,21 +197,22 @@ impl Core {
             Criterion::RefreshToken(token) => Wanted::RefreshToken(token),
         };
         let rows = self.fetch(&[wanted]).await?;
-        let records = self.decode_all(&rows)?.into_iter();
-        let found = records.filter(|record| query.matches(record));
-        match found.min_by_key(|record| record.id) {
-            // It may be the record that is asked for.
-            None => rows
-                .iter()
-                .find_map(|row| self.lost(row))
-                .map_or(Ok(None), Err),
-            found => Ok(found),
+        let Found { rows: found, bad } = self.decode_all(&rows);
+        let found = found.into_iter().filter(|record| query.matches(record));
+        if let Some(found) = found.min_by_key(|record| record.id) {
+            return Ok(Some(found));
         }
+        // One of these may be the record that is asked for.
+        let may_be =
+            |bad: &Bad| query.client().is_none() || query.client() == bad.rest.client_id.as_ref();
+        let bad = bad.into_iter().filter(may_be).map(|bad| bad.error);
+        let mut lost = bad.chain(rows.iter().filter_map(|row| self.lost(row)));
+        lost.next().map_or(Ok(None), Err)
     }
 
     pub(super) async fn by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
         let rows = self.fetch(&[Wanted::Id(id)]).await?;
-        match self.decode_all(&rows)?.pop() {
+        match self.decode_all(&rows).all()?.pop() {
             None => rows
                 .iter()
                 .find_map(|row| self.lost(row))
@@ -421,8 +436,12 @@ fn new_name() -> Result<String> {
 #[async_trait]
 impl RowServer for Core {
     async fn rows(&self, wanted: &[Wanted]) -> Result<Vec<OAuthToken>> {
+        self.look(wanted).await?.all()
+    }
+
+    async fn look(&self, wanted: &[Wanted]) -> Result<Found> {
         // Of a record whose key is gone nothing is left that a save could harm.
-        self.decode_all(&self.fetch(wanted).await?)
+        Ok(self.decode_all(&self.fetch(wanted).await?))
     }
 
     async fn mark(&self) -> Result<Mark> {

@@ -159,3 +159,39 @@ async fn a_bad_row_is_left_out_named_and_in_the_way_of_none() {
     let count = "SELECT COUNT(*) FROM oauthtoken WHERE user_name NOT LIKE 'good%'";
     assert_eq!(database.ask(count).await, ["6"]);
 }
+
+#[tokio::test]
+async fn a_bad_row_is_in_the_way_of_its_own_login_alone() {
+    let database = TestDatabase::official().await;
+    let store = database.open().await;
+    let rows = "INSERT INTO oauthtoken (id, user_name, client_id, refresh_token, access_token, \
+        expiry_time) VALUES ('1', 'ann', '1000.OTHER', '1000.r.ann', '1000.x', 'soon'), \
+        ('2', 'bob', '1000.CLIENT', '1000.r.bob', '1000.b', 'soon'), \
+        ('3', 'bob', '1000.CLIENT', '1000.r.bob', '1000.b', NULL)";
+    database.run(rows).await;
+    // The same user under another client, who logs in and is renewed.
+    let mut ann = user("ann");
+    let ann_id = store.save_token(&ann).await.unwrap();
+    ann.access_token = access("1000.renewed");
+    assert_eq!(store.save_token(&ann).await.unwrap(), ann_id);
+    let found = store.find_token(&named("ann")).await.unwrap();
+    assert_eq!(found, Some(with_id(ann_id, ann.clone())));
+    ann.client_id = ClientId::new("1000.OTHER").ok();
+    let error = store.save_token(&ann).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreDamaged, "{error}");
+    let other = named("ann").with_client(ann.client_id.unwrap());
+    let error = store.find_token(&other).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreDamaged, "{error}");
+
+    // Two rows of one login.
+    let found = store.find_token(&named("bob")).await.unwrap();
+    assert_eq!(found.unwrap().id, Some(id(3)));
+    assert_eq!(store.save_token(&user("bob")).await.unwrap(), id(3));
+    let mut login = user("bob");
+    login.refresh_token = RefreshToken::new("1000.r.new").ok();
+    assert_eq!(store.save_token(&login).await.unwrap(), id(3));
+    let error = store.find_token_by_id(id(2)).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreDamaged, "{error}");
+    let bad = "SELECT id FROM oauthtoken WHERE expiry_time = 'soon' ORDER BY id";
+    assert_eq!(database.ask(bad).await, ["1", "2"]);
+}

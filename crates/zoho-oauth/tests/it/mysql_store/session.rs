@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use zoho_oauth::{ErrorCode, TokenStore};
-use zoho_test_servers::MariaDb;
+use zoho_test_servers::{MariaDb, Options};
 
 use super::*;
 use crate::privileges::everything;
@@ -144,4 +144,24 @@ async fn a_session_of_the_application_changes_nothing_for_us_nor_we_for_it() {
     lock.disconnect().await.unwrap();
     assert_eq!(variables(&database, &pool).await, before);
     store.save_token(&bob).await.unwrap();
+}
+
+/// A server that lets nobody stop the clock of a connection.
+#[tokio::test]
+async fn a_server_whose_clock_is_its_own_is_used() {
+    let server = tokio::task::spawn_blocking(|| {
+        let options = Options::new().arguments(["--secure-timestamp=YES"]);
+        MariaDb::start_with(&options).unwrap()
+    });
+    let server = server.await.unwrap();
+    server.sql("CREATE DATABASE portal").unwrap();
+    let builder = MySqlStore::builder()
+        .host("127.0.0.1")
+        .port(server.port())
+        .database("portal");
+    nothing_is_left_out(&builder.connect().await.unwrap()).await;
+    let options = OptsBuilder::from_opts(Opts::from_url(&server.url()).unwrap());
+    let pool = Pool::new(options.db_name(Some("portal")));
+    let store = MySqlStore::from_pool(pool, "lent").await.unwrap();
+    nothing_is_left_out(&store).await;
 }

@@ -49,7 +49,9 @@ async fn a_server_that_changes_its_tls_is_said_and_not_connected_to_all_the_time
     ];
     for (server, is_encrypted, says) in cases {
         // Without TLS, MariaDB's answer is the one to a wrong password.
-        let code = if is_encrypted {
+        let code = if says == "not trusted" {
+            ErrorCode::CertificateRefused
+        } else if is_encrypted {
             ErrorCode::StoreUnavailable
         } else {
             ErrorCode::StorePermission

@@ -1,7 +1,7 @@
 //! Rows that nobody can read.
 
 use zoho_oauth::store::Inventory;
-use zoho_oauth::{ErrorCode, OAuthToken, TokenStore};
+use zoho_oauth::{ClientId, ErrorCode, OAuthToken, TokenStore};
 
 use super::support::{Schema, by_user, id, refreshed, token};
 
@@ -59,5 +59,41 @@ async fn a_bad_row_is_left_out_named_and_in_the_way_of_none() {
     assert!(store.delete_token(id(1)).await.unwrap());
     let count = "SELECT count(*)::text FROM oauthtoken WHERE user_name LIKE 'bad%'";
     assert_eq!(schema.ask(count).await, ["6"]);
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn a_bad_row_is_in_the_way_of_its_own_login_alone() {
+    let schema = Schema::new().await;
+    let store = schema.open().await;
+    schema
+        .run(
+            "INSERT INTO oauthtoken (id, user_name, client_id, refresh_token, access_token, \
+            expiry_time) VALUES ('1', 'ann', '1000.OTHER', '1000.r.ann', '1000.x', 'soon'), \
+            ('2', 'bob', '1000.CLIENT', '1000.r.bob', '1000.b', 'soon'), \
+            ('3', 'bob', '1000.CLIENT', '1000.r.bob', '1000.b', NULL)",
+        )
+        .await;
+    // The same user under another client, who logs in and is renewed.
+    let ann_id = store.save_token(&token("ann")).await.unwrap();
+    let mut ann = refreshed("ann", 1);
+    assert_eq!(store.save_token(&ann).await.unwrap(), ann_id);
+    let found = store.find_token(&by_user("ann")).await.unwrap();
+    assert_eq!(found.unwrap().id, Some(ann_id));
+    ann.client_id = ClientId::new("1000.OTHER").ok();
+    let error = store.save_token(&ann).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreDamaged, "{error}");
+    let other = by_user("ann").with_client(ann.client_id.unwrap());
+    let error = store.find_token(&other).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreDamaged, "{error}");
+
+    // Two rows of one login.
+    let found = store.find_token(&by_user("bob")).await.unwrap();
+    assert_eq!(found.unwrap().id, Some(id(3)));
+    assert_eq!(store.save_token(&refreshed("bob", 1)).await.unwrap(), id(3));
+    let error = store.find_token_by_id(id(2)).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StoreDamaged, "{error}");
+    let bad = "SELECT id FROM oauthtoken WHERE expiry_time = 'soon' ORDER BY id";
+    assert_eq!(schema.ask(bad).await, ["1", "2"]);
     schema.drop().await;
 }

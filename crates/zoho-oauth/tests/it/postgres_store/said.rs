@@ -25,8 +25,8 @@ pub(crate) const SAID: [(ErrorCode, &str); 7] = [
     ),
     (
         ErrorCode::StoreDamaged,
-        "table `tokens.oauthtoken` of database `portal` at `db.example.com:5432`: a row has an `id` \
-        that is no id",
+        "table `tokens.oauthtoken` of database `portal` at `db.example.com:5432`: a row whose \
+        column `id` is no id: `seven`",
     ),
     (
         ErrorCode::StoreForeign,

@@ -222,3 +222,83 @@ async fn a_table_in_parts_is_used_and_the_triggers_of_its_parts_are_seen() {
     assert_eq!(error.code(), ErrorCode::StoreForeign, "{error}");
     schema.drop().await;
 }
+
+/// Triggers that change rows that are none of the write's own, and the operation that sets them off.
+const STRANGERS: [(&str, &str, &str); 9] = [
+    (
+        "AFTER INSERT",
+        "DELETE FROM oauthtoken WHERE id <> NEW.id; RETURN NULL;",
+        "new",
+    ),
+    (
+        "AFTER INSERT",
+        "UPDATE oauthtoken SET access_token = 'x' WHERE id <> NEW.id; RETURN NULL;",
+        "new",
+    ),
+    (
+        "BEFORE INSERT",
+        "UPDATE oauthtoken SET access_token = 'x'; RETURN NEW;",
+        "new",
+    ),
+    (
+        "AFTER INSERT",
+        "IF NEW.id <> '77' THEN INSERT INTO oauthtoken (id, refresh_token) VALUES ('77', 'x'); \
+        END IF; RETURN NULL;",
+        "new",
+    ),
+    (
+        "AFTER UPDATE",
+        "DELETE FROM oauthtoken WHERE id <> NEW.id; RETURN NULL;",
+        "renew",
+    ),
+    (
+        "AFTER UPDATE",
+        "IF NEW.id = '1' THEN BEGIN UPDATE oauthtoken SET access_token = 'x' WHERE id <> NEW.id; \
+        EXCEPTION WHEN division_by_zero THEN NULL; END; END IF; RETURN NULL;",
+        "login",
+    ),
+    (
+        "DEFERRED UPDATE",
+        "DELETE FROM oauthtoken WHERE id <> NEW.id; RETURN NULL;",
+        "renew",
+    ),
+    (
+        "AFTER DELETE",
+        "INSERT INTO oauthtoken (id, refresh_token) VALUES ('77', 'x'); RETURN NULL;",
+        "delete",
+    ),
+    (
+        "AFTER DELETE",
+        "UPDATE oauthtoken SET access_token = 'x'; RETURN NULL;",
+        "delete",
+    ),
+];
+
+#[tokio::test]
+async fn a_trigger_that_changes_rows_of_others_is_said() {
+    let schema = Schema::new().await;
+    let store = schema.open().await;
+    store.save_token(&token("ann")).await.unwrap();
+    store.save_token(&token("cy")).await.unwrap();
+    let stored = format!("{STORED} ORDER BY id");
+    let before = schema.ask(&stored).await;
+    for (when, body, what) in STRANGERS {
+        schema.run(&trigger(when, body)).await;
+        let store = schema.open().await;
+        let why = format!("{what} with {when} {body}");
+        let error = does(&store, what).await.expect_err(&why);
+        assert_eq!(error.code(), ErrorCode::StoreForeign, "{why}: {error}");
+        assert!(error.message().contains("trigger"), "{error}");
+        assert_eq!(schema.ask(&stored).await, before, "{why}");
+        schema.run("DROP TRIGGER meddler ON oauthtoken").await;
+    }
+    // One that counts in a column of the application's, before the row is written, does no harm.
+    schema.run("ALTER TABLE oauthtoken ADD changed int").await;
+    let body = "NEW.changed := coalesce(NEW.changed, 0) + 1; RETURN NEW;";
+    schema.run(&trigger("BEFORE INSERT OR UPDATE", body)).await;
+    let store = schema.open().await;
+    for what in ["renew", "login", "new", "delete"] {
+        does(&store, what).await.expect(what);
+    }
+    schema.drop().await;
+}

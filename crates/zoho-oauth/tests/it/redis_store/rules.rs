@@ -1,7 +1,9 @@
 //! Keys, damage, pages, and clearing step by step.
 
 use redis::Value;
-use zoho_oauth::{ErrorCode, OAuthToken, RefreshToken, TokenId, TokenQuery, TokenStore, UserName};
+use zoho_oauth::{
+    ClientId, ErrorCode, OAuthToken, RefreshToken, TokenId, TokenQuery, TokenStore, UserName,
+};
 
 use super::{builder, keys, login, run, shared, unique, users};
 use crate::support::user;
@@ -400,4 +402,33 @@ async fn two_values_that_meet_in_an_index_are_kept_apart() {
         run(&mut connection, &["PING"]).await,
         Value::SimpleString(_)
     ));
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_in_the_way_of_its_own_login_alone() {
+    let prefix = unique();
+    let store = builder(&prefix).connect().await.unwrap();
+    let mut connection = shared().await;
+    let mut other = login("ann", "0");
+    other.client_id = ClientId::new("1000.other").ok();
+    let bad = store.save_token(&other).await.unwrap();
+    let key = format!("{{{prefix}}}:1:token:{bad}");
+    run(&mut connection, &["HSET", &key, "expiry_time", "soon"]).await;
+    // The same user under another client, who logs in and is renewed.
+    let ann = store.save_token(&login("ann", "1")).await.unwrap();
+    assert_eq!(store.save_token(&login("ann", "2")).await.unwrap(), ann);
+    let query = TokenQuery::user_name(user("ann"));
+    let client = |name| query.clone().with_client(ClientId::new(name).unwrap());
+    for query in [&query, &client("1000.client")] {
+        let found = store.find_token(query).await.unwrap();
+        assert_eq!(found.unwrap().id, Some(ann));
+    }
+    assert_eq!(store.find_token(&client("1000.third")).await.unwrap(), None);
+    for outcome in [
+        store.find_token(&client("1000.other")).await.map(drop),
+        store.save_token(&other).await.map(drop),
+        store.find_token_by_id(bad).await.map(drop),
+    ] {
+        assert_eq!(outcome.unwrap_err().code(), ErrorCode::StoreDamaged);
+    }
 }
