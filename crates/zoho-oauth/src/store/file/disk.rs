@@ -29,6 +29,10 @@ const HIGHEST_ID: &str = "highest-id";
 const READ_PATIENCE: Duration = Duration::from_millis(200);
 const READ_PAUSE: Duration = Duration::from_millis(10);
 
+/// For how long after the last change of the file a write takes a cut last line for the work of an
+/// official SDK that is still writing.
+const CUT_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A symbolic link may lead to another one, but not for ever.
 const MOST_LINKS: usize = 40;
 
@@ -97,11 +101,15 @@ impl Records<'_> {
         }
     }
 
-    /// Deletes the record with this id, readable or not; `true` if it was there.
+    /// Deletes the record with this id, or the unreadable lines with it if no record has it; `true`
+    /// if there was one. Two official processes can give one id to two logins: an unreadable line
+    /// with the id of a record is another login.
     pub(super) fn delete(&mut self, id: TokenId) -> bool {
         let before = self.unreadable.len();
-        self.unreadable.retain(|line| line.id != Some(id));
-        self.table.delete(id) || self.unreadable.len() < before
+        self.table.delete(id) || {
+            self.unreadable.retain(|line| line.id != Some(id));
+            self.unreadable.len() < before
+        }
     }
 
     /// Deletes all records, readable or not, and returns how many there were.
@@ -219,13 +227,38 @@ impl TokenFile {
     /// it anew: what looks damaged is looked at again for a while before it is called so. A line
     /// that was reported stays damaged, and is not waited for again.
     pub(super) fn read<T>(&self, work: impl FnOnce(Option<Current<'_>>) -> T) -> Result<T> {
+        self.read_before(None, work)
+    }
+
+    /// Reads for a write that may wait until `deadline`, if there is one.
+    ///
+    /// A write replaces the file. An official SDK that is still writing would finish the old file,
+    /// and the records behind the cut would be lost. So a write waits while the last line is cut
+    /// and the file has just changed.
+    fn read_before<T>(
+        &self,
+        deadline: Option<Instant>,
+        work: impl FnOnce(Option<Current<'_>>) -> T,
+    ) -> Result<T> {
         let end = Instant::now() + self.patience;
         loop {
             let Some((mut bytes, metadata)) = self.load()? else {
                 return Ok(work(None));
             };
             let is_last_try = Instant::now() >= end;
-            match csv::parse(&bytes) {
+            let parsed = csv::parse(&bytes);
+            if let Some(deadline) = deadline
+                && let Ok(document) = &parsed
+                && let Some(damage) = document.cut()
+                && is_fresh(&metadata)
+            {
+                if Instant::now() >= deadline {
+                    return Err(damage.into_error(&self.path));
+                }
+                std::thread::sleep(READ_PAUSE);
+                continue;
+            }
+            match parsed {
                 Ok(mut document) if is_last_try || !self.has_new_damage(&document) => {
                     if document.has_unnumbered() {
                         // Who may not read the side folder numbers above the ids in the file.
@@ -405,7 +438,7 @@ impl TokenFile {
         let _lock = self.lock(deadline)?;
         sweep(&self.folder, WRITE_LOCK).map_err(while_trying("tidy up", self.folder.path()))?;
         let written = self.highest_id()?;
-        self.read(|current| {
+        self.read_before(Some(deadline), |current| {
             let (document, metadata) = match current {
                 None => (Document::empty(), None),
                 Some(Current { document, metadata }) => (document, Some(metadata)),
@@ -499,6 +532,12 @@ impl TokenFile {
     }
 }
 
+/// Whether the file has just changed. A time in the future says nothing.
+fn is_fresh(metadata: &Metadata) -> bool {
+    let age = metadata.modified().ok().and_then(|at| at.elapsed().ok());
+    age.is_some_and(|age| age < CUT_PATIENCE)
+}
+
 /// The absolute path of the file that `path` leads to, whether it is there yet or not.
 ///
 /// Found once, so that a later change of the working directory does not matter, and so that every
@@ -565,6 +604,43 @@ mod tests {
             }
             assert!(reader.join().unwrap().unwrap());
         });
+    }
+
+    #[test]
+    fn a_write_waits_for_an_official_sdk_that_is_still_writing() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("tokens");
+        let file = open(&path);
+        let header = std::fs::read_to_string(&path).unwrap();
+        let cut = format!("{header}1,ann,c,s,r,a,g,5,,d\n2,bob,c");
+        std::fs::write(&path, &cut).unwrap();
+        let save = |deadline| {
+            file.update(deadline, |records| {
+                records.table.save(&crate::OAuthToken::new())?;
+                Ok(Change::Made(()))
+            })
+        };
+        // Out of time: the file stays for the SDK.
+        let error = save(Instant::now()).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StoreDamaged);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), cut);
+        // The SDK died: its line is an unreadable one, and does not stop writers.
+        let long_ago = std::time::UNIX_EPOCH;
+        let in_place = File::options().write(true).open(&path).unwrap();
+        in_place.set_modified(long_ago).unwrap();
+        save(Instant::now()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&format!("{cut}\n")), "{text}");
+        // The SDK goes on.
+        std::fs::write(&path, &cut).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| save(Instant::now() + Duration::from_mins(5)));
+            let mut in_place = File::options().append(true).open(&path).unwrap();
+            in_place.write_all(b",s,r,a,g,5,,d\n").unwrap();
+            writer.join().unwrap().unwrap();
+        });
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("2,bob,c,s,r,a,g,5,,d\n"), "{text}");
     }
 
     #[test]

@@ -361,7 +361,8 @@ impl Writer<'_> {
                 job.answer(Err(error.clone()));
             }
             if let Some(jobs) = &mut jobs {
-                group.extend(std::iter::from_fn(|| jobs.try_recv().ok()));
+                let room = GROUP.saturating_sub(group.len());
+                group.extend(std::iter::from_fn(|| jobs.try_recv().ok()).take(room));
             }
         }
     }
@@ -536,6 +537,52 @@ mod tests {
             ErrorCode::StoreFull
         );
         assert_eq!(stored(&db), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_group_has_its_limit_also_while_it_waits_for_a_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        std::fs::write(&path, "").unwrap();
+        let db = open::writer(&path, "t", Duration::ZERO).unwrap();
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let (queue, mut jobs) = channel(2 * GROUP);
+        let mut answers = Vec::new();
+        for _ in 0..2 * GROUP {
+            let (reply, answer) = oneshot::channel();
+            let task = Task {
+                work: |db: &Db| save::save(db, &token("a")),
+                done: None,
+                reply,
+                deadline: Instant::now() + Duration::from_mins(5),
+                given_up: Arc::default(),
+            };
+            assert!(queue.try_send(Box::new(task) as Box<dyn Job>).is_ok());
+            answers.push(answer);
+        }
+        let pulse = Pulse::watched(Duration::from_mins(1)).unwrap();
+        let is_locked = AtomicBool::new(false);
+        let writer = Writer {
+            db: &db,
+            pulse: &pulse,
+            is_locked: &is_locked,
+        };
+        // A job whose time is over, so that the wait goes through its whole round.
+        let (late, mut refused) = job(|db| save::save(db, &token("late")));
+        let mut group = vec![late, jobs.try_recv().unwrap()];
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while refused.try_recv().is_err() {
+                    std::thread::yield_now();
+                }
+                // The group was answered and filled up; now it gets the lock.
+                other.execute_batch("COMMIT").unwrap();
+            });
+            assert!(writer.begin(&mut group, Some(&mut jobs)));
+        });
+        assert_eq!((group.len(), jobs.len()), (GROUP, GROUP));
+        drop(answers);
     }
 
     #[test]

@@ -180,6 +180,19 @@ async fn check_bad_line(what: &str, damage: &str, bad: &[u8], position: &str) {
     assert_eq!(store.save_token(&token_of("x")).await.unwrap(), id(5));
 }
 
+/// Two official processes that save at once give one id to two logins.
+#[tokio::test]
+async fn deleting_a_record_spares_the_bad_line_of_another_login_with_its_id() {
+    let bad = "5,ann,c,s,r,a,g,soon,,\r\n";
+    let place = Place::with(format!("{HEADER}{bad}5,bob,c,s,r,a,g,5,,d\r\n"));
+    let store = place.open().await;
+    assert!(store.delete_token(id(5)).await.unwrap());
+    assert_eq!(place.text(), format!("{HEADER}{bad}"));
+    assert!(store.delete_token(id(5)).await.unwrap());
+    assert_eq!(place.text(), HEADER);
+    assert!(!store.delete_token(id(5)).await.unwrap());
+}
+
 #[tokio::test]
 async fn a_line_that_cannot_be_read_is_named_once_in_the_log_and_waited_for_once() {
     let log = crate::support::Log::default();

@@ -19,7 +19,7 @@ use self::damage::What;
 use self::reader::{Reader, Record, line_ends};
 use crate::query::{Criterion, TokenQuery};
 use crate::store::TokenTable;
-use crate::token::{OAuthToken, TokenId};
+use crate::token::{ClientId, OAuthToken, TokenId};
 
 pub(super) use self::damage::Damage;
 
@@ -41,7 +41,10 @@ const COLUMNS: [&str; 10] = [
 const OTHER_NAMES: [(&str, usize); 2] = [("user_mail", 1), ("redirect_url", 8)];
 
 const ID: usize = 0;
+const USER_NAME: usize = 1;
+const CLIENT_ID: usize = 2;
 const REFRESH_TOKEN: usize = 4;
+const ACCESS_TOKEN: usize = 5;
 const GRANT_TOKEN: usize = 6;
 const EXPIRY_TIME: usize = 7;
 const API_DOMAIN: usize = 9;
@@ -412,6 +415,18 @@ impl<'a> Document<'a> {
         })
     }
 
+    /// Returns the damage of the last line if it cannot be read and has no line end: perhaps another
+    /// program is still writing it.
+    pub(super) fn cut(&self) -> Option<Damage> {
+        let line = self.lines.last()?;
+        match line.content {
+            Content::Unreadable(what) if LineEnd::of(&self.bytes[line.range()]).is_none() => {
+                Some(line.damage(what))
+            }
+            _ => None,
+        }
+    }
+
     /// Returns the bytes of the lines that cannot be read.
     pub(super) fn unreadable_bytes(&self) -> impl Iterator<Item = &'a [u8]> {
         let is_bad = |line: &&Line| matches!(line.content, Content::Unreadable(_));
@@ -478,12 +493,32 @@ impl<'a> Document<'a> {
         }
         for line in &self.lines {
             if let Content::Unreadable(what) = line.content
-                && self.seeming_values(line).any(|it| it == value.as_bytes())
+                && self.seems_to_match(line, what, query, value)
             {
                 return Err(line.damage(what));
             }
         }
         Ok(None)
+    }
+
+    /// Whether a line that cannot be read may be what `query` looks for: by its columns where they
+    /// can be told apart, else if any of its values is `value`.
+    fn seems_to_match(&self, line: &Line, what: What, query: &TokenQuery, value: &str) -> bool {
+        if matches!(what, What::ExpiryTime | What::Id)
+            && let Some(record) = Reader::new(&self.bytes[line.range()], 0).record()
+            && let Ok(fields) = self.fields(&record)
+        {
+            let column = match query.criterion() {
+                Criterion::UserName(_) => USER_NAME,
+                Criterion::RefreshToken(_) => REFRESH_TOKEN,
+                Criterion::AccessToken(_) => ACCESS_TOKEN,
+                Criterion::GrantToken(_) => GRANT_TOKEN,
+            };
+            let is_client = |client: &ClientId| fields[CLIENT_ID] == client.as_str();
+            return fields[column] == value && query.client().is_none_or(is_client);
+        }
+        let mut values = self.seeming_values(line);
+        values.any(|it| it == value.as_bytes())
     }
 
     /// Returns up to `limit` records with ids above `after`, in the order of their ids.

@@ -271,6 +271,27 @@ fn damage_of_a_line_is_found_and_spares_the_others() {
 }
 
 #[test]
+fn a_bad_line_of_another_client_or_column_is_not_what_is_looked_for() {
+    let file = format!("{HEADER}\n1,ann,C1,s,r,a,g,soon,,\n");
+    let document = document(file.as_bytes());
+    let ann = |client| {
+        let query = TokenQuery::user_name(UserName::new("ann").unwrap());
+        query.with_client(ClientId::new(client).unwrap())
+    };
+    assert!(document.find(&ann("C1")).is_err());
+    assert_eq!(document.find(&ann("C2")).unwrap(), None);
+    let user = |name| TokenQuery::user_name(UserName::new(name).unwrap());
+    assert!(document.find(&user("ann")).is_err());
+    assert_eq!(document.find(&user("C1")).unwrap(), None);
+    let refresh = TokenQuery::refresh_token(RefreshToken::new("r").unwrap());
+    assert!(document.find(&refresh).is_err());
+    let access = TokenQuery::access_token(AccessToken::new("a").unwrap());
+    assert!(document.find(&access).is_err());
+    let grant = TokenQuery::grant_token(GrantToken::new("g").unwrap());
+    assert!(document.find(&grant).is_err());
+}
+
+#[test]
 fn a_file_of_another_kind_is_damaged_as_a_whole() {
     let file = |lines: usize| format!("{HEADER}\n{PYTHON_ROW}\n{}", "x\n".repeat(lines));
     assert_eq!(bad_lines(file(MOST_UNREADABLE)).len(), MOST_UNREADABLE);
