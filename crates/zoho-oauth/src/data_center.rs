@@ -84,10 +84,13 @@ impl DataCenter {
         same_origin(self.accounts_url(), url)
     }
 
-    /// Whether it is known what its API is called.
-    pub(crate) fn names_its_api(&self) -> bool {
+    /// Whether it is known what its API is called: the description says so, or its accounts server
+    /// is one of Zoho's, below whose domains its API is.
+    fn names_its_api(&self) -> bool {
         let known = [&self.0.production, &self.0.sandbox, &self.0.developer];
-        known.into_iter().any(Option::is_some)
+        let accounts = Url::parse(self.accounts_url()).ok();
+        let accounts = accounts.as_ref().and_then(Url::host_str);
+        known.into_iter().any(Option::is_some) || accounts.and_then(country_of).is_some()
     }
 
     /// Returns the API domain of an environment, if it is known for this center.
@@ -413,7 +416,12 @@ impl DataCenters {
     /// Returns the center that a token with this API domain belongs to.
     ///
     /// A center that does not name any API domain is taken at the word of its accounts server: `own`
-    /// or, if that names its API, the only one in this table that does not.
+    /// or, if that names its API, the only one in this table that does not. A center whose accounts
+    /// server is Zoho's own names its API by that.
+    ///
+    /// This says whose a stored token is. Whether an answer may name a domain depends on the center
+    /// that gave it, so [`Authenticator::session`](crate::Authenticator::session) takes no domain from
+    /// a center that it does not belong to.
     ///
     /// # Errors
     /// `unknown_data_center`, naming the server.
@@ -471,7 +479,7 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 }
 
 /// Whether two URLs name the same scheme, host and port. `other` may leave out its scheme.
-fn same_origin(one: &str, other: &str) -> bool {
+pub(crate) fn same_origin(one: &str, other: &str) -> bool {
     match (Url::parse(one), parse_like(one, other)) {
         (Ok(one), Some(other)) => one.origin() == other.origin() && one.origin().is_tuple(),
         _ => false,

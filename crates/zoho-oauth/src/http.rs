@@ -32,6 +32,7 @@ use crate::clock::Timestamp;
 use crate::connection;
 use crate::data_center::is_loopback;
 use crate::error::{Error, ErrorCode, Result};
+use crate::text;
 
 /// How servers are reached. The defaults suit a program with an open way to the internet.
 ///
@@ -345,18 +346,20 @@ pub fn retry_after(value: &str, from: Timestamp) -> Option<Duration> {
     Some(Timestamp::from(date).since(from))
 }
 
-fn proxy(text: &str) -> Result<reqwest::Proxy> {
-    // The text may hold a password: neither it nor a parser's view of it is repeated.
+fn proxy(address: &str) -> Result<reqwest::Proxy> {
+    // The address may hold a password: neither it nor a parser's view of it is repeated.
     let refused = || Error::invalid_input("the proxy is not an http or https URL");
-    if text.starts_with("socks") && text.contains("://") {
+    // The parser of URLs would leave tabs and line breaks out without a word.
+    text::check("proxy", address)?;
+    if address.starts_with("socks") && address.contains("://") {
         let message = "the proxy is a SOCKS proxy, which is not supported: name an HTTP proxy";
         return Err(Error::invalid_input(message));
     }
     // Without a scheme it is read as the environment's variables are.
-    let url = if text.contains("://") {
-        Url::parse(text)
+    let url = if address.contains("://") {
+        Url::parse(address)
     } else {
-        Url::parse(&format!("http://{text}"))
+        Url::parse(&format!("http://{address}"))
     };
     let url = url.map_err(|_| refused())?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 /// or ends with white space, or holds a control character or one that cannot be seen.
 pub(crate) fn check(what: &str, value: &str) -> Result<()> {
     check_ends(what, value)?;
-    match value.chars().find_map(|c| hidden(c).filter(|_| c != ' ')) {
+    let found = |c| hidden(c).filter(|_| c != ' ').or_else(|| varies(c));
+    match value.chars().find_map(found) {
         Some(kind) => refused(what, "holds", kind),
         None => Ok(()),
     }
@@ -45,6 +46,12 @@ fn check_ends(what: &str, value: &str) -> Result<()> {
 
 fn refused(what: &str, verb: &str, kind: &str) -> Result<()> {
     Err(Error::invalid_input(format!("the {what} {verb} {kind}")))
+}
+
+/// What a character is called that says how the one before it is drawn. Some signs of names need it.
+fn varies(c: char) -> Option<&'static str> {
+    let varies = matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{e0100}'..='\u{e01ef}');
+    varies.then_some("an invisible character")
 }
 
 /// What a character that cannot be seen is called.

@@ -36,8 +36,9 @@ pub enum Event {
         /// What Zoho said.
         error: Error,
     },
-    /// An answer of Zoho named an API domain that is not one of the record's data center. It was not
-    /// used: the stored API domain stays, and the new access token is good for that.
+    /// An answer of Zoho named an API domain that is not one of the record's data center and
+    /// environment. It was not used: the stored API domain stays, and the new access token is good for
+    /// that.
     ForeignApiDomain {
         /// The record.
         id: TokenId,

@@ -69,6 +69,7 @@ impl Login {
         Hints {
             user_name: None,
             client: Some(client.clone()),
+            client_home: center.clone(),
             center: center.clone(),
         }
     }
@@ -447,13 +448,13 @@ async fn begin(shared: &Arc<Shared>, login: &Login, key: &Fingerprint) -> Result
     release(permit, settled.as_ref()).await;
     let asked = Timestamp::now();
     match begun? {
-        Begun::Stored => match found(shared, login).await? {
-            Some(record) => slot_of_found(shared, login, &record, asked).await,
-            None => {
+        Begun::Stored => {
+            let Some(record) = found(shared, login).await? else {
                 let message = "the record was deleted at this very moment";
-                Err(Error::new(ErrorCode::RecordDeleted, message))
-            }
-        },
+                return Err(Error::new(ErrorCode::RecordDeleted, message));
+            };
+            slot_of_found(shared, login, &record, asked).await
+        }
         Begun::Spent(error) => match found(shared, login).await? {
             Some(record) => slot_of_found(shared, login, &record, asked).await,
             None => match stored_of_user(shared, login).await? {
@@ -624,8 +625,7 @@ pub(super) async fn store_login(
     life: Option<Duration>,
 ) -> Result<Arc<Slot>> {
     if let Some(domain) = &record.api_domain
-        && let Err(error) = shared.known_center(domain)
-        && center.environment_of(domain).is_none()
+        && let Err(error) = shared.check_domain(center, domain)
     {
         return Err(error.with_unsaved_token(record));
     }
@@ -747,6 +747,9 @@ async fn room_for(
                 "Zoho issued an access token without a refresh token, so nothing was stored",
             )));
         }
+    }
+    if record.api_domain.is_none() {
+        record.api_domain = shared.missing_domain(center, stored.as_ref());
     }
     Ok(Ok(Room {
         record,

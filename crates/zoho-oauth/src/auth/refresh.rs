@@ -222,7 +222,7 @@ pub(crate) fn parties(
     let hints = slot.hints();
     let center = shared.center_of(record, hints.center.as_ref())?;
     // Each with the data center that its own secret was given for.
-    let home = hints.center.as_ref().unwrap_or(&shared.center);
+    let home = hints.client_home.as_ref().unwrap_or(&shared.center);
     let configured = [
         (hints.client.as_ref(), home),
         (shared.client.as_ref(), &shared.center),

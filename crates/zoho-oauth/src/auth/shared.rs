@@ -17,7 +17,7 @@ use super::{Event, RefreshPolicy};
 use crate::accounts::{AccountsClient, TokenAnswer};
 use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
-use crate::data_center::{DataCenter, DataCenters, server_of};
+use crate::data_center::{DataCenter, DataCenters, Environment, same_origin, server_of};
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::Fingerprint;
 use crate::store::{Coordination, Guarantee, TokenStore};
@@ -162,31 +162,86 @@ impl Shared {
         self.centers.of_api_domain(domain, &self.center)
     }
 
+    /// Checks the API domain of a login that `center` issued: it is one that leads to this center, in
+    /// every process that has these settings.
+    ///
+    /// # Errors
+    /// `unknown_data_center`.
+    pub(super) fn check_domain(&self, center: &DataCenter, domain: &str) -> Result<()> {
+        if center.environment_of(domain).is_some() {
+            return Ok(());
+        }
+        let known = self.known_center(domain)?;
+        if known.has_accounts_url(center.accounts_url()) {
+            return Ok(());
+        }
+        let message = format!(
+            "the API domain `{}` is not one of the data center `{}`, which issued the login, but is \
+             taken for one of `{}`",
+            server_of(domain),
+            center.name(),
+            known.name()
+        );
+        Err(Error::new(ErrorCode::UnknownDataCenter, message))
+    }
+
+    /// Fills in the API domain of what `asked` answered without one, if the stored `record` would
+    /// lead to another data center then.
+    pub(super) fn missing_domain(
+        &self,
+        asked: &DataCenter,
+        record: Option<&OAuthToken>,
+    ) -> Option<String> {
+        let domain = record.and_then(|record| record.api_domain.as_deref());
+        let leads_to = match domain {
+            Some(domain) => self.known_center(domain),
+            None => Ok(&self.center),
+        };
+        let leads_back = leads_to.is_ok_and(|at| at.has_accounts_url(asked.accounts_url()));
+        let own = asked.api_domain(Environment::Production);
+        own.filter(|_| !leads_back).map(str::to_owned)
+    }
+
     /// Takes an API domain out of an answer about `record` that is not one of the data center that
-    /// was asked: a login belongs to one center for life. The stored value stays.
+    /// was asked, or of another environment there: a login belongs to one of each for life. The
+    /// stored value stays.
     pub(super) fn stay_at(
         &self,
         asked: &DataCenter,
         record: &OAuthToken,
         answer: &mut TokenAnswer,
     ) {
-        let Some(domain) = &answer.api_domain else {
-            return;
-        };
-        let is_own = asked.environment_of(domain).is_some();
-        let is_taken_at_its_word =
-            !asked.names_its_api() && self.centers.by_api_domain(domain).is_none();
-        if is_own || is_taken_at_its_word || record.api_domain.as_ref() == Some(domain) {
-            return;
+        if let Some(domain) = &answer.api_domain
+            && !self.may_answer(asked, record, domain)
+        {
+            self.refuse_domain(asked, record, domain);
+            answer.api_domain = None;
         }
+        if answer.api_domain.is_none() && record.api_domain.is_none() {
+            answer.api_domain = self.missing_domain(asked, None);
+        }
+    }
+
+    /// Whether an answer about `record` may name this API domain.
+    fn may_answer(&self, asked: &DataCenter, record: &OAuthToken, domain: &str) -> bool {
+        let Some(stored) = &record.api_domain else {
+            return self.check_domain(asked, domain).is_ok();
+        };
+        match (asked.environment_of(stored), asked.environment_of(domain)) {
+            (Some(stored), answered) if answered == Some(stored) => true,
+            (None, Some(_)) => true,
+            _ => same_origin(&asked.with_scheme(stored), domain),
+        }
+    }
+
+    fn refuse_domain(&self, asked: &DataCenter, record: &OAuthToken, domain: &str) {
         let domain = server_of(domain);
         let center = asked.name();
         tracing::warn!(
             center,
             domain,
-            "an answer names the API domain of another data center, which is not used"
+            "an answer names the API domain of another data center or environment, which is not used"
         );
-        answer.api_domain = None;
         if let Some(id) = record.id {
             self.tell(Event::ForeignApiDomain { id, domain });
         }

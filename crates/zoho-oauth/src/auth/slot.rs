@@ -35,6 +35,8 @@ const SOON: Duration = Duration::from_secs(1);
 pub(crate) struct Hints {
     pub(crate) user_name: Option<UserName>,
     pub(crate) client: Option<OAuthClient>,
+    /// The data center that the secret of `client` was given for; `None`: the authenticator's own.
+    pub(crate) client_home: Option<DataCenter>,
     pub(crate) center: Option<DataCenter>,
 }
 
@@ -119,7 +121,9 @@ impl Slot {
     pub(crate) fn learn(&self, hints: Hints) {
         let known = &mut lock(&self.known).hints;
         known.user_name = hints.user_name.or_else(|| known.user_name.take());
-        known.client = hints.client.or_else(|| known.client.take());
+        if hints.client.is_some() {
+            (known.client, known.client_home) = (hints.client, hints.client_home);
+        }
         known.center = hints.center.or_else(|| known.center.take());
     }
 

@@ -3,22 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use zoho_oauth::{
     Authenticator, ClientSecret, Credential, DataCenter, DataCenters, ErrorCode, Event, GrantToken,
     ListStore, OAuthClient, RefreshToken, Result, Session, TokenId, TokenStore,
 };
 
-use crate::accounts::RawServer;
+use crate::accounts::{RawServer, http};
 use crate::support::{good, in_seconds, user};
 
 const API: &str = "https://www.zohoapis.eu";
 
-/// An accounts server that grants everything, and names this API domain.
-async fn accounts(api_domain: &str) -> RawServer {
-    let body = format!(
+fn granted(api_domain: &str) -> String {
+    format!(
         r#"{{"access_token":"1000.new","refresh_token":"1000.refresh","api_domain":"{api_domain}",
             "token_type":"Bearer","expires_in":3600,"status":"success"}}"#
-    );
+    )
+}
+
+/// An accounts server that grants everything, and names this API domain.
+async fn accounts(api_domain: &str) -> RawServer {
+    RawServer::json(&granted(api_domain)).await
+}
+
+/// One that names no API domain.
+async fn accounts_without_domain() -> RawServer {
+    let body = granted("").replace(r#""api_domain":"","#, "");
     RawServer::json(&body).await
 }
 
@@ -121,18 +131,97 @@ async fn a_login_of_no_known_data_center_is_refused_before_anything_is_stored() 
 
 #[tokio::test]
 async fn a_login_of_no_known_data_center_that_no_caller_hears_of_is_revoked() {
-    let server = accounts("https://api.evil.test").await;
+    let gate = Arc::new(Semaphore::new(0));
+    let answer = http(
+        "200 OK",
+        "application/json",
+        &granted("https://api.evil.test"),
+    );
+    let server = RawServer::answering_behind(Arc::clone(&gate), answer).await;
     let store = Arc::new(ListStore::new());
     let center = center_at("eu", &server);
     let (at, in_store) = (center, Arc::clone(&store));
     let caller = tokio::spawn(async move { login_at(&at, &in_store).await.map(drop) });
     request_to(&server, "/oauth/v2/token ").await;
     caller.abort();
-    if caller.await.is_err_and(|error| error.is_cancelled()) {
-        let revocation = request_to(&server, "/oauth/v2/token/revoke").await;
-        assert!(revocation.contains("token=1000.refresh"));
-    }
+    assert!(caller.await.unwrap_err().is_cancelled());
+    gate.add_permits(2);
+    let revocation = request_to(&server, "/oauth/v2/token/revoke").await;
+    assert!(revocation.contains("token=1000.refresh"));
     assert_eq!(store.get_tokens().await.unwrap(), []);
+}
+
+/// A login at `eu` of this table that is refused, before anything is stored.
+async fn refused_at_eu(centers: DataCenters, own: Option<DataCenter>) -> String {
+    let eu = centers.by_name("eu").unwrap().clone();
+    let store = Arc::new(ListStore::new());
+    let mut builder = Authenticator::builder(Arc::clone(&store)).data_centers(centers);
+    if let Some(own) = own {
+        builder = builder.data_center(own);
+    }
+    let login = Credential::grant(client("s"), code()).user_name(user("ann"));
+    let login = login.data_center(eu);
+    let refused = builder.build().unwrap().session(login).await;
+    assert_eq!(store.get_tokens().await.unwrap(), []);
+    let error = refused.map(drop).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::UnknownDataCenter);
+    let unsaved = error.unsaved_token().unwrap();
+    assert!(unsaved.refresh_token.is_some());
+    error.message().to_owned()
+}
+
+#[tokio::test]
+async fn a_center_that_does_not_name_its_api_speaks_for_no_other() {
+    let server = accounts("https://evil.test").await;
+    for accounts_url in [
+        "https://accounts.zoho.uk",
+        "https://accounts.somewhere.test",
+    ] {
+        let silent = DataCenter::builder("x", accounts_url).build().unwrap();
+        let mut centers = known(center_at("eu", &server));
+        centers.add(silent.clone());
+        for own in [None, Some(silent)] {
+            let message = refused_at_eu(centers.clone(), own).await;
+            assert!(message.contains("https://evil.test"), "{message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_login_does_not_name_the_api_of_another_known_center() {
+    for domain in ["https://www.zohoapis.in", "https://api.zoho.in"] {
+        let server = accounts(domain).await;
+        let message = refused_at_eu(known(center_at("eu", &server)), None).await;
+        for part in [domain, "`in`", "`eu`"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_centers_of_one_accounts_server_are_one() {
+    let server = accounts("https://sandbox.gateway.test").await;
+    let sandbox = DataCenter::builder("eu-sandbox", &server.url);
+    let sandbox = sandbox.api_domain("https://sandbox.gateway.test");
+    let mut centers = known(center_at("eu", &server));
+    centers.add(sandbox.build().unwrap());
+    let eu = centers.by_name("eu").unwrap().clone();
+    let auth = Authenticator::builder(ListStore::new()).data_centers(centers);
+    let login = Credential::grant(client("s"), code()).data_center(eu);
+    auth.build().unwrap().session(login).await.unwrap();
+}
+
+#[test]
+fn the_accounts_server_of_a_country_says_what_its_api_is_called() {
+    let uk = DataCenter::builder("uk", "https://accounts.zoho.uk").build();
+    let uk = uk.unwrap();
+    let centers = known(uk.clone());
+    for domain in ["https://www.zohoapis.uk", "https://api.zoho.uk"] {
+        assert_eq!(centers.of_api_domain(domain, &uk).unwrap(), &uk);
+    }
+    for own in [&uk, &DataCenter::us()] {
+        assert!(centers.of_api_domain("https://evil.test", own).is_err());
+    }
 }
 
 #[tokio::test]
@@ -190,6 +279,114 @@ async fn a_refresh_does_not_move_a_login_to_another_data_center() {
                 "{event:?}"
             );
         }
+    }
+}
+
+/// What a refresh at `center` leaves in a record that has this API domain, and whether it says that
+/// the answer named another one.
+async fn refreshed_at(center: DataCenter, stored: Option<&str>) -> (Option<String>, bool) {
+    let store = Arc::new(ListStore::new());
+    let id = expired(&store, stored).await;
+    let auth = Authenticator::builder(Arc::clone(&store)).client(client("s"));
+    let auth = auth.data_center(center).build().unwrap();
+    let mut events = auth.events();
+    let access = auth.session(id).await.unwrap().access_token().await;
+    let record = store.find_token_by_id(id).await.unwrap().unwrap();
+    assert_eq!(access.unwrap().api_domain(), record.api_domain.as_deref());
+    let is_told = matches!(events.try_recv(), Ok(Event::ForeignApiDomain { .. }));
+    (record.api_domain, is_told)
+}
+
+#[tokio::test]
+async fn a_center_that_does_not_name_its_api_names_it_once() {
+    let server = accounts("https://other.test").await;
+    let silent = || DataCenter::builder("x", &server.url).build().unwrap();
+    let other = Some("https://other.test".to_owned());
+    assert_eq!(refreshed_at(silent(), None).await, (other, false));
+    for same in ["https://other.test", "https://other.test/", "other.test"] {
+        let (_, is_told) = refreshed_at(silent(), Some(same)).await;
+        assert!(!is_told, "{same}");
+    }
+    let stored = "https://api.somewhere.test";
+    let stays = (Some(stored.to_owned()), true);
+    assert_eq!(refreshed_at(silent(), Some(stored)).await, stays);
+}
+
+#[tokio::test]
+async fn a_refresh_does_not_move_a_login_to_another_environment() {
+    const SANDBOX: &str = "https://sandbox.zohoapis.eu";
+    let cases = [
+        (SANDBOX, API, false),
+        ("https://sandbox.zoho.eu", "https://api.zoho.eu", false),
+        (API, SANDBOX, false),
+        (API, "https://developer.zohoapis.eu", false),
+        (SANDBOX, "https://sandbox.zoho.eu", true),
+        (API, "https://api.zoho.eu", true),
+    ];
+    for (stored, answered, moves) in cases {
+        let server = accounts(answered).await;
+        let center = DataCenter::builder("eu", &server.url).api_domain(API);
+        let center = center.sandbox_domain(SANDBOX).build().unwrap();
+        let (left, is_told) = refreshed_at(center, Some(stored)).await;
+        let expected = if moves { answered } else { stored };
+        assert_eq!(left.as_deref(), Some(expected), "{stored} {answered}");
+        assert_eq!(is_told, !moves, "{stored} {answered}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_without_an_api_domain_stays_at_its_center() {
+    let eu = accounts_without_domain().await;
+    let us = accounts("https://www.zohoapis.com").await;
+    let us_center = DataCenter::builder("us", &us.url).api_domain("https://www.zohoapis.com");
+    let us_center = us_center.build().unwrap();
+    for stored in [None, Some("https://www.zohoapis.com"), Some("api.zoho.eu")] {
+        let store = Arc::new(ListStore::new());
+        if stored.is_some() {
+            let mut other = good("ann", "1000.CLIENT");
+            other.refresh_token = RefreshToken::new("1000.other").ok();
+            other.api_domain = stored.map(str::to_owned);
+            store.save_token(&other).await.unwrap();
+        }
+        let process = || {
+            let builder = Authenticator::builder(Arc::clone(&store)).client(client("s"));
+            let builder = builder.data_centers(known(center_at("eu", &eu)));
+            builder.data_center(us_center.clone()).build().unwrap()
+        };
+        let login = Credential::grant(client("s"), code()).user_name(user("ann"));
+        let login = login.data_center(center_at("eu", &eu));
+        process().session(login).await.unwrap();
+        let record = store.get_tokens().await.unwrap().remove(0);
+        assert_eq!(record.refresh_token, RefreshToken::new("1000.refresh").ok());
+        let expected = stored.filter(|stored| stored.contains("eu")).unwrap_or(API);
+        assert_eq!(record.api_domain.as_deref(), Some(expected));
+        let session = process().session(user("ann")).await.unwrap();
+        session.revoke().await.unwrap();
+        assert_eq!(us.requests().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_a_stored_grant_token_is_exchanged_for_stays_at_its_center() {
+    for eu in [
+        accounts_without_domain().await,
+        accounts("https://evil.test").await,
+    ] {
+        let store = Arc::new(ListStore::new());
+        let mut record = good("ann", "1000.CLIENT");
+        (record.access_token, record.refresh_token) = (None, None);
+        record.expiry_time = None;
+        record.api_domain = None;
+        record.grant_token = Some(code());
+        let id = store.save_token(&record).await.unwrap();
+        let auth = Authenticator::builder(Arc::clone(&store));
+        let auth = auth.data_centers(known(center_at("eu", &eu))).build();
+        let login = Credential::grant(client("s"), code()).data_center(center_at("eu", &eu));
+        let session = auth.unwrap().session(login).await.unwrap();
+        session.access_token().await.unwrap();
+        let record = store.find_token_by_id(id).await.unwrap().unwrap();
+        assert!(record.refresh_token.is_some());
+        assert_eq!(record.api_domain.as_deref(), Some(API));
     }
 }
 
@@ -277,6 +474,18 @@ async fn a_configured_secret_is_used_only_at_the_centers_that_it_was_given_for()
     let with_center = with_center.data_center(eu_center).user_name(user("ann"));
     let auth = process(client("us-secret"));
     assert_eq!(shown(&eu, &auth, with_center.into()).await, "eu-secret");
+    // One that was given for a center is not the next one's, which was not.
+    again().await;
+    let auth = process(client("us-secret"));
+    let refresh = RefreshToken::new("1000.refresh").unwrap();
+    let with_center = Credential::refresh(client("eu-secret"), refresh.clone());
+    let with_center = with_center.data_center(center_at("eu", &eu));
+    let without_center = Credential::refresh(client("us-secret"), refresh);
+    auth.session(with_center).await.unwrap();
+    assert_eq!(
+        shown(&eu, &auth, without_center.into()).await,
+        "stored-secret"
+    );
     assert_eq!(us.requests().len(), 0);
     // Where no other is known, the client's own is all there is.
     store.delete_tokens().await.unwrap();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use zoho_oauth::{
     AccessToken, Authenticator, Callback, ClientId, ClientSecret, CodeVerifier, Credential,
-    DataCenter, Error, ErrorCode, FileStore, GrantToken, ListStore, LoginRequest, OAuthClient,
-    OAuthToken, RefreshToken, Result, TokenQuery, TokenStore, UserName,
+    DataCenter, Error, ErrorCode, FileStore, GrantToken, HttpOptions, ListStore, LoginRequest,
+    OAuthClient, OAuthToken, RefreshToken, Result, TokenQuery, TokenStore, UserName,
 };
 
 use crate::support::user;
@@ -105,6 +105,42 @@ fn addresses_are_refused_when_the_data_center_is_built() {
             builder().developer_domain(&*bad).build(),
         );
         refused("upload URL", kind, builder().upload_url(&*bad).build());
+    }
+}
+
+#[test]
+fn a_proxy_is_refused_when_the_authenticator_is_built() {
+    for (hidden, kind) in HIDDEN {
+        for url in [
+            format!("http://v4lue.test:3128{hidden}"),
+            format!("http://v4lue:v4lue{hidden}@proxy.test:3128"),
+            format!("{hidden}v4lue.test:3128"),
+        ] {
+            if hidden == " " && url.contains('@') {
+                continue;
+            }
+            let http = HttpOptions::new().proxy(url);
+            let auth = Authenticator::builder(ListStore::new()).http(http);
+            refused("proxy", kind, auth.build());
+        }
+    }
+}
+
+#[test]
+fn what_varies_a_sign_is_refused_where_no_sign_can_be_varied() {
+    for varies in ["\u{fe0f}", "\u{fe00}", "\u{180b}", "\u{e0100}"] {
+        let kind = "an invisible character";
+        refused(
+            "client secret",
+            kind,
+            ClientSecret::new(format!("v4lue{varies}")),
+        );
+        refused(
+            "client secret",
+            kind,
+            ClientSecret::new(format!("v4{varies}lue")),
+        );
+        UserName::new(format!("\u{2764}{varies}")).unwrap();
     }
 }
 

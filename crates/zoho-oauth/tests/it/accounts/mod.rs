@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use zoho_oauth::{
     AccountsClient, ClientId, ClientSecret, DataCenter, Error, GrantToken, HttpOptions,
     OAuthClient, RefreshToken, Result, TokenAnswer,
@@ -104,6 +105,12 @@ pub(crate) struct RawServer {
 
 impl RawServer {
     pub(crate) async fn answering(answer: impl Into<Vec<u8>>) -> Self {
+        let gate = Semaphore::new(Semaphore::MAX_PERMITS);
+        Self::answering_behind(Arc::new(gate), answer).await
+    }
+
+    /// Each answer takes one permit of the gate, and waits until there is one.
+    pub(crate) async fn answering_behind(gate: Arc<Semaphore>, answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -114,6 +121,7 @@ impl RawServer {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let request = read_request(&mut stream).await;
                 seen.lock().unwrap().push(request);
+                gate.acquire().await.unwrap().forget();
                 // The client may have gone away: that is its right.
                 let _ = stream.write_all(&answer).await;
                 let _ = stream.shutdown().await;
