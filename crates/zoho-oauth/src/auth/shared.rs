@@ -230,7 +230,7 @@ impl Shared {
         match (asked.environment_of(stored), asked.environment_of(domain)) {
             (Some(stored), answered) if answered == Some(stored) => true,
             (None, Some(_)) => true,
-            _ => same_origin(&asked.with_scheme(stored), domain),
+            _ => stored == domain || same_origin(domain, stored),
         }
     }
 

@@ -616,7 +616,9 @@ mod tests {
         std::fs::write(&path, &cut).unwrap();
         let save = |deadline| {
             file.update(deadline, |records| {
-                records.table.save(&crate::OAuthToken::new())?;
+                let mut token = crate::OAuthToken::new();
+                token.refresh_token = crate::RefreshToken::new("r-cy").ok();
+                records.table.save(&token)?;
                 Ok(Change::Made(()))
             })
         };

@@ -215,7 +215,7 @@ async fn look_ups_go_by_the_indexes_of_any_collation() {
             .collect();
         let keys: Vec<_> = super::sql::KEYS
             .iter()
-            .map(|key| format!("KEY ({key}(100))"))
+            .map(|&key| format!("KEY ({}(100))", super::sql::COLUMNS[key]))
             .collect();
         let sql = format!(
             "CREATE TABLE oauthtoken (id varchar(10) PRIMARY KEY, {}, {}) \

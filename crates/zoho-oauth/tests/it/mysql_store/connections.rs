@@ -652,7 +652,7 @@ async fn a_server_over_tls_is_believed_by_its_certificate_alone() {
         MySqlTls::authorities(&authority),
     ] {
         let error = builder.clone().tls(tls).connect().await.unwrap_err();
-        assert_eq!(error.code(), ErrorCode::StoreUnavailable, "{error}");
+        assert_eq!(error.code(), ErrorCode::CertificateRefused, "{error}");
         assert!(error.message().contains("not trusted"), "{error}");
     }
     let tls = MySqlTls::authorities(&authority).host_name("db.example.com");

@@ -93,15 +93,15 @@ async fn certificates_and_passwords_are_checked() {
     };
     let stranger = builder.clone().root_certificates(self::authority().pem());
     let (code, text) = refused(stranger).await;
-    assert_eq!(code, ErrorCode::StoreUnavailable);
+    assert_eq!(code, ErrorCode::CertificateRefused);
     assert!(text.contains("certificate"), "{text}");
     let (code, text) = refused(trusting.clone().host("127.0.0.1")).await;
-    assert_eq!(code, ErrorCode::StoreUnavailable);
+    assert_eq!(code, ErrorCode::CertificateRefused);
     assert!(text.contains("not valid for name"), "{text}");
     let (code, _) = refused(builder.clone().require_tls()).await;
     assert_eq!(
         code,
-        ErrorCode::StoreUnavailable,
+        ErrorCode::CertificateRefused,
         "no system trusts our authority"
     );
 
