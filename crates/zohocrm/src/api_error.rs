@@ -100,9 +100,11 @@ impl ApiError {
         }
     }
 
-    /// Finds the refusal that is all there is in a body.
+    /// Finds the refusal that is all there is in a body, and says of itself that it is one.
     pub(crate) fn alone(body: &[u8]) -> Option<Self> {
-        Item::refusal(std::str::from_utf8(body).ok()?)
+        let item: Item = serde_json::from_slice(body).ok()?;
+        let is_error = item.status.eq_ignore_ascii_case("error") && !item.code.is_empty();
+        is_error.then(|| item.into_error())
     }
 
     /// Finds the refusal in a body: alone, or as the first one in a list under any key.

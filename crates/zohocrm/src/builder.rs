@@ -30,6 +30,7 @@ pub struct ZohoCrmBuilder {
     more_centers: Vec<DataCenter>,
     http: Option<HttpOptions>,
     max_concurrent_calls: Option<NonZeroUsize>,
+    allowed_domains: Vec<String>,
 }
 
 /// Where the session comes from.
@@ -99,6 +100,7 @@ impl ZohoCrmBuilder {
             more_centers: Vec::new(),
             http: None,
             max_concurrent_calls: None,
+            allowed_domains: Vec::new(),
         }
     }
 
@@ -130,7 +132,8 @@ impl ZohoCrmBuilder {
     }
 
     /// Sets the data centers that are known, instead of the official ones or those of the
-    /// authenticator; the one of the target is always among them.
+    /// authenticator; the one of the target is always among them. If the target is an official one
+    /// and this table describes a center of that name anew, the table's counts.
     pub fn data_centers(mut self, centers: DataCenters) -> Self {
         self.centers = Some(centers);
         self
@@ -162,7 +165,7 @@ impl ZohoCrmBuilder {
     /// Without it a token whose API domain is of no known data center is sent to no server. A data
     /// center of its own is better [added](Self::data_center): its tokens can then be refreshed too.
     pub fn allow_api_domain(mut self, url: impl Into<String>) -> Self {
-        self.options.allowed_domains.push(url.into());
+        self.allowed_domains.push(url.into());
         self
     }
 
@@ -219,18 +222,12 @@ impl ZohoCrmBuilder {
             more_centers,
             http: http_options,
             max_concurrent_calls,
+            allowed_domains,
         } = self;
-        for url in &options.allowed_domains {
-            let is_address = Url::parse(url).is_ok_and(|url| {
-                let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
-                is_http && url.username().is_empty() && url.password().is_none()
-            });
-            if !is_address {
-                let text = "an API domain that is to be allowed is not an http or https URL";
-                return Err(Error::invalid_input(text));
-            }
+        for url in &allowed_domains {
+            options.allowed_domains.push(allowed_origin(url)?);
         }
-        let own = options.target.data_center().clone();
+        let mut own = options.target.data_center().clone();
         options.data_centers = match (centers, &origin) {
             (Some(centers), _) => centers,
             (None, Origin::Ready { authenticator, .. }) => authenticator.data_centers().clone(),
@@ -238,6 +235,13 @@ impl ZohoCrmBuilder {
         };
         for center in more_centers {
             options.data_centers.add(center);
+        }
+        // `DataCenter::us()` names the center; a table that describes `us` anew says where it is.
+        if DataCenters::known().iter().any(|known| *known == own)
+            && let Ok(given) = options.data_centers.by_name(own.name())
+        {
+            own = given.clone();
+            options.target = (own.clone(), options.target.environment()).into();
         }
         // The addresses of the target are known in any case: see `http::center_of`. One of its name
         // that was given stays known beside it.
@@ -286,7 +290,7 @@ impl ZohoCrmBuilder {
             }
         };
         let permits = max_concurrent_calls
-            .map(|calls| Semaphore::new(calls.get().min(Semaphore::MAX_PERMITS)));
+            .map(|calls| Arc::new(Semaphore::new(calls.get().min(Semaphore::MAX_PERMITS))));
         let shared = Arc::new(Shared {
             authenticator,
             http,
@@ -299,6 +303,19 @@ impl ZohoCrmBuilder {
         };
         Ok(ZohoCrm::open(shared, session).await)
     }
+}
+
+/// Reads an address that is to be allowed. What a parser of URLs would leave out of it without a
+/// word is refused.
+fn allowed_origin(url: &str) -> Result<url::Origin> {
+    let is_plain = url.chars().all(|c| c.is_ascii_graphic());
+    let url = Url::parse(url).ok().filter(|url| {
+        let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
+        is_plain && is_http && url.username().is_empty() && url.password().is_none()
+    });
+    let text = "an API domain that is to be allowed is not an http or https URL in plain ASCII";
+    url.map(|url| url.origin())
+        .ok_or_else(|| Error::invalid_input(text))
 }
 
 impl fmt::Debug for ZohoCrmBuilder {

@@ -85,7 +85,7 @@ pub(crate) struct Shared {
     pub(crate) authenticator: Authenticator,
     pub(crate) http: HttpClient,
     pub(crate) options: Options,
-    pub(crate) permits: Option<Semaphore>,
+    pub(crate) permits: Option<Arc<Semaphore>>,
 }
 
 #[derive(Clone)]
@@ -93,7 +93,7 @@ pub(crate) struct Options {
     pub(crate) target: Target,
     pub(crate) data_centers: DataCenters,
     pub(crate) api_domain: ApiDomain,
-    pub(crate) allowed_domains: Vec<String>,
+    pub(crate) allowed_domains: Vec<url::Origin>,
     pub(crate) retry: RetryPolicy,
     pub(crate) max_answer_bytes: usize,
     pub(crate) find_user: bool,

@@ -66,7 +66,7 @@ async fn name_of_login(shared: &Shared, login: &OAuthToken) -> Result<UserName> 
         authenticator: guest,
         http: shared.http.clone(),
         options: shared.options.clone(),
-        permits: None,
+        permits: shared.permits.clone(),
     };
     name_of_user(&ZohoCrm::handle(Arc::new(shared), session, None)).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wiremock::matchers::{body_json, header, method, path, query_param};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
-use zohocrm::oauth::{AccessToken, Credential, DataCenter, Environment, ListStore};
+use zohocrm::oauth::{AccessToken, Credential, DataCenter, DataCenters, Environment, ListStore};
 use zohocrm::{ApiDomain, ErrorCode, Record, Target, ZohoCrm, ZohoCrmBuilder};
 
 const TOKEN: &str = "1000.aaaa.bbbb";
@@ -261,6 +261,51 @@ async fn a_token_is_refused_by_the_code_and_not_by_the_status() {
     // What a record holds is not what the CRM says about the token.
     let record = json!({ "data": [{ "id": "1", "code": "INVALID_TOKEN", "status": "error" }] });
     assert!(!asks_for_another_token(200, &record.to_string()).await);
+    for status in ["", "active", "success"] {
+        let answer = json!({ "code": "INVALID_TOKEN", "message": "m", "status": status });
+        assert!(!asks_for_another_token(200, &answer.to_string()).await);
+    }
+}
+
+#[tokio::test]
+async fn a_center_that_the_table_describes_anew_is_where_the_table_says() {
+    let (production, sandbox, _) = both().await;
+    let us = DataCenter::builder("us", production.uri())
+        .api_domain(production.uri())
+        .sandbox_domain(sandbox.uri())
+        .build()
+        .unwrap();
+    let mut table = DataCenters::known();
+    table.add(us.clone());
+    for (builder, calls) in [
+        (
+            builder(DataCenter::us(), &production.uri()).data_centers(table.clone()),
+            (1, 0),
+        ),
+        (
+            builder(DataCenter::us(), &production.uri()).data_center(us),
+            (2, 0),
+        ),
+        (
+            builder((DataCenter::us(), Environment::Sandbox), &production.uri())
+                .data_centers(table.clone()),
+            (2, 1),
+        ),
+    ] {
+        builder.build().await.unwrap().org().get().await.unwrap();
+        assert_eq!(
+            (received(&production).await, received(&sandbox).await),
+            calls
+        );
+    }
+    // One that the application describes itself is its own.
+    let own = DataCenter::builder("us", sandbox.uri()).api_domain(sandbox.uri());
+    let crm = builder(own.build().unwrap(), &sandbox.uri()).data_centers(table);
+    crm.build().await.unwrap().org().get().await.unwrap();
+    assert_eq!(
+        (received(&production).await, received(&sandbox).await),
+        (2, 2)
+    );
 }
 
 /// A data center with a production and a sandbox API, each a stub that counts.
@@ -348,6 +393,10 @@ async fn an_address_that_nobody_knows_is_not_taken_for_a_sandbox() {
         "crm.example",
         "ftp://crm.example",
         "https://a:b@crm.example",
+        "https://crm.example\n",
+        " https://crm.example",
+        "https://crm.ex\tample",
+        "https://crm.ex\u{200b}ample",
     ] {
         let builder = builder(center.clone(), &unknown.uri()).allow_api_domain(bad);
         let error = builder.build().await.unwrap_err();
