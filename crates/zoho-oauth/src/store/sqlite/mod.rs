@@ -26,9 +26,9 @@
 //!
 //! # Locking
 //! One thread writes. Look-ups run where they are called, on a connection that is free at the
-//! moment: they take microseconds, and wait for the disk at most. If all connections are busy, or
-//! the database is locked, the look-up moves to a second thread, as do `get_tokens` and other long
-//! reads. Other
+//! moment: they take microseconds, and wait for the disk at most. If all connections are busy, the
+//! database is locked, or the disk hangs, the look-up moves to a second thread, as do `get_tokens` and
+//! other long reads. Other
 //! processes may use the same file. A write waits for their lock, 5 seconds unless
 //! [set otherwise](SqliteStoreBuilder::busy_timeout) and counted from the call, and then fails with
 //! `store_locked`. While that lasts, what processes tell each other (memos) is tried for a tenth of
@@ -357,6 +357,11 @@ impl Core {
 
     /// Reads on the spot, if that can be done without waiting for anything.
     fn read_here<T>(&self, read: impl FnOnce(&Db) -> Result<T>) -> Option<Result<T>> {
+        // Here nothing would end the wait for a disk that hangs.
+        let writer_hangs = self.writer.as_ref().is_some_and(WriteThread::is_hung);
+        if writer_hangs || self.reader.is_hung() {
+            return None;
+        }
         let db = self.here.iter().find_map(|db| match db.try_lock() {
             Ok(db) => Some(db),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

@@ -276,6 +276,8 @@ async fn a_write_that_hangs_keeps_nobody_waiting() {
     assert!(error.to_string().contains("t.db"), "{error}");
     assert_eq!(remembered.unwrap_err().code(), unavailable);
     assert_eq!(hangs.await.unwrap().unwrap_err().code(), unavailable);
+    // Nobody reads where nothing would end the wait.
+    assert!(store.core.read_here(|_| Ok(())).is_none());
     // Whoever comes now is told at once.
     let late = store.delete_token(ann).now_or_never().unwrap();
     assert_eq!(late.unwrap_err().code(), unavailable);
@@ -291,13 +293,14 @@ async fn a_write_that_hangs_keeps_nobody_waiting() {
     }
     assert!(store.find_token(&query("bob")).await.unwrap().is_none());
     assert!(store.find_token_by_id(ann).await.unwrap().is_some());
+    assert!(store.core.read_here(|_| Ok(())).is_some());
 }
 
 #[tokio::test]
 async fn a_read_that_hangs_keeps_nobody_waiting() {
     let (store, _folder) = impatient_store();
     let ann = store.save_token(&token("ann")).await.unwrap();
-    let (work, begun, _goes_on) = hanging();
+    let (work, begun, goes_on) = hanging();
     let core = Arc::clone(&store.core);
     let hangs = tokio::spawn(async move { core.reader.run(work).await });
     begun.await.unwrap();
@@ -309,7 +312,13 @@ async fn a_read_that_hangs_keeps_nobody_waiting() {
     assert_eq!(refused.code(), ErrorCode::StoreUnavailable);
     hangs.await.unwrap().unwrap_err();
     store.save_token(&token("bob")).await.unwrap();
-    assert!(store.find_token(&query("bob")).await.unwrap().is_some());
+    // Where the look-up was called, nothing would end the wait.
+    let found = store.find_token(&query("bob")).now_or_never().unwrap();
+    assert_eq!(found.unwrap_err().code(), ErrorCode::StoreUnavailable);
+    drop(goes_on);
+    while store.find_token(&query("bob")).await.is_err() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -186,6 +186,10 @@ impl WriteThread {
         Ok(Self { thread, is_locked })
     }
 
+    pub(super) fn is_hung(&self) -> bool {
+        self.thread.pulse.is_hung()
+    }
+
     /// Runs `work` in a transaction and answers when that is committed.
     ///
     /// `work` may run a second time if the transaction of the first was lost. Once queued it is
@@ -412,6 +416,10 @@ impl ReadThread {
             read(db);
         };
         Thread::spawn("zoho-oauth-sqlite-read", db, patience, work).map(Self)
+    }
+
+    pub(super) fn is_hung(&self) -> bool {
+        self.0.pulse.is_hung()
     }
 
     pub(super) async fn run<T: Send + 'static>(

@@ -505,8 +505,7 @@ impl<'a> Document<'a> {
     /// can be told apart, else if any of its values is `value`.
     fn seems_to_match(&self, line: &Line, what: What, query: &TokenQuery, value: &str) -> bool {
         if matches!(what, What::ExpiryTime | What::Id)
-            && let Some(record) = Reader::new(&self.bytes[line.range()], 0).record()
-            && let Ok(fields) = self.fields(&record)
+            && let Some(fields) = self.raw_fields(line)
         {
             let column = match query.criterion() {
                 Criterion::UserName(_) => USER_NAME,
@@ -533,12 +532,17 @@ impl<'a> Document<'a> {
     /// The record of a line, which was found readable.
     fn token(&self, line: &Line) -> Option<OAuthToken> {
         let id = line.content.id()?;
-        let record = Reader::new(&self.bytes[line.range()], 0).record()?;
-        let fields = self.fields(&record).ok()?;
+        let fields = self.raw_fields(line)?;
         let mut texts = official(&fields);
         let number = id.to_string();
         texts[ID] = Some(&number);
         OAuthToken::from_fields(&texts).ok()
+    }
+
+    /// The texts of a line in the order of [`COLUMNS`], if it has as many as it should.
+    fn raw_fields(&self, line: &Line) -> Option<[Cow<'a, str>; 10]> {
+        let record = Reader::new(&self.bytes[line.range()], 0).record()?;
+        self.fields(&record).ok()
     }
 
     /// Returns the content of the file with the records of `table`.
@@ -567,6 +571,14 @@ impl<'a> Document<'a> {
             let stays = match (line.content, stored) {
                 (Content::Unreadable(what), _) => {
                     if !keeps(line.damage(what)) {
+                        continue;
+                    }
+                    // Under the new header its values would stand in the wrong columns.
+                    if let Some(fields) = self.raw_fields(line).filter(|_| !is_official) {
+                        self.end_line(&mut pieces);
+                        let line_end = LineEnd::of(old).unwrap_or(self.line_end);
+                        let fields = fields.each_ref().map(|field| Some(&**field));
+                        pieces.push(Piece::New(row_of(&fields, line_end)));
                         continue;
                     }
                     true
@@ -614,10 +626,14 @@ pub(super) fn new_file() -> &'static str {
     &HEADER
 }
 
-/// Returns the line of a record as Zoho's Python SDK writes it: quotes only where they are needed.
 fn row(token: &OAuthToken, line_end: LineEnd) -> Zeroizing<String> {
     let fields = token.expose_fields();
-    let size = |field: &Cow<'_, str>| field.len() + field.matches('"').count() + 2;
+    row_of(&fields.each_ref().map(Option::as_deref), line_end)
+}
+
+/// Returns the line of a record as Zoho's Python SDK writes it: quotes only where they are needed.
+fn row_of(fields: &[Option<&str>; 10], line_end: LineEnd) -> Zeroizing<String> {
+    let size = |field: &&str| field.len() + field.matches('"').count() + 2;
     let size: usize = fields.iter().flatten().map(size).sum();
     // Large enough from the start: growing would leave copies behind.
     let mut out = Zeroizing::new(String::with_capacity(size + COLUMNS.len() + 1));
@@ -625,7 +641,7 @@ fn row(token: &OAuthToken, line_end: LineEnd) -> Zeroizing<String> {
         if column > 0 {
             out.push(',');
         }
-        push_field(&mut out, field.as_deref().unwrap_or_default());
+        push_field(&mut out, field.unwrap_or_default());
     }
     out.push_str(line_end.as_str());
     out

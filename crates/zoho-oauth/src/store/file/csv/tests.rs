@@ -271,6 +271,28 @@ fn damage_of_a_line_is_found_and_spares_the_others() {
 }
 
 #[test]
+fn a_bad_line_keeps_its_values_when_the_file_gets_the_official_header() {
+    let old = "id,refresh_token,user_mail,client_id,client_secret,access_token,grant_token,expiry_time,redirect_url\n";
+    let file = format!("{old}1,r1,ann,C,s,a,,5,\n2,r2,\"b,b\",C,s,a,,soon,\nr3,3\n");
+    let document = document(file.as_bytes());
+    let text = written(&document, &document.page(None, usize::MAX));
+    let expected = format!("{HEADER}\n1,ann,C,s,r1,a,,5,,\n2,\"b,b\",C,s,r2,a,,soon,,\nr3,3\n");
+    assert_eq!(text, expected);
+    let document = super::parse(text.as_bytes()).ok().unwrap();
+    let bad = document.unreadable();
+    let bad: Vec<_> = bad
+        .map(|line| (line.damage.line, line.damage.what))
+        .collect();
+    assert_eq!(
+        bad,
+        [
+            (3, What::ExpiryTime),
+            (4, What::Columns { found: 2, due: 10 })
+        ]
+    );
+}
+
+#[test]
 fn a_bad_line_of_another_client_or_column_is_not_what_is_looked_for() {
     let file = format!("{HEADER}\n1,ann,C1,s,r,a,g,soon,,\n");
     let document = document(file.as_bytes());
