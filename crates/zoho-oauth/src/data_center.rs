@@ -419,9 +419,8 @@ impl DataCenters {
     /// or, if that names its API, the only one in this table that does not. A center whose accounts
     /// server is Zoho's own names its API by that.
     ///
-    /// This says whose a stored token is. Whether an answer may name a domain depends on the center
-    /// that gave it, so [`Authenticator::session`](crate::Authenticator::session) takes no domain from
-    /// a center that it does not belong to.
+    /// This says whose a stored token is. An answer of a center may name its own domains only:
+    /// [`Authenticator::session`](crate::Authenticator::session) refuses others.
     ///
     /// # Errors
     /// `unknown_data_center`, naming the server.

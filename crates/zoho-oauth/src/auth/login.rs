@@ -384,7 +384,7 @@ async fn discard(shared: &Shared, login: &Login, record: &OAuthToken) {
 }
 
 /// Saves a login; `None` if the store holds a newer one of the same user under the same client, or one
-/// of another environment.
+/// of another environment, or one that it cannot be told from.
 async fn save_unless_outdated(
     shared: &Shared,
     login: &Login,
@@ -403,13 +403,17 @@ async fn save_unless_outdated(
     if stored.refresh_token == record.refresh_token {
         return Ok(stored.id);
     }
+    let mut record = record.clone();
     let end = believed_end(&stored, Timestamp::now());
     let is_newer = stored.refresh_token.is_some() && end > record.expiry_time;
-    if is_newer || login.gives_way_to(&stored) || same_environment(shared, &stored, record).is_err()
+    if is_newer
+        || login.gives_way_to(&stored)
+        || lead_back(shared, login.center(shared), &stored, &mut record).is_err()
+        || same_environment(shared, &stored, &record).is_err()
     {
         return Ok(None);
     }
-    save_over(shared, &stored, record).await.map(Some)
+    save_over(shared, &stored, &record).await.map(Some)
 }
 
 /// Saves a login in the place of `stored`, and of nothing that comes while it is saved.
@@ -608,6 +612,12 @@ async fn save(shared: &Shared, login: &Login, answer: TokenAnswer) -> Result<Arc
         record.refresh_token = Some(refresh_token);
     }
     let center = login.center(shared);
+    if record.api_domain.is_none() {
+        match shared.missing_domain(center, None) {
+            Ok(domain) => record.api_domain = domain,
+            Err(error) => return Err(error.with_unsaved_token(record)),
+        }
+    }
     store_login(shared, record, center, Some(login), Some(answer.life)).await
 }
 
@@ -726,10 +736,13 @@ async fn room_for(
         (Some(name), Some(client)) => stored_as(shared, name, client).await?,
         _ => None,
     };
-    if let Some(stored) = &stored
-        && let Err(conflict) = same_environment(shared, stored, &record)
-    {
-        return Ok(Err(conflict));
+    if let Some(stored) = &stored {
+        if let Err(refusal) = lead_back(shared, center, stored, &mut record) {
+            return Ok(Err(refusal));
+        }
+        if let Err(conflict) = same_environment(shared, stored, &record) {
+            return Ok(Err(conflict));
+        }
     }
     let twin = plain_twin(shared, &record, center).await?;
     if record.refresh_token.is_none() {
@@ -740,6 +753,7 @@ async fn room_for(
             .is_some_and(|stored| stored.refresh_token.is_some() && is_at(shared, stored, center));
         if let (false, Some(twin)) = (is_renewable, &twin) {
             record.refresh_token.clone_from(&twin.refresh_token);
+            record.api_domain = record.api_domain.or_else(|| twin.api_domain.clone());
         }
         if !is_renewable && record.refresh_token.is_none() {
             return Ok(Err(Error::new(
@@ -748,14 +762,28 @@ async fn room_for(
             )));
         }
     }
-    if record.api_domain.is_none() {
-        record.api_domain = shared.missing_domain(center, stored.as_ref());
-    }
     Ok(Ok(Room {
         record,
         stored,
         twin,
     }))
+}
+
+/// Gives a login that `center` issued without an API domain the one that it needs when it is joined
+/// to the stored record.
+///
+/// # Errors
+/// `unknown_data_center` when none is known.
+fn lead_back(
+    shared: &Shared,
+    center: &DataCenter,
+    stored: &OAuthToken,
+    record: &mut OAuthToken,
+) -> Result<()> {
+    if record.api_domain.is_none() {
+        record.api_domain = shared.missing_domain(center, Some(stored))?;
+    }
+    Ok(())
 }
 
 /// Whether what is stored belongs to `center`, which also counts if nothing says so.

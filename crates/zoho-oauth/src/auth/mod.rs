@@ -133,10 +133,10 @@ impl Authenticator {
     ///
     /// # Errors
     /// `login_required` when the id or the user is not stored; `unknown_data_center` when Zoho's
-    /// answer names an API domain that is not one of the data center that was asked, and `id_conflict` when the stored login
-    /// of the user is one of another environment (nothing is stored then, and the error carries the
-    /// token); `invalid_code` when Zoho refuses
-    /// the token; `refresh_token_missing` and `token_not_saved`, both carrying the token that Zoho
+    /// answer names an API domain that is not one of the data center that was asked, and
+    /// `id_conflict` when the stored login of the user is one of another environment (nothing is
+    /// stored then, and the error carries the token); `invalid_code` when Zoho refuses the token;
+    /// `refresh_token_missing` and `token_not_saved`, both carrying the token that Zoho
     /// issued (see [`Error::unsaved_token`](crate::Error::unsaved_token)); the errors of the
     /// client, the network and the store.
     ///

@@ -162,49 +162,58 @@ impl Shared {
         self.centers.of_api_domain(domain, &self.center)
     }
 
-    /// Checks the API domain of a login that `center` issued: it is one that leads to this center, in
-    /// every process that has these settings.
+    /// Checks the API domain of a login that `center` issued: from it, every process that has these
+    /// settings finds this center again. A center that is in no table may name its own.
     ///
     /// # Errors
     /// `unknown_data_center`.
     pub(super) fn check_domain(&self, center: &DataCenter, domain: &str) -> Result<()> {
-        if center.environment_of(domain).is_some() {
-            return Ok(());
-        }
-        let known = self.known_center(domain)?;
-        if known.has_accounts_url(center.accounts_url()) {
-            return Ok(());
-        }
+        let known = match self.known_center(domain) {
+            Ok(known) if known.has_accounts_url(center.accounts_url()) => return Ok(()),
+            Ok(known) => known,
+            Err(_) if center.environment_of(domain).is_some() => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let message = format!(
-            "the API domain `{}` is not one of the data center `{}`, which issued the login, but is \
-             taken for one of `{}`",
+            "the API domain `{}` is taken for one of the data center `{}`, but `{}` issued the login",
             server_of(domain),
-            center.name(),
-            known.name()
+            known.name(),
+            center.name()
         );
         Err(Error::new(ErrorCode::UnknownDataCenter, message))
     }
 
-    /// Fills in the API domain of what `asked` answered without one, if the stored `record` would
-    /// lead to another data center then.
+    /// Returns the API domain that an answer of `asked` without one needs, so that `record`, to which
+    /// it is added, leads to that center. That of production is taken, since nothing names another.
+    /// `None` for `record` is a new one, which leads to the authenticator's own center.
+    ///
+    /// # Errors
+    /// `unknown_data_center` when one is needed and none is known.
     pub(super) fn missing_domain(
         &self,
         asked: &DataCenter,
         record: Option<&OAuthToken>,
-    ) -> Option<String> {
-        let domain = record.and_then(|record| record.api_domain.as_deref());
-        let leads_to = match domain {
+    ) -> Result<Option<String>> {
+        let leads_to = match record.and_then(|record| record.api_domain.as_deref()) {
             Some(domain) => self.known_center(domain),
             None => Ok(&self.center),
         };
-        let leads_back = leads_to.is_ok_and(|at| at.has_accounts_url(asked.accounts_url()));
-        let own = asked.api_domain(Environment::Production);
-        own.filter(|_| !leads_back).map(str::to_owned)
+        if leads_to.is_ok_and(|at| at.has_accounts_url(asked.accounts_url())) {
+            return Ok(None);
+        }
+        let own = asked.api_domain(Environment::Production).map(str::to_owned);
+        own.map(Some).ok_or_else(|| {
+            let name = asked.name();
+            let message = format!(
+                "the data center `{name}` named no API domain, and none is known for it, so that the \
+                 login could not be told from those of other centers"
+            );
+            Error::new(ErrorCode::UnknownDataCenter, message)
+        })
     }
 
-    /// Takes an API domain out of an answer about `record` that is not one of the data center that
-    /// was asked, or of another environment there: a login belongs to one of each for life. The
-    /// stored value stays.
+    /// Takes an API domain out of an answer about `record` that is of another data center than the
+    /// one that was asked, or of another environment: a login keeps both. The stored value stays.
     pub(super) fn stay_at(
         &self,
         asked: &DataCenter,
@@ -218,7 +227,8 @@ impl Shared {
             answer.api_domain = None;
         }
         if answer.api_domain.is_none() && record.api_domain.is_none() {
-            answer.api_domain = self.missing_domain(asked, None);
+            // Without one the record goes on as it was.
+            answer.api_domain = self.missing_domain(asked, None).ok().flatten();
         }
     }
 
@@ -227,11 +237,17 @@ impl Shared {
         let Some(stored) = &record.api_domain else {
             return self.check_domain(asked, domain).is_ok();
         };
-        match (asked.environment_of(stored), asked.environment_of(domain)) {
-            (Some(stored), answered) if answered == Some(stored) => true,
-            (None, Some(_)) => true,
-            _ => stored == domain || same_origin(domain, stored),
+        if stored == domain || same_origin(domain, stored) {
+            return true;
         }
+        // A sandbox may be described as a center of its own, at the same accounts server.
+        let known = self.centers.by_api_domain(domain);
+        known.is_none_or(|known| known.name() == asked.name())
+            && match (asked.environment_of(stored), asked.environment_of(domain)) {
+                (_, None) => false,
+                (None, Some(_)) => true,
+                (Some(stored), Some(answered)) => stored == answered,
+            }
     }
 
     fn refuse_domain(&self, asked: &DataCenter, record: &OAuthToken, domain: &str) {

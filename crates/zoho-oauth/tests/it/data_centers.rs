@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use zoho_oauth::{
-    Authenticator, ClientSecret, Credential, DataCenter, DataCenters, ErrorCode, Event, GrantToken,
-    ListStore, OAuthClient, RefreshToken, Result, Session, TokenId, TokenStore,
+    Authenticator, ClientSecret, Credential, DataCenter, DataCenters, Environment, ErrorCode,
+    Event, GrantToken, ListStore, OAuthClient, RefreshToken, Result, Session, TokenId, TokenStore,
 };
 
 use crate::accounts::{RawServer, http};
@@ -358,12 +358,81 @@ async fn a_login_without_an_api_domain_stays_at_its_center() {
         process().session(login).await.unwrap();
         let record = store.get_tokens().await.unwrap().remove(0);
         assert_eq!(record.refresh_token, RefreshToken::new("1000.refresh").ok());
-        let expected = stored.filter(|stored| stored.contains("eu")).unwrap_or(API);
-        assert_eq!(record.api_domain.as_deref(), Some(expected));
+        assert_eq!(record.api_domain.as_deref(), Some(API));
         let session = process().session(user("ann")).await.unwrap();
         session.revoke().await.unwrap();
         assert_eq!(us.requests().len(), 0);
     }
+}
+
+#[tokio::test]
+async fn a_login_without_an_api_domain_takes_the_place_of_no_other() {
+    let eu = accounts_without_domain().await;
+    let silent = DataCenter::builder("x", &eu.url).build().unwrap();
+    for (center, stored, code) in [
+        // What is not stored leads to the same center later on, through `save_login`.
+        (
+            center_at("eu", &eu),
+            "https://sandbox.zohoapis.eu",
+            ErrorCode::IdConflict,
+        ),
+        (
+            silent,
+            "https://www.zohoapis.com",
+            ErrorCode::UnknownDataCenter,
+        ),
+    ] {
+        let store = Arc::new(ListStore::new());
+        let mut other = good("ann", "1000.CLIENT");
+        other.api_domain = Some(stored.to_owned());
+        store.save_token(&other).await.unwrap();
+        let before = store.get_tokens().await.unwrap();
+        let known_domain = center
+            .api_domain(Environment::Production)
+            .map(str::to_owned);
+        let auth = Authenticator::builder(Arc::clone(&store)).data_centers(known(center.clone()));
+        let login = Credential::grant(client("s"), self::code()).user_name(user("ann"));
+        let login = login.data_center(center);
+        let refused = auth.build().unwrap().session(login).await.map(drop);
+        let error = refused.unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert_eq!(error.unsaved_token().unwrap().api_domain, known_domain);
+        assert_eq!(store.get_tokens().await.unwrap(), before);
+    }
+}
+
+#[tokio::test]
+async fn a_center_that_another_one_takes_the_place_of_is_named() {
+    let server = accounts("https://www.gateway.test").await;
+    let api = "https://www.gateway.test";
+    let gateway = DataCenter::builder("other", "https://accounts.other.test");
+    let mut centers = known(
+        DataCenter::builder("eu", &server.url)
+            .api_domain(api)
+            .build()
+            .unwrap(),
+    );
+    centers.add(gateway.api_domain(api).build().unwrap());
+    let message = refused_at_eu(centers, None).await;
+    assert!(message.contains("`other`"), "{message}");
+}
+
+#[tokio::test]
+async fn a_sandbox_that_is_a_center_of_its_own_stays_one() {
+    const SANDBOX: &str = "https://sandbox.zohoapis.eu";
+    let server = accounts(API).await;
+    let sandbox = DataCenter::builder("eu-sandbox", &server.url).api_domain(SANDBOX);
+    let sandbox = sandbox.build().unwrap();
+    let store = Arc::new(ListStore::new());
+    let id = expired(&store, Some(SANDBOX)).await;
+    let mut centers = known(center_at("eu", &server));
+    centers.add(sandbox.clone());
+    let auth = Authenticator::builder(Arc::clone(&store)).client(client("s"));
+    let auth = auth.data_centers(centers).data_center(sandbox).build();
+    let session = auth.unwrap().session(id).await.unwrap();
+    session.access_token().await.unwrap();
+    let record = store.find_token_by_id(id).await.unwrap().unwrap();
+    assert_eq!(record.api_domain.as_deref(), Some(SANDBOX));
 }
 
 #[tokio::test]
