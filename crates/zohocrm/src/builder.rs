@@ -133,7 +133,8 @@ impl ZohoCrmBuilder {
 
     /// Sets the data centers that are known, instead of the official ones or those of the
     /// authenticator; the one of the target is always among them. If the target is an official one
-    /// and this table describes a center of that name anew, the table's counts.
+    /// and this table describes a center of that name anew, the table's counts, with the API domains
+    /// that it names and no others.
     pub fn data_centers(mut self, centers: DataCenters) -> Self {
         self.centers = Some(centers);
         self
@@ -160,7 +161,7 @@ impl ZohoCrmBuilder {
     }
 
     /// Allows access tokens to be sent to this address, which is of no known data center: a gateway,
-    /// say. Scheme, host and port count.
+    /// say. Scheme, host and port count. In plain ASCII: `xn--…` for names in other letters.
     ///
     /// Without it a token whose API domain is of no known data center is sent to no server. A data
     /// center of its own is better [added](Self::data_center): its tokens can then be refreshed too.

@@ -1,29 +1,8 @@
 //! What a store holds, counted in another way than by reading the records.
 
-#[cfg(any(
-    feature = "mysql",
-    feature = "postgres",
-    feature = "redis",
-    feature = "secrets-manager",
-    feature = "sqlite"
-))]
 use std::collections::BTreeSet;
-#[cfg(any(
-    feature = "mysql",
-    feature = "postgres",
-    feature = "redis",
-    feature = "secrets-manager",
-    feature = "sqlite"
-))]
 use std::sync::{Mutex, PoisonError};
 
-#[cfg(any(
-    feature = "mysql",
-    feature = "postgres",
-    feature = "redis",
-    feature = "secrets-manager",
-    feature = "sqlite"
-))]
 use crate::error::Error;
 
 /// The number of records in a store, and those among them that cannot be read.
@@ -55,13 +34,16 @@ impl Inventory {
 }
 
 /// Warns that a record is left out of a list, once per process and record.
-#[cfg(any(
-    feature = "mysql",
-    feature = "postgres",
-    feature = "redis",
-    feature = "secrets-manager",
-    feature = "sqlite"
-))]
+#[cfg_attr(
+    not(any(
+        feature = "mysql",
+        feature = "postgres",
+        feature = "redis",
+        feature = "secrets-manager",
+        feature = "sqlite"
+    )),
+    expect(dead_code, reason = "the other stores warn in their own words")
+)]
 pub(crate) fn warn_once(error: &Error) {
     static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);

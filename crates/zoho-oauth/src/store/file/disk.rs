@@ -253,7 +253,9 @@ impl TokenFile {
                 && is_fresh(&metadata)
             {
                 if Instant::now() >= deadline {
-                    return Err(damage.into_error(&self.path));
+                    let message = "the file is being written by another program";
+                    let damage = damage.into_error(&self.path);
+                    return Err(Error::new(ErrorCode::StoreLocked, message).caused_by(damage));
                 }
                 std::thread::sleep(READ_PAUSE);
                 continue;
@@ -624,7 +626,7 @@ mod tests {
         };
         // Out of time: the file stays for the SDK.
         let error = save(Instant::now()).unwrap_err();
-        assert_eq!(error.code(), ErrorCode::StoreDamaged);
+        assert_eq!(error.code(), ErrorCode::StoreLocked);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), cut);
         // The SDK died: its line is an unreadable one, and does not stop writers.
         let long_ago = std::time::UNIX_EPOCH;
@@ -633,6 +635,19 @@ mod tests {
         save(Instant::now()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(&format!("{cut}\n")), "{text}");
+        // What we wrote is nobody's work under way, also where nothing comes behind the line.
+        std::fs::write(&path, &cut).unwrap();
+        let in_place = File::options().write(true).open(&path).unwrap();
+        in_place.set_modified(long_ago).unwrap();
+        for access in ["b", "c"] {
+            let change = |records: &mut Records<'_>| {
+                let mut token = crate::OAuthToken::new();
+                token.id = crate::TokenId::new(1).ok();
+                token.access_token = crate::AccessToken::new(access).ok();
+                Ok(Change::Made(records.table.save(&token)?))
+            };
+            file.update(Instant::now(), change).unwrap();
+        }
         // The SDK goes on.
         std::fs::write(&path, &cut).unwrap();
         std::thread::scope(|scope| {

@@ -116,14 +116,14 @@ pub(super) async fn set(conn: &mut Conn) -> mysql_async::Result<()> {
     Ok(())
 }
 
-/// Whether the clock of a connection can be set.
+/// Whether every connection may set its clock. Where only some accounts may, it is left alone.
 pub(super) async fn has_clock(conn: &mut Conn) -> mysql_async::Result<bool> {
-    let (name, value) = RUNNING;
-    let sql = format!(
-        "SET @zoho_oauth_{name} = {STOPPED}; SET SESSION {name} = {value}; \
-        SET SESSION {name} = @zoho_oauth_{name}; SET @zoho_oauth_{name} = NULL"
-    );
-    not_refused(conn.query_drop(sql).await)
+    let asked = "SELECT @@GLOBAL.secure_timestamp = 'NO'";
+    match conn.query_first::<i64, _>(asked).await {
+        Ok(is_free) => Ok(is_free == Some(1)),
+        Err(mysql_async::Error::Server(error)) if error.code == UNKNOWN_VARIABLE => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 fn not_refused(outcome: mysql_async::Result<()>) -> mysql_async::Result<bool> {

@@ -23,7 +23,9 @@
 //! lock is held while anything is decided.
 //!
 //! A write that comes out as something else than was asked for is taken back by the same statement, and
-//! is `store_foreign`: a trigger of the application swallowed or changed it. Where the table has
+//! is `store_foreign`: a trigger of the application swallowed or changed it, or changed more in the
+//! table than the write. A trigger that is to write a row of the table does so before it is written
+//! (`BEFORE`, into `NEW`): a second write to the row cannot be told from one to another row. Where the table has
 //! triggers when it is opened, a write is also read back before it is committed, since triggers may
 //! change a row after it was written. A table with rules (`CREATE RULE`) is refused.
 //!

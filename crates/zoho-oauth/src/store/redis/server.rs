@@ -203,8 +203,10 @@ impl Core {
             return Ok(Some(found));
         }
         // One of these may be the record that is asked for.
-        let may_be =
-            |bad: &Bad| query.client().is_none() || query.client() == bad.rest.client_id.as_ref();
+        let may_be = |bad: &Bad| {
+            let client = bad.rest.client_id.as_ref();
+            client.is_none() || query.client().is_none_or(|asked| Some(asked) == client)
+        };
         let bad = bad.into_iter().filter(may_be).map(|bad| bad.error);
         let mut lost = bad.chain(rows.iter().filter_map(|row| self.lost(row)));
         lost.next().map_or(Ok(None), Err)

@@ -415,16 +415,19 @@ impl<'a> Document<'a> {
         })
     }
 
-    /// Returns the damage of the last line if it cannot be read and has no line end: perhaps another
-    /// program is still writing it.
+    /// Returns the damage of the last line if that looks as if another program were still writing it.
     pub(super) fn cut(&self) -> Option<Damage> {
         let line = self.lines.last()?;
-        match line.content {
-            Content::Unreadable(what) if LineEnd::of(&self.bytes[line.range()]).is_none() => {
-                Some(line.damage(what))
-            }
-            _ => None,
-        }
+        let Content::Unreadable(what) = line.content else {
+            return None;
+        };
+        let is_short = match what {
+            What::Columns { found, due } => found < due,
+            What::OpenQuote | What::NotUtf8 => true,
+            _ => false,
+        };
+        let has_end = LineEnd::of(&self.bytes[line.range()]).is_some();
+        (is_short && !has_end).then(|| line.damage(what))
     }
 
     /// Returns the bytes of the lines that cannot be read.
@@ -602,6 +605,11 @@ impl<'a> Document<'a> {
         for new in table.rows().iter().filter(is_new) {
             self.end_line(&mut pieces);
             pieces.push(Piece::New(row(new, self.line_end)));
+        }
+        // Nobody is still writing what we have written.
+        let last = self.lines.last().map(|line| line.content);
+        if matches!(last, Some(Content::Unreadable(_))) {
+            self.end_line(&mut pieces);
         }
         pieces
     }
