@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::RefreshPolicy;
 use super::decide::{Schedule, believed_end};
+use super::policy::RefreshPolicy;
 use crate::clock::Timestamp;
 use crate::secret::AccessToken;
 use crate::token::OAuthToken;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::RefreshPolicy;
+use super::policy::RefreshPolicy;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode};
 use crate::secret::{AccessToken, Fingerprint, GrantToken, RefreshToken};

@@ -1,23 +1,27 @@
 //! From a credential that Zoho turns into tokens to a stored record.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::watch;
 
-use super::Event;
 use super::access::Issued;
+use super::cache::{CacheEntry, Hints};
+use super::credential_state::{after_failure, asked_by, recent};
 use super::decide::{Purpose, Stop, believed_end, standing};
-use super::keep::{Patience, not_saved};
-use super::memory::{NOT_ASKED, after_failure, asked_by, count, recent};
+use super::event::Event;
+use super::inner::{Inner, LoginOutcome};
+use super::lock::{acquire, release};
+use super::memory::{NOT_ASKED, count};
 use super::mints::{Mint, Reserved, tell};
-use super::shared::Shared;
-use super::slot::{Hints, Slot};
-use super::start::{fits, known};
-use super::turn::{acquire, release};
+use super::naming::{
+    end_twin, fits, is_at, known, plain_twin, same_environment, stored_as, tell_if_replaced,
+};
+use super::persist::{Patience, not_saved};
+use super::serve::access_token;
+use super::single_flight::{Callers, Flight};
 use crate::accounts::TokenAnswer;
 use crate::clock::Timestamp;
 use crate::credential::{GrantCredential, OAuthClient, RefreshCredential};
@@ -26,31 +30,7 @@ use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::query::TokenQuery;
 use crate::secret::{Fingerprint, RefreshToken};
 use crate::store::{CoordinationKey, Fact, Guarantee, Kept, Memo, Permit};
-use crate::token::{ClientId, OAuthToken, TokenId, UserName};
-
-/// The number of records that are listed at a time.
-const PAGE: usize = 1000;
-
-/// A login under way; everybody who starts from the same credential waits for its outcome.
-#[derive(Clone, Debug)]
-pub(super) struct Starting {
-    outcome: watch::Receiver<Option<Result<Arc<Slot>>>>,
-    /// Whose login it is to be.
-    user_name: Option<UserName>,
-    /// Whom the credential is shown to.
-    asked: Fingerprint,
-    /// Somebody got it.
-    is_heard: Arc<AtomicBool>,
-}
-
-impl Starting {
-    /// Whether what comes of it is the answer to `login` too.
-    fn answers(&self, shared: &Shared, login: &Login) -> bool {
-        let name = login.user_name();
-        let is_the_user = name.is_none() || self.user_name.as_ref() == name;
-        is_the_user && self.asked == login.asked(shared)
-    }
-}
+use crate::token::{OAuthToken, TokenId, UserName};
 
 /// The two credentials that Zoho turns into tokens.
 #[derive(Clone, Debug)]
@@ -91,8 +71,8 @@ impl Login {
     }
 
     /// Names the credential and whom it is shown to, for what came of that.
-    fn attempt(&self, shared: &Shared) -> Fingerprint {
-        let asked = self.center(shared).accounts_url();
+    fn attempt(&self, inner: &Inner) -> Fingerprint {
+        let asked = self.center(inner).accounts_url();
         Fingerprint::of(&[self.fingerprint().as_str(), asked])
     }
 
@@ -103,16 +83,16 @@ impl Login {
         }
     }
 
-    fn asked(&self, shared: &Shared) -> Fingerprint {
-        asked_by(self.center(shared), &self.client().id)
+    fn asked(&self, inner: &Inner) -> Fingerprint {
+        asked_by(self.center(inner), &self.client().id)
     }
 
-    fn center<'a>(&'a self, shared: &'a Shared) -> &'a DataCenter {
+    fn center<'a>(&'a self, inner: &'a Inner) -> &'a DataCenter {
         let named = match self {
             Self::Grant(grant) => &grant.data_center,
             Self::Refresh(refresh, _) => &refresh.data_center,
         };
-        named.as_ref().unwrap_or(&shared.center)
+        named.as_ref().unwrap_or(&inner.center)
     }
 
     fn user_name(&self) -> Option<&UserName> {
@@ -141,33 +121,40 @@ impl Login {
     }
 
     /// The record as the credential knows it, without what Zoho is yet to say.
-    fn record(&self, shared: &Shared) -> OAuthToken {
+    fn record(&self, inner: &Inner) -> OAuthToken {
         let mut record = OAuthToken::new();
         match self {
             Self::Grant(grant) => record.grant_token = Some(grant.code.clone()),
             Self::Refresh(refresh, _) => record.refresh_token = Some(refresh.token.clone()),
         }
         record.user_name = self.user_name().cloned();
-        let client = self.client().at(self.center(shared));
+        let client = self.client().at(self.center(inner));
         record.client_id = Some(client.id.clone());
         record.client_secret = Some(client.secret.clone());
         record.redirect_url.clone_from(&client.redirect_uri);
         record
     }
 
-    async fn ask(&self, shared: &Shared) -> Result<TokenAnswer> {
-        let center = self.center(shared);
+    /// Whether what came of a login from the same credential is the answer to this one too.
+    fn is_answered_by(&self, inner: &Inner, outcome: &LoginOutcome) -> bool {
+        let name = self.user_name();
+        let is_the_user = name.is_none() || outcome.user_name.as_ref() == name;
+        is_the_user && outcome.asked == self.asked(inner)
+    }
+
+    async fn ask(&self, inner: &Inner) -> Result<TokenAnswer> {
+        let center = self.center(inner);
         let client = self.client().at(center);
         match self {
             Self::Grant(grant) => {
                 let verifier = grant.code_verifier.as_ref();
-                shared
+                inner
                     .accounts
                     .exchange(center, &client, &grant.code, verifier)
                     .await
             }
             Self::Refresh(refresh, _) => {
-                shared
+                inner
                     .accounts
                     .refresh(center, &client.id, &client.secret, &refresh.token)
                     .await
@@ -176,208 +163,169 @@ impl Login {
     }
 }
 
-/// Returns the slot of the record that the credential leads to, which is stored then.
-pub(super) async fn login(shared: &Arc<Shared>, mut login: Login) -> Result<Arc<Slot>> {
+/// Returns the entry of the record that the credential leads to, which is stored then.
+pub(super) async fn login(inner: &Arc<Inner>, mut login: Login) -> Result<Arc<CacheEntry>> {
     login.client().check()?;
     loop {
         let asked = Timestamp::now();
-        let record = found(shared, &login).await?;
+        let record = found(inner, &login).await?;
         // A record without a name would take the place of the user's stored login as well.
         let another_may_go_first = match &record {
             Some(record) => record.user_name.is_none(),
             None => matches!(login, Login::Refresh(..)),
         };
         if another_may_go_first
-            && let Some(stored) = stored_of_user(shared, &login).await?
+            && let Some(stored) = stored_of_user(inner, &login).await?
             && (record.as_ref()).is_none_or(|record| record.refresh_token != stored.refresh_token)
         {
-            let slot = slot_of_user(shared, &login, &stored, asked)?;
-            if is_alive(shared, &slot).await {
-                tell_stored_used(shared, slot.id);
-                return Ok(slot);
+            let entry = entry_of_user(inner, &login, &stored, asked)?;
+            if is_alive(inner, &entry).await {
+                tell_stored_used(inner, entry.id);
+                return Ok(entry);
             }
             if let Login::Refresh(_, dead) = &mut login {
                 *dead = stored.refresh_token;
             }
         }
         if let Some(record) = record {
-            return slot_of_found(shared, &login, &record, asked).await;
+            return entry_of_found(inner, &login, &record, asked).await;
         }
-        let mut starting = join_or_begin(shared, &login);
-        let answers = starting.answers(shared, &login);
-        let answer = starting.outcome.wait_for(Option::is_some).await;
-        match answer.as_deref() {
-            // Of another user, or from another data center. What it left behind is looked at.
-            _ if !answers => {}
-            Ok(Some(result)) => {
-                starting.is_heard.store(true, Ordering::SeqCst);
-                return result.clone();
-            }
-            _ => {
-                let message = "the login ended without an answer: its runtime was shut down";
-                return Err(Error::new(ErrorCode::Internal, message));
-            }
+        let outcome = join_or_start(inner, &login).outcome().await;
+        let outcome = outcome.ok_or_else(|| {
+            let message = "the login ended without an answer: its runtime was shut down";
+            Error::new(ErrorCode::Internal, message)
+        })?;
+        // Of another user, or from another data center: what it left behind is looked at.
+        if login.is_answered_by(inner, &outcome) {
+            outcome.is_heard.store(true, Ordering::SeqCst);
+            return outcome.result.clone();
         }
     }
 }
 
 /// The record that the credential led to before.
-async fn found(shared: &Shared, login: &Login) -> Result<Option<OAuthToken>> {
-    let found = shared.store.find_token(&login.query()).await?;
+async fn found(inner: &Inner, login: &Login) -> Result<Option<OAuthToken>> {
+    let found = inner.store.find_token(&login.query()).await?;
     Ok(found.filter(|record| fits(record, login.user_name())))
 }
 
-/// The slot of a record that was [`found`]. The store was asked for it at `asked`.
-async fn slot_of_found(
-    shared: &Arc<Shared>,
+/// The entry of a record that was [`found`]. The store was asked for it at `asked`.
+async fn entry_of_found(
+    inner: &Arc<Inner>,
     login: &Login,
     record: &OAuthToken,
     asked: Timestamp,
-) -> Result<Arc<Slot>> {
+) -> Result<Arc<CacheEntry>> {
     let name = login.user_name().cloned();
-    known(shared, record, login.hints(), name, asked).await
+    known(inner, record, login.hints(), name, asked).await
 }
 
 /// The login that is stored for the user of the credential, under its client.
-async fn stored_of_user(shared: &Shared, login: &Login) -> Result<Option<OAuthToken>> {
+async fn stored_of_user(inner: &Inner, login: &Login) -> Result<Option<OAuthToken>> {
     let Some(name) = login.user_name() else {
         return Ok(None);
     };
-    let stored = stored_as(shared, name, &login.client().id).await?;
+    let stored = stored_as(inner, name, &login.client().id).await?;
     Ok(stored.filter(|record| record.refresh_token.is_some()))
 }
 
-/// The slot of what is [stored for the user](stored_of_user). It is another login than the one that
+/// The entry of what is [stored for the user](stored_of_user). It is another login than the one that
 /// the credential speaks of, perhaps of another data center, where the given secret is not shown.
-fn slot_of_user(
-    shared: &Shared,
+fn entry_of_user(
+    inner: &Inner,
     login: &Login,
     stored: &OAuthToken,
     asked: Timestamp,
-) -> Result<Arc<Slot>> {
-    let given = login.center(shared).accounts_url();
-    let at = shared.center_of(stored, None);
+) -> Result<Arc<CacheEntry>> {
+    let given = login.center(inner).accounts_url();
+    let at = inner.center_of(stored, None);
     let hints = if at.is_ok_and(|at| at.has_accounts_url(given)) {
         login.hints()
     } else {
         Hints::default()
     };
-    shared.slot_of(stored, hints, asked)
+    inner.entry_of(stored, hints, asked)
 }
 
-fn tell_stored_used(shared: &Shared, id: TokenId) {
+fn tell_stored_used(inner: &Inner, id: TokenId) {
     tracing::warn!(%id, "a given credential is not used: its user has another login in the store");
-    shared.tell(Event::StoredLoginUsed { id });
-}
-
-/// The record of a user under a client.
-pub(super) async fn stored_as(
-    shared: &Shared,
-    name: &UserName,
-    client: &ClientId,
-) -> Result<Option<OAuthToken>> {
-    let query = TokenQuery::user_name(name.clone()).with_client(client.clone());
-    shared.store.find_token(&query).await
+    inner.tell(Event::StoredLoginUsed { id });
 }
 
 /// Whether Zoho still grants access tokens to a stored login, as far as that is known.
-async fn is_alive(shared: &Arc<Shared>, slot: &Arc<Slot>) -> bool {
-    match slot.access(shared).await {
+async fn is_alive(inner: &Arc<Inner>, entry: &Arc<CacheEntry>) -> bool {
+    match access_token(inner, entry).await {
         Ok(_) => true,
         Err(error) => error.kind() != ErrorKind::LoginRequired,
     }
 }
 
-/// Says so if `login` takes the place of a stored one with another refresh token.
-pub(super) fn tell_if_replaced(shared: &Shared, stored: &OAuthToken, login: &OAuthToken) {
-    let (Some(id), Some(old), Some(new)) = (stored.id, &stored.refresh_token, &login.refresh_token)
-    else {
-        return;
-    };
-    if old != new {
-        tracing::info!(%id, "a login takes the place of the stored one of its user");
-        shared.tell(Event::LoginReplaced { id });
-    }
-}
-
-fn join_or_begin(shared: &Arc<Shared>, login: &Login) -> Starting {
+/// Joins the login from this credential, or starts it. If no caller receives its outcome, what Zoho
+/// issued is saved later, or revoked.
+fn join_or_start(inner: &Arc<Inner>, login: &Login) -> Flight<Arc<LoginOutcome>> {
     let key = login.fingerprint();
-    let mut starts = shared.starts.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(under_way) = starts
-        .get(&key)
-        .filter(|flight| flight.outcome.has_changed().is_ok())
-    {
-        return under_way.clone();
-    }
-    let (sender, outcome) = watch::channel(None);
-    let is_heard = Arc::new(AtomicBool::new(false));
-    let starting = Starting {
-        outcome,
-        user_name: login.user_name().cloned(),
-        asked: login.asked(shared),
-        is_heard,
+    let work = || {
+        let (inner, login, key) = (Arc::clone(inner), login.clone(), key.clone());
+        async move {
+            let begun = AssertUnwindSafe(begin(&inner, &login, &key)).catch_unwind();
+            let result = begun
+                .await
+                .unwrap_or_else(|_| Err(Error::new(ErrorCode::Internal, "the login panicked")));
+            Arc::new(LoginOutcome {
+                user_name: login.user_name().cloned(),
+                asked: login.asked(&inner),
+                result,
+                is_heard: AtomicBool::new(false),
+            })
+        }
     };
-    starts.insert(key.clone(), starting.clone());
-    drop(starts);
-    let is_heard = Arc::clone(&starting.is_heard);
-    let (shared, login) = (Arc::clone(shared), login.clone());
-    tokio::spawn(async move {
-        let begun = AssertUnwindSafe(begin(&shared, &login, &key)).catch_unwind();
-        let outcome = begun
-            .await
-            .unwrap_or_else(|_| Err(Error::new(ErrorCode::Internal, "the login panicked")));
-        shared
-            .starts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&key);
-        let error = outcome.as_ref().err();
-        let unsaved = error.and_then(Error::unsaved_token).cloned();
-        let is_refused = error.is_some_and(|error| error.code() != ErrorCode::TokenNotSaved);
-        // Nobody may be waiting.
-        let _ = sender.send(Some(outcome));
+    let (of_task, login) = (Arc::clone(inner), login.clone());
+    let then = |outcome: Arc<LoginOutcome>, callers: Callers<_>| async move {
+        let (inner, error) = (of_task, outcome.result.as_ref().err());
+        let unsaved = error.and_then(Error::unsaved_token);
         let Some(record) = unsaved.filter(|record| record.refresh_token.is_some()) else {
             return;
         };
-        // Whoever waits may go away before he looks.
-        sender.closed().await;
-        if is_heard.load(Ordering::SeqCst) {
+        // A caller may go away before it looks.
+        callers.gone().await;
+        if outcome.is_heard.load(Ordering::SeqCst) {
             return;
         }
+        let is_refused = error.is_some_and(|error| error.code() != ErrorCode::TokenNotSaved);
         if is_refused {
-            discard(&shared, &login, &record).await;
+            discard(&inner, &login, record).await;
         } else {
-            save_later(&shared, &login, &record).await;
+            save_later(&inner, &login, record).await;
         }
-    });
-    starting
+    };
+    inner.logins.join_or_start(key.clone(), work, then)
 }
 
 /// Goes on trying to save a login that nobody waits for any more, and that nothing else holds.
-async fn save_later(shared: &Shared, login: &Login, record: &OAuthToken) {
+async fn save_later(inner: &Inner, login: &Login, record: &OAuthToken) {
     let mut pause = Duration::from_millis(250);
     loop {
         tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
         pause = (pause * 2).min(Duration::from_secs(30));
-        match save_unless_outdated(shared, login, record).await {
+        match save_unless_outdated(inner, login, record).await {
             Ok(None) => break,
             Ok(Some(id)) => {
                 tracing::info!(%id, "a login that nobody waits for any more is saved");
-                shared.tell(Event::LoggedIn { id });
+                inner.tell(Event::LoggedIn { id });
                 return;
             }
             Err(error) => tracing::warn!(%error, "still cannot save a login"),
         }
     }
     tracing::info!("a login that could not be saved gives way to a newer one");
-    discard(shared, login, record).await;
+    discard(inner, login, record).await;
 }
 
 /// Revokes the refresh token of a login that is not stored and that no caller received.
-async fn discard(shared: &Shared, login: &Login, record: &OAuthToken) {
+async fn discard(inner: &Inner, login: &Login, record: &OAuthToken) {
     // A refresh token that came with the credential is the application's, and not ours to end.
     if let (Login::Grant(_), Some(token)) = (login, &record.refresh_token)
-        && let Err(error) = shared.accounts.revoke(login.center(shared), token).await
+        && let Err(error) = inner.accounts.revoke(login.center(inner), token).await
     {
         tracing::warn!(%error, "cannot revoke the refresh token of a login that is not stored");
     }
@@ -386,19 +334,19 @@ async fn discard(shared: &Shared, login: &Login, record: &OAuthToken) {
 /// Saves a login; `None` if the store holds a newer one of the same user under the same client, or one
 /// of another environment, or one that it cannot be told from.
 async fn save_unless_outdated(
-    shared: &Shared,
+    inner: &Inner,
     login: &Login,
     record: &OAuthToken,
 ) -> Result<Option<TokenId>> {
     let found = match (&record.user_name, &record.client_id) {
         (Some(name), Some(client)) => {
             let query = TokenQuery::user_name(name.clone()).with_client(client.clone());
-            shared.store.find_token(&query).await?
+            inner.store.find_token(&query).await?
         }
         _ => None,
     };
     let Some(stored) = found else {
-        return shared.store.save_token(record).await.map(Some);
+        return inner.store.save_token(record).await.map(Some);
     };
     if stored.refresh_token == record.refresh_token {
         return Ok(stored.id);
@@ -408,23 +356,23 @@ async fn save_unless_outdated(
     let is_newer = stored.refresh_token.is_some() && end > record.expiry_time;
     if is_newer
         || login.gives_way_to(&stored)
-        || lead_back(shared, login.center(shared), &stored, &mut record).is_err()
-        || same_environment(shared, &stored, &record).is_err()
+        || lead_back(inner, login.center(inner), &stored, &mut record).is_err()
+        || same_environment(inner, &stored, &record).is_err()
     {
         return Ok(None);
     }
-    save_over(shared, &stored, &record).await.map(Some)
+    save_over(inner, &stored, &record).await.map(Some)
 }
 
 /// Saves a login in the place of `stored`, and of nothing that comes while it is saved.
-async fn save_over(shared: &Shared, stored: &OAuthToken, record: &OAuthToken) -> Result<TokenId> {
+async fn save_over(inner: &Inner, stored: &OAuthToken, record: &OAuthToken) -> Result<TokenId> {
     let Some(id) = stored.id else {
-        return shared.store.save_token(record).await;
+        return inner.store.save_token(record).await;
     };
     let mut news = record.clone();
     news.id = Some(id);
     let fact = Fact::new(id, stored.clone(), news);
-    if shared.store.save_fact(&fact).await? == Kept::Saved {
+    if inner.store.save_fact(&fact).await? == Kept::Saved {
         return Ok(id);
     }
     let message = format!("record {id} changed at this very moment");
@@ -434,12 +382,12 @@ async fn save_over(shared: &Shared, stored: &OAuthToken, record: &OAuthToken) ->
 /// Turns the credential into a stored record. Runs in a task of its own: the grant token works
 /// once, so whoever asked must not take the answer with him when he goes.
 #[tracing::instrument(name = "zoho_login", level = "debug", skip_all)]
-async fn begin(shared: &Arc<Shared>, login: &Login, key: &Fingerprint) -> Result<Arc<Slot>> {
+async fn begin(inner: &Arc<Inner>, login: &Login, key: &Fingerprint) -> Result<Arc<CacheEntry>> {
     let key = CoordinationKey::start(key);
-    let permit = acquire(shared, &key, shared.policy.patience).await?;
+    let permit = acquire(&inner.locks, &key, inner.policy.patience).await?;
     // What follows may wait for a refresh of the record, and that for the lock of this permit.
-    let begun = begin_in_turn(shared, login, permit.as_deref()).await;
-    let is_fleet = shared.guarantee() == Guarantee::Fleet;
+    let begun = begin_in_turn(inner, login, permit.as_deref()).await;
+    let is_fleet = inner.locks.guarantee() == Guarantee::Fleet;
     let settled = match &begun {
         Ok(Begun::New(_, memo)) if is_fleet => Some(memo.clone()),
         // What the others of the fleet counted goes on counting, if the record is deleted again.
@@ -453,27 +401,27 @@ async fn begin(shared: &Arc<Shared>, login: &Login, key: &Fingerprint) -> Result
     let asked = Timestamp::now();
     match begun? {
         Begun::Stored => {
-            let Some(record) = found(shared, login).await? else {
+            let Some(record) = found(inner, login).await? else {
                 let message = "the record was deleted at this very moment";
                 return Err(Error::new(ErrorCode::RecordDeleted, message));
             };
-            slot_of_found(shared, login, &record, asked).await
+            entry_of_found(inner, login, &record, asked).await
         }
-        Begun::Spent(error) => match found(shared, login).await? {
-            Some(record) => slot_of_found(shared, login, &record, asked).await,
-            None => match stored_of_user(shared, login).await? {
-                Some(stored) => slot_of_user(shared, login, &stored, asked),
+        Begun::Spent(error) => match found(inner, login).await? {
+            Some(record) => entry_of_found(inner, login, &record, asked).await,
+            None => match stored_of_user(inner, login).await? {
+                Some(stored) => entry_of_user(inner, login, &stored, asked),
                 None => Err(error),
             },
         },
-        Begun::New(slot, memo) => {
+        Begun::New(entry, memo) => {
             // The record may hold another login, which the given refresh token gave way to.
             let given = match login {
                 Login::Grant(_) => None,
                 Login::Refresh(refresh, _) => Some(refresh.token.fingerprint()),
             };
-            count(shared, &slot, memo.minted_at, given.as_ref()).await;
-            Ok(slot)
+            count(inner, &entry, memo.minted_at, given.as_ref()).await;
+            Ok(entry)
         }
     }
 }
@@ -486,26 +434,26 @@ enum Begun {
     Spent(Error),
     /// With what is known about the credential: its access tokens count, also when the record is
     /// deleted and somebody logs in from it again.
-    New(Arc<Slot>, Memo),
+    New(Arc<CacheEntry>, Memo),
 }
 
 async fn begin_in_turn(
-    shared: &Arc<Shared>,
+    inner: &Arc<Inner>,
     login: &Login,
     permit: Option<&dyn Permit>,
 ) -> Result<Begun> {
-    if found(shared, login).await?.is_some() {
+    if found(inner, login).await?.is_some() {
         return Ok(Begun::Stored);
     }
-    match ask(shared, login, permit).await {
+    match ask(inner, login, permit).await {
         Err(error) if error.code() == ErrorCode::InvalidCode => Ok(Begun::Spent(error)),
         Err(error) => Err(error),
         Ok((answer, memo, mint)) => {
             let (issued, answered) = (answer.refresh_token.clone(), Timestamp::now());
-            let saved = save(shared, login, answer).await;
+            let saved = save(inner, login, answer).await;
             match (mint, issued) {
                 (Some(mint), _) => mint.settle(answered).await,
-                (None, Some(token)) => tell(shared, &token, answered).await,
+                (None, Some(token)) => tell(inner, &token, answered).await,
                 (None, None) => {}
             }
             Ok(Begun::New(saved?, memo))
@@ -516,14 +464,14 @@ async fn begin_in_turn(
 /// Asks Zoho, unless it is known what it would say, or that it should not be asked. Returns also
 /// what is known about the credential from then on, and the mint that is to be settled.
 async fn ask(
-    shared: &Arc<Shared>,
+    inner: &Arc<Inner>,
     login: &Login,
     permit: Option<&dyn Permit>,
 ) -> Result<(TokenAnswer, Memo, Option<Mint>)> {
-    let policy = &shared.policy;
+    let policy = &inner.policy;
     let (now, window) = (Timestamp::now(), policy.counted_for());
-    let (attempt, asked) = (login.attempt(shared), login.asked(shared));
-    let own = (shared.attempts).recall(&attempt, now, window);
+    let (attempt, asked) = (login.attempt(inner), login.asked(inner));
+    let own = (inner.attempts).recall(&attempt, now, window);
     let others = match permit {
         Some(permit) => (permit.memo().await).map_err(|error| error.about(NOT_ASKED))?,
         None => Memo::default(),
@@ -535,23 +483,23 @@ async fn ask(
     }
     let mint = match login {
         Login::Grant(_) => None,
-        Login::Refresh(refresh, _) => Some(reserve(shared, &refresh.token).await?),
+        Login::Refresh(refresh, _) => Some(reserve(inner, &refresh.token).await?),
     };
     let mut noted = before.clone();
     noted.note_mint(Timestamp::now());
-    if let Err(error) = remember(shared, permit, &noted).await
-        && !may_go_on(shared, login, &error)
+    if let Err(error) = remember(inner, permit, &noted).await
+        && !may_go_on(inner, login, &error)
     {
         // Nothing was asked of Zoho, so nothing counts.
-        shared.attempts.remember(&before, now, window);
+        inner.attempts.remember(&before, now, window);
         take_back(mint).await;
         return Err(error.about(NOT_ASKED));
     }
-    let error = match login.ask(shared).await {
+    let error = match login.ask(inner).await {
         Ok(answer) => {
             let answered = Timestamp::now();
             noted.settle_mint(answered);
-            shared.attempts.remember(&noted, answered, window);
+            inner.attempts.remember(&noted, answered, window);
             return Ok((answer, noted, mint));
         }
         Err(error) => error,
@@ -561,7 +509,7 @@ async fn ask(
         Some(mint) if error.may_have_issued() => mint.settle(Timestamp::now()).await,
         mint => take_back(mint).await,
     }
-    if let Err(error) = remember(shared, permit, &memo).await {
+    if let Err(error) = remember(inner, permit, &memo).await {
         tracing::warn!(%error, "cannot tell other processes what became of a login");
     }
     Err(error)
@@ -571,15 +519,15 @@ async fn ask(
 ///
 /// A lock passes, and a grant token does not live long enough to wait for that elsewhere than here,
 /// where the save is tried for a while. It works once, so there is nothing to count.
-fn may_go_on(shared: &Shared, login: &Login, error: &Error) -> bool {
+fn may_go_on(inner: &Inner, login: &Login, error: &Error) -> bool {
     let is_locked = error.code() == ErrorCode::StoreLocked;
-    is_locked && matches!(login, Login::Grant(_)) && shared.guarantee() != Guarantee::Fleet
+    is_locked && matches!(login, Login::Grant(_)) && inner.locks.guarantee() != Guarantee::Fleet
 }
 
 /// Counts a mint among those of all who use the refresh token.
-async fn reserve(shared: &Arc<Shared>, token: &RefreshToken) -> Result<Mint> {
-    let most = shared.policy.mint_budget;
-    match Mint::reserve(shared, token, most, &Purpose::Need).await? {
+async fn reserve(inner: &Arc<Inner>, token: &RefreshToken) -> Result<Mint> {
+    let most = inner.policy.mint_budget;
+    match Mint::reserve(inner, token, most, &Purpose::Need).await? {
         Reserved::Mint(mint) => Ok(mint),
         Reserved::Spent(free_at) => {
             Err(Stop::Wait(free_at, ErrorCode::MintBudget).into_error("this login"))
@@ -594,67 +542,67 @@ async fn take_back(mint: Option<Mint>) {
 }
 
 /// Remembers what became of a login, in this process and, as far as the store can, in all.
-async fn remember(shared: &Shared, permit: Option<&dyn Permit>, memo: &Memo) -> Result<()> {
-    let (now, window) = (Timestamp::now(), shared.policy.counted_for());
-    shared.attempts.remember(memo, now, window);
+async fn remember(inner: &Inner, permit: Option<&dyn Permit>, memo: &Memo) -> Result<()> {
+    let (now, window) = (Timestamp::now(), inner.policy.counted_for());
+    inner.attempts.remember(memo, now, window);
     match permit {
         Some(permit) => permit.set_memo(memo).await,
         None => Ok(()),
     }
 }
 
-async fn save(shared: &Shared, login: &Login, answer: TokenAnswer) -> Result<Arc<Slot>> {
-    let mut record = login.record(shared);
+async fn save(inner: &Inner, login: &Login, answer: TokenAnswer) -> Result<Arc<CacheEntry>> {
+    let mut record = login.record(inner);
     record.access_token = Some(answer.access_token);
     record.expiry_time = Some(answer.expires_at);
     record.api_domain = answer.api_domain;
     if let Some(refresh_token) = answer.refresh_token {
         record.refresh_token = Some(refresh_token);
     }
-    let center = login.center(shared);
+    let center = login.center(inner);
     if record.api_domain.is_none() {
-        match shared.missing_domain(center, None) {
+        match inner.missing_domain(center, None) {
             Ok(domain) => record.api_domain = domain,
             Err(error) => return Err(error.with_unsaved_token(record)),
         }
     }
-    store_login(shared, record, center, Some(login), Some(answer.life)).await
+    store_login(inner, record, center, Some(login), Some(answer.life)).await
 }
 
 /// Stores a login that Zoho issued at `center` for the credential of `login`, and was good for `life`.
-/// Returns the slot of what is stored for its user, if that goes first.
+/// Returns the entry of what is stored for its user, if that goes first.
 ///
 /// # Errors
 /// `unknown_data_center`, `id_conflict` and `refresh_token_missing` when it has no place in the
 /// store; `token_not_saved`. The error carries the record.
 pub(super) async fn store_login(
-    shared: &Shared,
+    inner: &Inner,
     record: OAuthToken,
     center: &DataCenter,
     login: Option<&Login>,
     life: Option<Duration>,
-) -> Result<Arc<Slot>> {
+) -> Result<Arc<CacheEntry>> {
     if let Some(domain) = &record.api_domain
-        && let Err(error) = shared.check_domain(center, domain)
+        && let Err(error) = inner.check_domain(center, domain)
     {
         return Err(error.with_unsaved_token(record));
     }
-    let mut patience = Patience::new(shared);
+    let mut patience = Patience::new(inner);
     let (id, room) = loop {
         let asked = Timestamp::now();
-        let error = match room_for(shared, &record, center).await {
+        let error = match room_for(inner, &record, center).await {
             Ok(Err(refusal)) => return Err(refusal.with_unsaved_token(record)),
             Ok(Ok(room)) => {
                 let saved = match (login, &room.stored) {
                     (Some(login), Some(stored)) if login.gives_way_to(stored) => {
-                        let slot = slot_of_user(shared, login, stored, asked)?;
-                        tell_stored_used(shared, slot.id);
-                        return Ok(slot);
+                        let entry = entry_of_user(inner, login, stored, asked)?;
+                        tell_stored_used(inner, entry.id);
+                        return Ok(entry);
                     }
                     (Some(Login::Refresh(..)), Some(stored)) => {
-                        save_over(shared, stored, &room.record).await
+                        save_over(inner, stored, &room.record).await
                     }
-                    _ => shared.store.save_token(&room.record).await,
+                    _ => inner.store.save_token(&room.record).await,
                 };
                 match saved {
                     Ok(id) => break (id, room),
@@ -672,7 +620,7 @@ pub(super) async fn store_login(
     // The record may be one that was there before, with more in it than was just saved.
     let asked = Timestamp::now();
     let issued_token = record.access_token.clone();
-    let stored = shared.store.find_token_by_id(id).await.ok().flatten();
+    let stored = inner.store.find_token_by_id(id).await.ok().flatten();
     if let Some(stored) = &stored
         && !is_saved_as(stored, &room.record)
     {
@@ -681,25 +629,25 @@ pub(super) async fn store_login(
         return Err(not_saved(&cause, record));
     }
     tracing::info!(%id, "logged in");
-    shared.tell(Event::LoggedIn { id });
+    inner.tell(Event::LoggedIn { id });
     if let Some(replaced) = &room.stored {
-        tell_if_replaced(shared, replaced, &room.record);
+        tell_if_replaced(inner, replaced, &room.record);
     }
     let record = stored.unwrap_or(OAuthToken {
         id: Some(id),
         ..room.record
     });
     if let Some(twin) = &room.twin {
-        end_twin(shared, twin, &record).await;
+        end_twin(inner, twin, &record).await;
     }
     let hints = login.map(Login::hints).unwrap_or_default();
-    let slot = shared.slot_of(&record, hints, asked)?;
+    let entry = inner.entry_of(&record, hints, asked)?;
     if record.access_token == issued_token
-        && let Some(issued) = Issued::of(&record, life, &shared.policy, asked)
+        && let Some(issued) = Issued::of(&record, life, &inner.policy, asked)
     {
-        slot.publish(issued);
+        entry.publish(issued);
     }
-    Ok(slot)
+    Ok(entry)
 }
 
 /// Whether `stored` is what came of saving `login`: of the same client, and of the same user or with
@@ -726,31 +674,27 @@ struct Room {
 
 /// Looks what the store holds for a login that was issued at `center`. The inner error says why the
 /// login has no place there.
-async fn room_for(
-    shared: &Shared,
-    record: &OAuthToken,
-    center: &DataCenter,
-) -> Result<Result<Room>> {
+async fn room_for(inner: &Inner, record: &OAuthToken, center: &DataCenter) -> Result<Result<Room>> {
     let mut record = record.clone();
     let stored = match (&record.user_name, &record.client_id) {
-        (Some(name), Some(client)) => stored_as(shared, name, client).await?,
+        (Some(name), Some(client)) => stored_as(inner, name, client).await?,
         _ => None,
     };
     if let Some(stored) = &stored {
-        if let Err(refusal) = lead_back(shared, center, stored, &mut record) {
+        if let Err(refusal) = lead_back(inner, center, stored, &mut record) {
             return Ok(Err(refusal));
         }
-        if let Err(conflict) = same_environment(shared, stored, &record) {
+        if let Err(conflict) = same_environment(inner, stored, &record) {
             return Ok(Err(conflict));
         }
     }
-    let twin = plain_twin(shared, &record, center).await?;
+    let twin = plain_twin(inner, &record, center).await?;
     if record.refresh_token.is_none() {
         // One of another data center is of no use: the row would join a token of one center to the
         // address of another.
         let is_renewable = stored
             .as_ref()
-            .is_some_and(|stored| stored.refresh_token.is_some() && is_at(shared, stored, center));
+            .is_some_and(|stored| stored.refresh_token.is_some() && is_at(inner, stored, center));
         if let (false, Some(twin)) = (is_renewable, &twin) {
             record.refresh_token.clone_from(&twin.refresh_token);
             record.api_domain = record.api_domain.or_else(|| twin.api_domain.clone());
@@ -775,138 +719,13 @@ async fn room_for(
 /// # Errors
 /// `unknown_data_center` when none is known.
 fn lead_back(
-    shared: &Shared,
+    inner: &Inner,
     center: &DataCenter,
     stored: &OAuthToken,
     record: &mut OAuthToken,
 ) -> Result<()> {
     if record.api_domain.is_none() {
-        record.api_domain = shared.missing_domain(center, Some(stored))?;
+        record.api_domain = inner.missing_domain(center, Some(stored))?;
     }
     Ok(())
-}
-
-/// Whether what is stored belongs to `center`, which also counts if nothing says so.
-fn is_at(shared: &Shared, stored: &OAuthToken, center: &DataCenter) -> bool {
-    let at = shared.center_of(stored, Some(center));
-    at.is_ok_and(|at| at.has_accounts_url(center.accounts_url()))
-}
-
-/// Refuses to join the logins of one user to two environments, such as production and a sandbox: one
-/// of them would be lost.
-///
-/// # Errors
-/// `id_conflict`.
-pub(super) fn same_environment(
-    shared: &Shared,
-    stored: &OAuthToken,
-    login: &OAuthToken,
-) -> Result<()> {
-    let environment_of = |record: &OAuthToken| {
-        let domain = record.api_domain.as_deref()?;
-        let center = shared.centers.by_api_domain(domain)?;
-        center.environment_of(domain)
-    };
-    match (environment_of(stored), environment_of(login)) {
-        (Some(one), Some(other)) if one != other => {
-            let id = stored.id.map(|id| format!(" {id}")).unwrap_or_default();
-            let message = format!(
-                "the stored record{id} of this user is a login to {one:?}, and this one is to {other:?}"
-            );
-            Err(Error::new(ErrorCode::IdConflict, message))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Returns the record that older official SDKs made for the same login: they name a user by the
-/// e-mail address alone, `ann@example.com`, and not `ann@example.com:<zgid>`.
-///
-/// It is the same login if it has the same refresh token. With another one it is, if it is of the
-/// same client, data center and environment, and no other organisation of this address is stored
-/// under the client.
-pub(super) async fn plain_twin(
-    shared: &Shared,
-    record: &OAuthToken,
-    center: &DataCenter,
-) -> Result<Option<OAuthToken>> {
-    let (Some(name), Some(client)) = (&record.user_name, &record.client_id) else {
-        return Ok(None);
-    };
-    let is_zgid = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let parts = name.as_str().rsplit_once(':');
-    let Some((address, _)) = parts.filter(|(address, zgid)| address.contains('@') && is_zgid(zgid))
-    else {
-        return Ok(None);
-    };
-    let twin = stored_as(shared, &UserName::received(address)?, client).await?;
-    let is_known = |domain: &String| shared.known_center(domain).is_ok();
-    let twin = twin.filter(|twin| twin.api_domain.as_ref().is_none_or(is_known));
-    let twin = twin.filter(|twin| is_at(shared, twin, center));
-    let Some(twin) = twin.filter(|twin| same_environment(shared, twin, record).is_ok()) else {
-        return Ok(None);
-    };
-    if twin.refresh_token.is_some() && twin.refresh_token == record.refresh_token {
-        return Ok(Some(twin));
-    }
-    let is_another = |row: &OAuthToken| {
-        let organisation = row.user_name.as_ref().and_then(|name| {
-            let rest = name.as_str().strip_prefix(address)?;
-            rest.strip_prefix(':').filter(|zgid| is_zgid(zgid))
-        });
-        row.client_id.as_ref() == Some(client)
-            && row.user_name.as_ref() != Some(name)
-            && organisation.is_some()
-    };
-    let mut after = None;
-    loop {
-        let rows = match shared.store.get_tokens_page(after, PAGE).await {
-            Ok(rows) => rows,
-            Err(error) => {
-                tracing::warn!(%error, "cannot see which other logins an e-mail address has");
-                return Ok(None);
-            }
-        };
-        if rows.iter().any(is_another) {
-            return Ok(None);
-        }
-        // A record that cannot be read is left out, so a page that is not full may not be the last.
-        match rows.last() {
-            Some(last) if last.id > after => after = last.id,
-            _ => return Ok(Some(twin)),
-        }
-    }
-}
-
-/// Whether a record is of the same user and client as before, with the same refresh token.
-fn is_same_row(stored: &OAuthToken, before: &OAuthToken) -> bool {
-    let key = |row: &OAuthToken| (row.user_name.clone(), row.client_id.clone());
-    key(stored) == key(before) && stored.refresh_token == before.refresh_token
-}
-
-/// Deletes the record of [`plain_twin`], whose login is stored under its full name now, as `record`.
-/// Should that fail, the next login does it. It stays if it holds another login by now, and if
-/// `record` has no refresh token.
-pub(super) async fn end_twin(shared: &Shared, twin: &OAuthToken, record: &OAuthToken) {
-    let Some(id) = twin.id.filter(|_| record.refresh_token.is_some()) else {
-        return;
-    };
-    let deleted = match shared.store.find_token_by_id(id).await {
-        Ok(Some(stored)) if is_same_row(&stored, twin) => shared.store.delete_token(id).await,
-        Ok(_) => return,
-        Err(error) => Err(error),
-    };
-    match deleted {
-        Ok(_) => {
-            tell_if_replaced(shared, twin, record);
-            tracing::info!(%id, "a record under the e-mail address joins the one with the full name");
-            if let Some(slot) = shared.slots.get(&id) {
-                shared.forget(&slot);
-            }
-            shared.tell(Event::Deleted { id });
-        }
-        Err(error) => {
-            tracing::warn!(%id, %error, "cannot delete the record under the e-mail address");
-        }
-    }
 }

@@ -7,13 +7,12 @@
 //! The key of the token is taken for as long as it takes to count, and not while Zoho is asked.
 //! Whoever counts may hold the key of a record or of a login; nobody takes another one meanwhile.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::decide::Purpose;
-use super::shared::Shared;
-use super::turn::acquire;
+use super::inner::Inner;
+use super::lock::acquire;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::secret::{Fingerprint, RefreshToken};
@@ -44,7 +43,7 @@ pub(super) enum Reserved {
 
 /// An access token that is counted and may not have been issued yet.
 pub(super) struct Mint {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
     token: Fingerprint,
     at: Timestamp,
 }
@@ -57,27 +56,27 @@ impl Mint {
     /// # Errors
     /// Among machines what keeps the store from counting, `store_locked` included.
     pub(super) async fn reserve(
-        shared: &Arc<Shared>,
+        inner: &Arc<Inner>,
         token: &RefreshToken,
         most: Option<usize>,
         purpose: &Purpose,
     ) -> Result<Reserved> {
         let token = token.fingerprint();
-        let window = shared.policy.counted_for();
+        let window = inner.policy.counted_for();
         let patience = match purpose {
             Purpose::Ahead => LITTLE_PATIENCE,
             Purpose::Need | Purpose::Refused(_) | Purpose::Ended(_) => PATIENCE,
         };
-        let counted = count(shared, &token, patience, |memo, now| {
+        let counted = count(inner, &token, patience, |memo, now| {
             let free_at = most.and_then(|most| memo.budget_wait(most, now, window));
             if free_at.is_none() {
                 memo.minted_at.push(now);
             }
             free_at.map_or(Ok(now), Err)
         });
-        let shared = Arc::clone(shared);
+        let inner = Arc::clone(inner);
         Ok(match counted.await? {
-            Ok(at) => Reserved::Mint(Self { shared, token, at }),
+            Ok(at) => Reserved::Mint(Self { inner, token, at }),
             Err(free_at) => Reserved::Spent(free_at),
         })
     }
@@ -95,8 +94,8 @@ impl Mint {
     }
 
     async fn correct(self, issued: Option<Timestamp>) {
-        let Self { shared, token, at } = self;
-        correct(shared, token, move |memo| {
+        let Self { inner, token, at } = self;
+        correct(inner, token, move |memo| {
             let minted = &mut memo.minted_at;
             let off = |other: Timestamp| other.since(at).max(at.since(other));
             let nearest = (0..minted.len()).min_by_key(|&index| off(minted[index]));
@@ -111,22 +110,22 @@ impl Mint {
 }
 
 /// Counts an access token that came with `token` itself, no later than `at`.
-pub(super) async fn tell(shared: &Arc<Shared>, token: &RefreshToken, at: Timestamp) {
-    let (shared, token) = (Arc::clone(shared), token.fingerprint());
-    correct(shared, token, move |memo| memo.minted_at.push(at)).await;
+pub(super) async fn tell(inner: &Arc<Inner>, token: &RefreshToken, at: Timestamp) {
+    let (inner, token) = (Arc::clone(inner), token.fingerprint());
+    correct(inner, token, move |memo| memo.minted_at.push(at)).await;
 }
 
 /// Changes what is counted of `token`, if need be later: a store that is slow or away for a moment
 /// must not make a user wait for ten minutes. The order of such changes does not matter.
 async fn correct(
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
     token: Fingerprint,
     change: impl Fn(&mut Memo) + Send + Sync + 'static,
 ) {
-    let until = Timestamp::now().after(shared.policy.counted_for());
+    let until = Timestamp::now().after(inner.policy.counted_for());
     let corrected = tokio::spawn(async move {
         let mut pause = Duration::from_millis(250);
-        while let Err(error) = count(&shared, &token, PATIENCE, |memo, _| change(memo)).await {
+        while let Err(error) = count(&inner, &token, PATIENCE, |memo, _| change(memo)).await {
             if Timestamp::now() > until {
                 break;
             }
@@ -141,12 +140,12 @@ async fn correct(
 
 /// Changes what is counted of `token` at a moment at which nobody else does.
 async fn count<T>(
-    shared: &Shared,
+    inner: &Inner,
     token: &Fingerprint,
     patience: Duration,
     change: impl FnOnce(&mut Memo, Timestamp) -> T + Send,
 ) -> Result<T> {
-    let window = shared.policy.counted_for();
+    let window = inner.policy.counted_for();
     let change = |memo: Memo, now| {
         let mut memo = memo.about(token, now, window);
         let changed = change(&mut memo, now);
@@ -154,90 +153,16 @@ async fn count<T>(
         (memo, changed)
     };
     // On one machine two keys may share a lock, and who holds one must not wait for another.
-    let permit = if shared.guarantee() == Guarantee::Fleet {
+    let permit = if inner.locks.guarantee() == Guarantee::Fleet {
         let key = CoordinationKey::start(&Fingerprint::of(&["mints", token.as_str()]));
-        acquire(shared, &key, patience).await?
+        acquire(&inner.locks, &key, patience).await?
     } else {
         None
     };
     let Some(permit) = permit else {
-        return Ok(shared.mints.change(token, window, change));
+        return Ok(inner.mints.change(token, window, change));
     };
     let (memo, changed) = change(permit.memo().await?, Timestamp::now());
     permit.release(Some(&memo)).await?;
     Ok(changed)
-}
-
-/// What this process counted, where no fleet shares the store.
-#[derive(Debug, Default)]
-pub(super) struct Mints(Mutex<Counted>);
-
-#[derive(Debug, Default)]
-struct Counted {
-    memos: HashMap<Fingerprint, Memo>,
-    /// How many were left when those that are over were taken out.
-    kept: usize,
-}
-
-impl Mints {
-    fn change<T>(
-        &self,
-        token: &Fingerprint,
-        window: Duration,
-        change: impl FnOnce(Memo, Timestamp) -> (Memo, T),
-    ) -> T {
-        self.change_at(Timestamp::now(), token, window, change)
-    }
-
-    fn change_at<T>(
-        &self,
-        now: Timestamp,
-        token: &Fingerprint,
-        window: Duration,
-        change: impl FnOnce(Memo, Timestamp) -> (Memo, T),
-    ) -> T {
-        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let memo = counted.memos.remove(token).unwrap_or_default();
-        let (memo, changed) = change(memo, now);
-        if !memo.minted_at.is_empty() {
-            counted.memos.insert(token.clone(), memo);
-        }
-        // At twice the size, so that looking through all is a small part of the work on each.
-        if counted.memos.len() > 2 * counted.kept + 16 {
-            let since = now.before(window);
-            (counted.memos).retain(|_, memo| memo.latest().is_some_and(|at| at > since));
-            counted.kept = counted.memos.len();
-        }
-        changed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_counted_is_forgotten_when_its_window_is_over() {
-        let window = Duration::from_mins(10);
-        let begin = Timestamp::from_millis(1_000_000_000);
-        let mints = Mints::default();
-        let count = |number: u64, now: Timestamp| {
-            let token = Fingerprint::of(&[&number.to_string()]);
-            mints.change_at(now, &token, window, |mut memo, now| {
-                memo.minted_at.push(now);
-                let count = memo.minted_at.len();
-                (memo, count)
-            })
-        };
-        for number in 0..1000 {
-            let now = begin.after(Duration::from_secs(number));
-            assert_eq!((count(number, now), count(number, now)), (1, 2));
-        }
-        let kept = || mints.0.lock().unwrap().memos.len();
-        assert!((600..=1000).contains(&kept()), "{}", kept());
-        for number in 2000..4000 {
-            count(number, begin.after(window * 3));
-        }
-        assert_eq!(kept(), 2000);
-    }
 }

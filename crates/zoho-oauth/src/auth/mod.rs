@@ -1,39 +1,50 @@
-//! The question that everything here exists for: an access token for this user, please.
+//! An access token for a user: from memory, from the store, or from Zoho.
 //!
-//! `decide` holds the decisions as a pure function; `slot` what this process knows about a record;
-//! `look`, `refresh`, `keep`, `start` and `login` the steps that do I/O; `line`, `turn`, `memory`
-//! and `mints` what processes agree on; `health` and `watch` how this one gets on with its store.
+//! Each file uses those above it in this list, and none below:
+//!
+//! - `policy`, `event`, `decide`, `access`, `cache`, `credential_state`, `single_flight`: data, and
+//!   decisions as pure functions. Nothing here does I/O.
+//! - `store_health`, `lock`: the store as it is used: observed, and locked for one token.
+//! - `inner`: what all clones of an [`Authenticator`] share.
+//! - `change_feed`, `revalidate`: whether a cached token is still the stored one.
+//! - `memory`, `mints`, `lock_queue`: the refresh budget, and the wait for a refresh lock.
+//! - `persist`, `renew`, `serve`: a new access token for a stored record.
+//! - `naming`, `login`, `start`: from a credential to a stored record.
+//! - `session`: the handle that applications hold.
 
 mod access;
+mod cache;
+mod change_feed;
+mod credential_state;
 mod decide;
 mod event;
-mod health;
-mod keep;
-mod line;
+mod inner;
+mod lock;
+mod lock_queue;
 mod login;
-mod look;
 mod memory;
 mod mints;
+mod naming;
+mod persist;
 mod policy;
-mod refresh;
+mod renew;
+mod revalidate;
+mod serve;
 mod session;
-mod shared;
-mod slot;
-mod slots;
+mod single_flight;
 mod start;
-mod turn;
-mod watch;
+mod store_health;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::sync::{Semaphore, broadcast};
 
 pub use access::Access;
 pub use event::Event;
-pub use health::StoreState;
 pub use policy::RefreshPolicy;
 pub use session::Session;
+pub use store_health::StoreState;
 
 use crate::accounts::AccountsClient;
 use crate::clock::Timestamp;
@@ -43,11 +54,12 @@ use crate::error::{ErrorCode, Result};
 use crate::http::{HttpClient, HttpOptions};
 use crate::store::{Guarantee, TokenStore};
 use crate::token::{OAuthToken, TokenId, UserName};
-use health::{Health, Observed};
-use shared::Shared;
-use slot::Slot;
-use slots::Slots;
-use watch::Watch;
+use cache::{CacheEntry, TokenCache};
+use credential_state::{Attempts, Mints};
+use inner::{Inner, Listener};
+use lock::Locks;
+use single_flight::SingleFlight;
+use store_health::{Health, Observed};
 
 /// How many events a slow listener may fall behind before it misses some.
 const EVENTS: usize = 256;
@@ -94,13 +106,13 @@ const EVENTS: usize = 256;
 /// ```
 #[derive(Clone)]
 pub struct Authenticator {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authenticator")
-            .field("store", &self.shared.store)
+            .field("store", &self.inner.store)
             .field("guarantee", &self.guarantee())
             .finish_non_exhaustive()
     }
@@ -144,9 +156,9 @@ impl Authenticator {
     /// A login that Zoho was asked for is finished and stored, also if the caller goes away, and
     /// also if the store is away at that moment: as long as this process and its runtime live.
     pub async fn session(&self, credential: impl Into<Credential>) -> Result<Session> {
-        Watch::begin(&self.shared);
-        let slot = Box::pin(start::start(&self.shared, credential.into())).await?;
-        Ok(self.handle(slot))
+        change_feed::begin(&self.inner);
+        let entry = Box::pin(start::start(&self.inner, credential.into())).await?;
+        Ok(self.handle(entry))
     }
 
     /// Saves a login that an error carried (see [`Error::unsaved_token`]), and returns a handle to it.
@@ -165,14 +177,14 @@ impl Authenticator {
     /// # Cancellation
     /// The login may then be saved or not.
     pub async fn save_login(&self, token: OAuthToken) -> Result<Session> {
-        let center = self.shared.center_of(&token, None);
+        let center = self.inner.center_of(&token, None);
         let center = center.map_err(|error| error.with_unsaved_token(token.clone()))?;
-        let stored = login::store_login(&self.shared, token, &center, None, None);
-        let slot = Box::pin(stored).await?;
+        let stored = login::store_login(&self.inner, token, &center, None, None);
+        let entry = Box::pin(stored).await?;
         // Its access token is one of those that Zoho counts.
         let issued = vec![Timestamp::now()];
-        memory::count(&self.shared, &slot, issued, None).await;
-        Ok(self.handle(slot))
+        memory::count(&self.inner, &entry, issued, None).await;
+        Ok(self.handle(entry))
     }
 
     /// Returns an access token of a stored user that is good now.
@@ -184,7 +196,7 @@ impl Authenticator {
     /// # Errors
     /// `login_required` when the user is not stored; else as [`Session::access_token`].
     pub async fn access_token(&self, user: &UserName) -> Result<Access> {
-        let quick = self.shared.users.look(user, Slot::quick);
+        let quick = self.inner.users.look(user, CacheEntry::quick);
         match quick {
             Some(access) => Ok(access),
             None => Box::pin(self.access_token_slowly(user)).await,
@@ -192,9 +204,9 @@ impl Authenticator {
     }
 
     async fn access_token_slowly(&self, user: &UserName) -> Result<Access> {
-        let known = self.shared.users.get(user);
-        if let Some(slot) = known {
-            match slot.access(&self.shared).await {
+        let known = self.inner.users.get(user);
+        if let Some(entry) = known {
+            match serve::access_token(&self.inner, &entry).await {
                 // Perhaps the user logged in again since, under a new id.
                 Err(error) if error.code() == ErrorCode::RecordDeleted => {}
                 answer => return answer,
@@ -226,52 +238,52 @@ impl Authenticator {
     /// # Errors
     /// What keeps the store from working.
     pub async fn delete(&self, id: TokenId) -> Result<bool> {
-        let deleted = self.shared.store.delete_token(id).await?;
-        let slot = self.shared.slots.get(&id);
+        let deleted = self.inner.store.delete_token(id).await?;
+        let entry = self.inner.entries.get(&id);
         // A refresh that was under way may have noticed, and said so.
-        let is_first = slot.is_none_or(|slot| self.shared.forget(&slot));
+        let is_first = entry.is_none_or(|entry| self.inner.forget(&entry));
         if deleted && is_first {
-            self.shared.tell(Event::Deleted { id });
+            self.inner.tell(Event::Deleted { id });
         }
         Ok(deleted)
     }
 
     /// Returns how far "one refresh per token" reaches with this store.
     pub fn guarantee(&self) -> Guarantee {
-        self.shared.guarantee()
+        self.inner.locks.guarantee()
     }
 
     /// Returns the store.
     pub fn store(&self) -> &dyn TokenStore {
-        &*self.shared.own_store
+        &*self.inner.own_store
     }
 
     /// Returns whether the store answers.
     pub fn store_state(&self) -> StoreState {
-        self.shared.health.state()
+        self.inner.health.state()
     }
 
     /// Returns the data centers that are known.
     pub fn data_centers(&self) -> &DataCenters {
-        &self.shared.centers
+        &self.inner.centers
     }
 
     /// Returns the HTTP client, for our sister crate: one set of connections and certificates.
     #[doc(hidden)]
     pub fn http_client(&self) -> &HttpClient {
-        self.shared.accounts.http()
+        self.inner.accounts.http()
     }
 
     /// Returns a receiver of everything that happens from now on. One that falls far behind is
     /// told how many events it missed.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.shared.events.subscribe()
+        self.inner.events.subscribe()
     }
 
-    fn handle(&self, slot: Arc<Slot>) -> Session {
+    fn handle(&self, entry: Arc<CacheEntry>) -> Session {
         Session {
-            shared: Arc::clone(&self.shared),
-            slot,
+            inner: Arc::clone(&self.inner),
+            entry,
         }
     }
 }
@@ -351,28 +363,30 @@ impl AuthenticatorBuilder {
         let events = broadcast::channel(EVENTS).0;
         let health = Arc::new(Health::new(events.clone()));
         let at_once = self.policy.at_once.clamp(1, Semaphore::MAX_PERMITS);
+        let store: Arc<dyn TokenStore> = Arc::new(Observed::new(
+            Arc::clone(&self.store),
+            Arc::clone(&health),
+            self.policy.store_timeout,
+        ));
         Ok(Authenticator {
-            shared: Arc::new(Shared {
-                store: Arc::new(Observed::new(
-                    Arc::clone(&self.store),
-                    Arc::clone(&health),
-                    self.policy.store_timeout,
-                )),
+            inner: Arc::new(Inner {
+                locks: Locks::new(Arc::clone(&store)),
+                store,
                 own_store: self.store,
                 health,
-                watch: Watch::default(),
+                listener: Listener::default(),
                 accounts,
                 client: self.client,
                 centers: self.centers,
                 center,
                 policy: self.policy,
                 events,
-                slots: Slots::default(),
-                users: Slots::default(),
-                starts: Mutex::default(),
-                attempts: memory::Attempts::default(),
-                mints: mints::Mints::default(),
-                lines: turn::Lines::default(),
+                entries: TokenCache::default(),
+                users: TokenCache::default(),
+                renewals: SingleFlight::default(),
+                logins: SingleFlight::default(),
+                attempts: Attempts::default(),
+                mints: Mints::default(),
                 at_work: Semaphore::new(at_once),
             }),
         })

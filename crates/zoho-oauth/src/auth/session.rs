@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::access::Access;
+use super::cache::CacheEntry;
 use super::decide::Purpose;
+use super::event::Event;
+use super::inner::Inner;
+use super::lock::{acquire, release};
 use super::memory::Memory;
-use super::refresh::asked;
-use super::shared::Shared;
-use super::slot::Slot;
-use super::turn::{acquire, release};
-use super::{Event, start};
+use super::renew::asked;
+use super::{naming, serve};
 use crate::accounts::Revocation;
 use crate::clock::Timestamp;
 use crate::data_center::DataCenter;
@@ -25,14 +26,14 @@ use crate::token::{OAuthToken, TokenId, UserName};
 /// access token and one refresh.
 #[derive(Clone)]
 pub struct Session {
-    pub(super) shared: Arc<Shared>,
-    pub(super) slot: Arc<Slot>,
+    pub(super) inner: Arc<Inner>,
+    pub(super) entry: Arc<CacheEntry>,
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("id", &self.slot.id)
+            .field("id", &self.entry.id)
             .finish_non_exhaustive()
     }
 }
@@ -40,12 +41,12 @@ impl fmt::Debug for Session {
 impl Session {
     /// Returns the id of the stored record.
     pub fn id(&self) -> TokenId {
-        self.slot.id
+        self.entry.id
     }
 
     /// Returns the user's name, if it is known.
     pub fn user_name(&self) -> Option<UserName> {
-        self.slot.hints().user_name
+        self.entry.hints().user_name
     }
 
     /// Returns an access token that is good now.
@@ -63,11 +64,11 @@ impl Session {
     /// # Cancellation
     /// A caller that goes away does not stop the refresh.
     pub async fn access_token(&self) -> Result<Access> {
-        if let Some(access) = self.slot.quick() {
+        if let Some(access) = self.entry.quick() {
             return Ok(access);
         }
         // Boxed, so that the future of the call that needs none of it stays small.
-        Box::pin(self.slot.access(&self.shared)).await
+        Box::pin(serve::access_token(&self.inner, &self.entry)).await
     }
 
     /// Returns another access token, after the API answered that `refused` is not good.
@@ -78,11 +79,15 @@ impl Session {
     /// # Errors
     /// As [`access_token`](Self::access_token).
     pub async fn refused(&self, refused: &AccessToken) -> Result<Access> {
-        if let Some(access) = self.slot.quick().filter(|access| access.token() != refused) {
+        if let Some(access) = self
+            .entry
+            .quick()
+            .filter(|access| access.token() != refused)
+        {
             return Ok(access);
         }
         let purpose = Purpose::Refused(refused.clone());
-        Box::pin(self.slot.renewed(&self.shared, &purpose)).await
+        Box::pin(serve::renewed(&self.inner, &self.entry, &purpose)).await
     }
 
     /// Saves the user's name, learned after the login.
@@ -102,10 +107,10 @@ impl Session {
     /// another environment, such as a sandbox: keep the two in two stores, or under two names;
     /// `record_deleted`; what keeps the store from working.
     pub async fn set_user_name(&self, name: UserName) -> Result<Self> {
-        let slot = start::name(&self.shared, &self.slot, Some(name)).await?;
+        let entry = naming::name(&self.inner, &self.entry, Some(name)).await?;
         Ok(Self {
-            shared: Arc::clone(&self.shared),
-            slot,
+            inner: Arc::clone(&self.inner),
+            entry,
         })
     }
 
@@ -124,9 +129,9 @@ impl Session {
     /// When Zoho was asked and the record could not be deleted, this process hands out nothing of it
     /// any more; call again to delete it.
     pub async fn revoke(&self) -> Result<()> {
-        let (shared, slot) = (Arc::clone(&self.shared), Arc::clone(&self.slot));
+        let (inner, entry) = (Arc::clone(&self.inner), Arc::clone(&self.entry));
         // In a task of its own: between Zoho and the store there is no good place to stop.
-        let task = tokio::spawn(async move { revoke(&shared, &slot).await });
+        let task = tokio::spawn(async move { revoke(&inner, &entry).await });
         task.await.unwrap_or_else(|_| {
             let message = "the revocation ended without an answer";
             Err(Error::new(ErrorCode::Internal, message))
@@ -134,44 +139,48 @@ impl Session {
     }
 }
 
-#[tracing::instrument(name = "zoho_revoke", level = "debug", skip_all, fields(id = %slot.id))]
-async fn revoke(shared: &Shared, slot: &Slot) -> Result<()> {
-    let _turn = slot.work.lock().await;
-    let key = CoordinationKey::record(slot.id);
-    let permit = acquire(shared, &key, shared.policy.patience).await?;
-    let revoked = revoke_in_turn(shared, slot, permit.as_deref()).await;
+#[tracing::instrument(name = "zoho_revoke", level = "debug", skip_all, fields(id = %entry.id))]
+async fn revoke(inner: &Inner, entry: &CacheEntry) -> Result<()> {
+    let _turn = entry.work.lock().await;
+    let key = CoordinationKey::record(entry.id);
+    let permit = acquire(&inner.locks, &key, inner.policy.patience).await?;
+    let revoked = revoke_in_turn(inner, entry, permit.as_deref()).await;
     release(permit, None).await;
     revoked
 }
 
-async fn revoke_in_turn(shared: &Shared, slot: &Slot, permit: Option<&dyn Permit>) -> Result<()> {
-    let record = shared.record_of(slot).await?;
+async fn revoke_in_turn(
+    inner: &Inner,
+    entry: &CacheEntry,
+    permit: Option<&dyn Permit>,
+) -> Result<()> {
+    let record = inner.record_of(entry).await?;
     let Some(token) = &record.refresh_token else {
         return Err(Error::new(
             ErrorCode::Unsupported,
-            format!("record {} holds no refresh token to revoke", slot.id),
+            format!("record {} holds no refresh token to revoke", entry.id),
         ));
     };
-    let hint = slot.hints().center;
-    let center = shared.center_of(&record, hint.as_ref())?;
-    match shared.accounts.revoke(&center, token).await? {
+    let hint = entry.hints().center;
+    let center = inner.center_of(&record, hint.as_ref())?;
+    match inner.accounts.revoke(&center, token).await? {
         Revocation::Revoked => tracing::info!("revoked"),
         Revocation::AlreadyInvalid => {
             // Unless this process ended it itself, and could not delete the record then.
-            if !slot.is_revoked(&record) && !shared.is_named(&record, hint.as_ref()) {
-                return Err(unknown(slot, &center));
+            if !entry.is_revoked(&record) && !inner.is_named(&record, hint.as_ref()) {
+                return Err(unknown(entry, &center));
             }
             tracing::info!("the token was not valid any more");
         }
     }
-    slot.revoked(token.fingerprint());
-    if let Err(error) = delete_revoked(shared, slot, &record).await {
+    entry.revoked(token.fingerprint());
+    if let Err(error) = delete_revoked(inner, entry, &record).await {
         // The record is still there, perhaps. At least nobody need ask Zoho what became of it.
-        let memory = Memory::new(shared, slot, permit);
+        let memory = Memory::new(inner, entry, permit);
         let now = Timestamp::now();
         if let Ok(mut memo) = memory.recall(&record, now).await {
             memo.judge(Verdict {
-                asked: asked(shared, slot, &record),
+                asked: asked(inner, entry, &record),
                 ..Verdict::new("invalid_code", now)
             });
             // Should the lease be lost as well, the next refresh finds out for itself.
@@ -179,17 +188,17 @@ async fn revoke_in_turn(shared: &Shared, slot: &Slot, permit: Option<&dyn Permit
         }
         return Err(error);
     }
-    shared.tell(Event::Revoked { id: slot.id });
+    inner.tell(Event::Revoked { id: entry.id });
     Ok(())
 }
 
 /// The error for a token that a data center does not know, which may have been the wrong one to ask:
 /// then it is alive elsewhere, and deleting the record would lose it.
-fn unknown(slot: &Slot, center: &DataCenter) -> Error {
+fn unknown(entry: &CacheEntry, center: &DataCenter) -> Error {
     let message = format!(
         "record {} does not say which data center it is of, and `{}` does not know its refresh \
          token. It was not deleted. Name its data center in a credential, or delete the record",
-        slot.id,
+        entry.id,
         center.name()
     );
     Error::new(ErrorCode::UnknownDataCenter, message)
@@ -200,12 +209,12 @@ fn unknown(slot: &Slot, center: &DataCenter) -> Error {
 /// The request took a while. If the user logged in anew meanwhile, that login is not the one to be
 /// ended, and deleting the record would lose its refresh token without ending it. So where the
 /// record cannot be seen, it is not deleted.
-async fn delete_revoked(shared: &Shared, slot: &Slot, revoked: &OAuthToken) -> Result<()> {
-    let stored = shared.store.find_token_by_id(slot.id).await?;
+async fn delete_revoked(inner: &Inner, entry: &CacheEntry, revoked: &OAuthToken) -> Result<()> {
+    let stored = inner.store.find_token_by_id(entry.id).await?;
     if stored.is_some_and(|stored| stored.refresh_token != revoked.refresh_token) {
         return Ok(());
     }
-    shared.store.delete_token(slot.id).await?;
-    shared.forget(slot);
+    inner.store.delete_token(entry.id).await?;
+    inner.forget(entry);
     Ok(())
 }

@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::Event;
 use super::access::{Access, Issued};
+use super::cache::CacheEntry;
+use super::credential_state::{after_failure, asked_by, credential_of};
 use super::decide::{Decision, Purpose, Stop, budget, decide, known_life, unless_usable};
-use super::keep::keep;
-use super::line::{Turn, turn};
-use super::memory::{Memory, NOT_ASKED, after_failure, asked_by, credential_of};
+use super::event::Event;
+use super::inner::Inner;
+use super::lock::release;
+use super::lock_queue::{Turn, turn};
+use super::memory::{Memory, NOT_ASKED};
 use super::mints::{Mint, Reserved, tell};
-use super::shared::Shared;
-use super::slot::Slot;
-use super::turn::release;
+use super::persist::persist;
 use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
 use crate::data_center::DataCenter;
@@ -31,44 +32,44 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often a refresh begins again because its lease ended too early.
 const MOST_LEASES: u32 = 3;
 
-/// Gets a good access token for the record of `slot`. Runs in a task of its own.
-#[tracing::instrument(name = "zoho_refresh", level = "debug", skip_all, fields(id = %slot.id))]
+/// Gets a good access token for the record of `entry`. Runs in a task of its own.
+#[tracing::instrument(name = "zoho_refresh", level = "debug", skip_all, fields(id = %entry.id))]
 pub(crate) async fn run(
-    shared: &Arc<Shared>,
-    slot: &Arc<Slot>,
+    inner: &Arc<Inner>,
+    entry: &Arc<CacheEntry>,
     purpose: &Purpose,
 ) -> Result<Access> {
-    let result = work(shared, slot, purpose).await;
+    let result = work(inner, entry, purpose).await;
     if let Err(error) = &result {
-        report(shared, slot, error);
+        report(inner, entry, error);
     }
     result
 }
 
-fn report(shared: &Shared, slot: &Slot, error: &Error) {
-    let id = slot.id;
+fn report(inner: &Inner, entry: &CacheEntry, error: &Error) {
+    let id = entry.id;
     // Whoever was to be saved is in the error that the caller gets, and in no event.
     let cause = error.clone().without_unsaved_token();
     match error.kind() {
         // Told when it was noticed.
         _ if error.code() == ErrorCode::RecordDeleted => {}
-        ErrorKind::LoginRequired if !slot.tell_login() => {}
+        ErrorKind::LoginRequired if !entry.tell_login() => {}
         ErrorKind::LoginRequired => {
             tracing::warn!(%error, "a person has to log in again");
-            shared.tell(Event::LoginRequired { id, error: cause });
+            inner.tell(Event::LoginRequired { id, error: cause });
         }
         _ => {
             tracing::warn!(%error, "the refresh failed");
-            shared.tell(Event::RefreshFailed { id, error: cause });
+            inner.tell(Event::RefreshFailed { id, error: cause });
         }
     }
 }
 
-async fn work(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Result<Access> {
-    let _turn = slot.work.lock().await;
+async fn work(inner: &Arc<Inner>, entry: &Arc<CacheEntry>, purpose: &Purpose) -> Result<Access> {
+    let _turn = entry.work.lock().await;
     let mut attempt = 1;
     loop {
-        match in_turn(shared, slot, purpose).await {
+        match in_turn(inner, entry, purpose).await {
             // Somebody else took over, and what this process learned does not count. Look again.
             Err(error) if error.code() == ErrorCode::LeaseLost && attempt < MOST_LEASES => {
                 tracing::warn!(%error, "beginning again");
@@ -79,17 +80,17 @@ async fn work(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Resu
     }
 }
 
-async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> Result<Access> {
-    shared.health.check()?;
-    let (permit, _place) = match turn(shared, slot, purpose).await? {
+async fn in_turn(inner: &Arc<Inner>, entry: &Arc<CacheEntry>, purpose: &Purpose) -> Result<Access> {
+    inner.health.check()?;
+    let (permit, _place) = match turn(inner, entry, purpose).await? {
         Turn::Ours(permit, place) => (permit, place),
         Turn::Done(access) => return Ok(access),
     };
     let work = Work {
-        shared,
-        slot,
+        inner,
+        entry,
         purpose,
-        memory: Memory::new(shared, slot, permit.as_deref()),
+        memory: Memory::new(inner, entry, permit.as_deref()),
     };
     let done = alone(&work).await;
     // A store that did not take the token would make its caller wait for the same lock again. It
@@ -102,8 +103,8 @@ async fn in_turn(shared: &Arc<Shared>, slot: &Arc<Slot>, purpose: &Purpose) -> R
 
 /// One's turn at a record.
 struct Work<'a> {
-    shared: &'a Arc<Shared>,
-    slot: &'a Arc<Slot>,
+    inner: &'a Arc<Inner>,
+    entry: &'a Arc<CacheEntry>,
     purpose: &'a Purpose,
     memory: Memory<'a>,
 }
@@ -126,20 +127,20 @@ impl From<Access> for Done {
 
 /// Does what is due, while nobody else works on the record.
 async fn alone(work: &Work<'_>) -> Result<Done> {
-    let Work { shared, slot, .. } = work;
+    let Work { inner, entry, .. } = work;
     // What Zoho refused, while the record was seen to hold something else by then.
     let mut refused = Vec::new();
     loop {
         let began = Timestamp::now();
-        let record = shared.record_of(slot).await?;
-        if slot.is_revoked(&record) {
-            let message = format!("the refresh token of record {} was revoked", slot.id);
+        let record = inner.record_of(entry).await?;
+        if entry.is_revoked(&record) {
+            let message = format!("the refresh token of record {} was revoked", entry.id);
             return Err(Error::new(ErrorCode::InvalidCode, message));
         }
         let recalled = work.memory.recall(&record, Timestamp::now()).await;
         let credential = credential_of(&record);
-        let party = asked(shared, slot, &record);
-        let (now, policy) = (Timestamp::now(), &shared.policy);
+        let party = asked(inner, entry, &record);
+        let (now, policy) = (Timestamp::now(), &inner.policy);
         let memo = match recalled {
             Ok(memo) => memo,
             // A good token needs no memory.
@@ -156,7 +157,7 @@ async fn alone(work: &Work<'_>) -> Result<Done> {
             Decision::Refresh(_) | Decision::Exchange(_) if refused.contains(&credential) => {
                 // Reads that lag behind, in turns. Neither is Zoho asked for ever, nor is anybody
                 // told to log in who may just have done so.
-                let id = slot.id;
+                let id = entry.id;
                 let message = format!("the store shows now one login in record {id}, now another");
                 return Err(Error::new(ErrorCode::StoreUnavailable, message));
             }
@@ -174,15 +175,15 @@ async fn alone(work: &Work<'_>) -> Result<Done> {
 }
 
 fn stopped(work: &Work<'_>, stop: Stop) -> Error {
-    stop.into_error(&format!("record {}", work.slot.id))
+    stop.into_error(&format!("record {}", work.entry.id))
 }
 
 /// Hands out the stored access token of `record`, which the store was asked for at `asked`.
 fn stored(work: &Work<'_>, record: &OAuthToken, memo: &Memo, asked: Timestamp) -> Result<Done> {
     let life = known_life(record, memo);
-    let issued = Issued::of(record, life, &work.shared.policy, asked)
+    let issued = Issued::of(record, life, &work.inner.policy, asked)
         .ok_or_else(|| Error::new(ErrorCode::Internal, "decided to use no access token"))?;
-    Ok(work.slot.publish(issued.kept(Timestamp::now())).into())
+    Ok(work.entry.publish(issued.kept(Timestamp::now())).into())
 }
 
 /// Counts a mint among those of all who use the refresh token. What else can be done is the answer
@@ -194,14 +195,14 @@ async fn reserve(
     token: &RefreshToken,
     asked: Timestamp,
 ) -> Result<ControlFlow<Done, Mint>> {
-    let (shared, purpose) = (work.shared, work.purpose);
-    let policy = &shared.policy;
+    let (inner, purpose) = (work.inner, work.purpose);
+    let policy = &inner.policy;
     let most = budget(record, policy, purpose);
-    let free_at = match Mint::reserve(shared, token, most, purpose).await {
+    let free_at = match Mint::reserve(inner, token, most, purpose).await {
         Ok(Reserved::Mint(mint)) => return Ok(ControlFlow::Continue(mint)),
         Ok(Reserved::Spent(free_at)) => free_at,
         Err(error) if error.code() == ErrorCode::StoreLocked && *purpose == Purpose::Ahead => {
-            let access = work.slot.postpone().ok_or(error)?;
+            let access = work.entry.postpone().ok_or(error)?;
             return Ok(ControlFlow::Break(access.into()));
         }
         Err(error) => return Err(error),
@@ -215,17 +216,17 @@ async fn reserve(
 
 /// Returns the client and the data center that the record's tokens belong to.
 pub(crate) fn parties(
-    shared: &Shared,
-    slot: &Slot,
+    inner: &Inner,
+    entry: &CacheEntry,
     record: &OAuthToken,
 ) -> Result<((ClientId, ClientSecret), DataCenter)> {
-    let hints = slot.hints();
-    let center = shared.center_of(record, hints.center.as_ref())?;
+    let hints = entry.hints();
+    let center = inner.center_of(record, hints.center.as_ref())?;
     // Each with the data center that its own secret was given for.
-    let home = hints.client_home.as_ref().unwrap_or(&shared.center);
+    let home = hints.client_home.as_ref().unwrap_or(&inner.center);
     let configured = [
         (hints.client.as_ref(), home),
-        (shared.client.as_ref(), &shared.center),
+        (inner.client.as_ref(), &inner.center),
     ];
     let configured = configured.into_iter().filter_map(|(client, home)| {
         let client = client?;
@@ -245,15 +246,15 @@ pub(crate) fn parties(
     let client = given.or_else(stored).or_else(any).ok_or_else(|| {
         Error::invalid_input(format!(
             "record {} has no client id and secret, and the authenticator was given none for it",
-            slot.id
+            entry.id
         ))
     })?;
     Ok((client, center))
 }
 
 /// Names whom the record's tokens would be shown to; `None` if nobody can be asked.
-pub(crate) fn asked(shared: &Shared, slot: &Slot, record: &OAuthToken) -> Option<Fingerprint> {
-    let ((id, _), center) = parties(shared, slot, record).ok()?;
+pub(crate) fn asked(inner: &Inner, entry: &CacheEntry, record: &OAuthToken) -> Option<Fingerprint> {
+    let ((id, _), center) = parties(inner, entry, record).ok()?;
     Some(asked_by(&center, &id))
 }
 
@@ -268,7 +269,7 @@ async fn not_granted<T>(
     mut error: Error,
 ) -> Result<Option<T>> {
     if error.code() == ErrorCode::InvalidCode {
-        match work.shared.record_of(work.slot).await {
+        match work.inner.record_of(work.entry).await {
             Ok(stored) if is_same_login(&stored, record) => {}
             Ok(_) => return Ok(None),
             Err(gone) if gone.code() == ErrorCode::RecordDeleted => return Err(gone),
@@ -294,11 +295,11 @@ async fn exchange(
     before: Memo,
     code: &GrantToken,
 ) -> Result<Option<Done>> {
-    let Work { shared, slot, .. } = work;
-    if let Some(unsaved) = slot.unsaved(record) {
+    let Work { inner, entry, .. } = work;
+    if let Some(unsaved) = entry.unsaved(record) {
         return Err(unsaved);
     }
-    let ((id, secret), center) = parties(shared, slot, record)?;
+    let ((id, secret), center) = parties(inner, entry, record)?;
     let asked = asked_by(&center, &id);
     let mut client = OAuthClient::of(id, secret);
     client.redirect_uri.clone_from(&record.redirect_url);
@@ -306,15 +307,15 @@ async fn exchange(
     let mut noted = before.clone();
     noted.note_mint(Timestamp::now());
     work.memory.reserve(&before, &noted).await?;
-    slot.has_asked.store(true, Ordering::SeqCst);
-    let answer = shared.accounts.exchange(&center, &client, code, None).await;
+    entry.has_asked.store(true, Ordering::SeqCst);
+    let answer = inner.accounts.exchange(&center, &client, code, None).await;
     match answer {
         Ok(mut answer) => {
             let answered = Timestamp::now();
-            shared.stay_at(&center, record, &mut answer);
-            let kept = keep(shared, slot, record, &answer).await;
+            inner.stay_at(&center, record, &mut answer);
+            let kept = persist(inner, entry, record, &answer).await;
             if let Some(token) = &answer.refresh_token {
-                tell(shared, token, answered).await;
+                tell(inner, token, answered).await;
             }
             let access = kept?;
             // It is the first of the new refresh token, unless the record has another one by now.
@@ -326,12 +327,12 @@ async fn exchange(
                 ..Memo::default()
             });
             if let Some(memo) = &settled {
-                slot.set_memo(memo.clone(), true);
+                entry.set_memo(memo.clone(), true);
             }
             Ok(Some(Done { access, settled }))
         }
         Err(error) => {
-            let memo = after_failure(&before, &before, &error, &asked, &shared.policy);
+            let memo = after_failure(&before, &before, &error, &asked, &inner.policy);
             not_granted(work, record, &memo, error).await
         }
     }
@@ -346,10 +347,10 @@ async fn renew(
     token: &RefreshToken,
     read_at: Timestamp,
 ) -> Result<Option<Done>> {
-    let Work { shared, slot, .. } = work;
-    let ((id, secret), center) = parties(shared, slot, record)?;
+    let Work { inner, entry, .. } = work;
+    let ((id, secret), center) = parties(inner, entry, record)?;
     let asked = asked_by(&center, &id);
-    let policy = &shared.policy;
+    let policy = &inner.policy;
     let began = Instant::now();
     let recalled = memo.clone();
     let mut failure = None;
@@ -370,8 +371,8 @@ async fn renew(
             mint.take_back().await;
             return Err(error);
         }
-        slot.has_asked.store(true, Ordering::SeqCst);
-        let result = shared.accounts.refresh(&center, &id, &secret, token).await;
+        entry.has_asked.store(true, Ordering::SeqCst);
+        let result = inner.accounts.refresh(&center, &id, &secret, token).await;
         let error = match result {
             Ok(answer) => break (answer, mint),
             Err(error) => error,
@@ -405,10 +406,10 @@ async fn renew(
     };
     // Zoho counted it at some moment before its answer was here.
     let answered = Timestamp::now();
-    shared.stay_at(&center, record, &mut answer);
+    inner.stay_at(&center, record, &mut answer);
     memo.settle_mint(answered);
-    slot.set_memo(memo.clone(), true);
-    let kept = keep(shared, slot, record, &answer).await;
+    entry.set_memo(memo.clone(), true);
+    let kept = persist(inner, entry, record, &answer).await;
     mint.settle(answered).await;
     Ok(Some(Done {
         access: kept?,

@@ -1,13 +1,13 @@
-//! Whose turn it is to work on a token, among processes and among the tasks of this one.
+//! The lock of a token: one holder among the processes that share a store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::shared::Shared;
 use crate::error::{Error, ErrorCode, Result};
-use crate::store::{Coordination, CoordinationKey, Guarantee, Memo, Permit};
+use crate::store::{Coordination, CoordinationKey, Guarantee, Memo, Permit, TokenStore};
 
 /// The longest pause between two looks at a kernel lock that another process holds.
 const LONGEST_POLL: Duration = Duration::from_millis(25);
@@ -26,7 +26,7 @@ const LINES: u64 = 64;
 /// thousand users whose tokens ended would spend the machine on trying, and the luckless ones
 /// would never get their turn. So one tries for all, and the others wait in line.
 #[derive(Debug)]
-pub(super) struct Lines(Vec<Mutex<()>>);
+struct Lines(Vec<Mutex<()>>);
 
 impl Default for Lines {
     fn default() -> Self {
@@ -41,7 +41,29 @@ impl Lines {
     }
 }
 
-/// Somebody who waits for his turn at a key.
+/// The locks that a store offers.
+#[derive(Debug)]
+pub(super) struct Locks {
+    store: Arc<dyn TokenStore>,
+    lines: Lines,
+}
+
+impl Locks {
+    pub(super) fn new(store: Arc<dyn TokenStore>) -> Self {
+        Self {
+            store,
+            lines: Lines::default(),
+        }
+    }
+
+    /// How far "one refresh per token" reaches.
+    pub(super) fn guarantee(&self) -> Guarantee {
+        let coordination = self.store.coordination();
+        coordination.map_or(Guarantee::Process, Coordination::guarantee)
+    }
+}
+
+/// A task that waits for the lock of a key.
 pub(super) struct Queue<'a> {
     coordination: &'a dyn Coordination,
     key: &'a CoordinationKey,
@@ -57,17 +79,17 @@ impl<'a> Queue<'a> {
     /// On one machine whoever holds a permit must not line up for another one: the two keys may
     /// share a lock.
     pub(super) async fn enter(
-        shared: &'a Shared,
+        locks: &'a Locks,
         key: &'a CoordinationKey,
         patience: Duration,
     ) -> Result<Option<Self>> {
-        let Some(coordination) = shared.store.coordination() else {
+        let Some(coordination) = locks.store.coordination() else {
             return Ok(None);
         };
         let began = Instant::now();
         // Machines agree on each key by itself; there nobody waits for anybody else's token.
         let line = if coordination.guarantee() == Guarantee::Host {
-            let line = shared.lines.of(key);
+            let line = locks.lines.of(key);
             let turn = match line.try_lock() {
                 Ok(turn) => Ok(turn),
                 Err(_) if patience.is_zero() => Err(()),
@@ -123,11 +145,11 @@ impl<'a> Queue<'a> {
 
 /// Waits until nobody else works on `key`. `None` where the store offers no agreement.
 pub(super) async fn acquire(
-    shared: &Shared,
+    locks: &Locks,
     key: &CoordinationKey,
     patience: Duration,
 ) -> Result<Option<Box<dyn Permit>>> {
-    let Some(mut queue) = Queue::enter(shared, key, patience).await? else {
+    let Some(mut queue) = Queue::enter(locks, key, patience).await? else {
         return Ok(None);
     };
     loop {

@@ -1,21 +1,18 @@
-//! One stored record as this process knows it: the access token in hand, and who is renewing it.
+//! What this process knows of stored records: data that starts nothing by itself.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use futures_util::FutureExt;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::RefreshPolicy;
 use super::access::{AHEAD_PAUSE, Access, Issued};
 use super::decide::Purpose;
-use super::refresh;
-use super::shared::Shared;
+use super::policy::RefreshPolicy;
 use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
 use crate::data_center::DataCenter;
@@ -40,17 +37,15 @@ pub(crate) struct Hints {
     pub(crate) center: Option<DataCenter>,
 }
 
-type Outcome = Option<Result<Access>>;
-
-/// See the [module documentation](self).
-pub(crate) struct Slot {
+/// One stored record: the access token in hand, and what is known beside it.
+pub(crate) struct CacheEntry {
     pub(crate) id: TokenId,
+    /// Tells entries of this process apart, also two of one id that came one after the other.
+    pub(super) serial: u64,
     issued: ArcSwapOption<Issued>,
-    /// The record is gone, and this slot for good: a record that comes back gets another one.
+    /// The record is gone, and this entry for good: a record that comes back gets another one.
     ended: AtomicBool,
-    /// The refresh under way. Everybody who needs a new token waits for its outcome.
-    flight: Mutex<Option<watch::Receiver<Outcome>>>,
-    /// Whether that refresh has asked Zoho.
+    /// Whether the refresh under way has asked Zoho.
     pub(super) has_asked: AtomicBool,
     /// Held by whoever works on the record at Zoho, so that a revocation and a refresh take turns.
     pub(crate) work: tokio::sync::Mutex<()>,
@@ -86,9 +81,9 @@ struct Failure {
     error: Error,
 }
 
-impl fmt::Debug for Slot {
+impl fmt::Debug for CacheEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot")
+        f.debug_struct("CacheEntry")
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
@@ -99,13 +94,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Slot {
+impl CacheEntry {
     pub(crate) fn new(id: TokenId) -> Self {
+        static ENTRIES: AtomicU64 = AtomicU64::new(0);
         Self {
             id,
+            serial: ENTRIES.fetch_add(1, Ordering::Relaxed),
             issued: ArcSwapOption::empty(),
             ended: AtomicBool::new(false),
-            flight: Mutex::default(),
             has_asked: AtomicBool::new(false),
             work: tokio::sync::Mutex::default(),
             look: Arc::default(),
@@ -142,7 +138,7 @@ impl Slot {
         lock(&self.known).client.clone()
     }
 
-    /// Whether `record` has this slot's id and belongs to another user, or to another client.
+    /// Whether `record` has this entry's id and belongs to another user, or to another client.
     ///
     /// Our stores never give an id twice, but the official SDKs do, once the highest is deleted.
     /// Who holds the old record must not get the new user's token.
@@ -286,7 +282,7 @@ impl Slot {
     }
 
     fn withdraw_if_ended(&self) {
-        if self.ended.load(Ordering::SeqCst) {
+        if self.is_ended() {
             self.issued.store(None);
         }
     }
@@ -311,6 +307,11 @@ impl Slot {
         Error::new(ErrorCode::RecordDeleted, message)
     }
 
+    /// Whether the record is gone.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
     /// The hot path: the token in hand, if nothing is to be done about it.
     #[inline]
     pub(crate) fn quick(&self) -> Option<Access> {
@@ -318,76 +319,7 @@ impl Slot {
         issued.is_quick(Timestamp::now()).then_some(Access(issued))
     }
 
-    /// Everything that the hot path does not answer.
-    pub(crate) async fn access(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<Access> {
-        let now = Timestamp::now();
-        let in_hand = self.in_hand();
-        let ended = in_hand.as_ref().filter(|issued| issued.has_aged());
-        let purpose = ended.map_or(Purpose::Need, |issued| Purpose::Ended(issued.token.clone()));
-        if let Some(issued) = in_hand.filter(|issued| issued.is_usable(now)) {
-            let issued = if !issued.is_confirmed(now) {
-                super::look::look(self, shared).await?
-            } else if now < issued.refresh_at {
-                // Its age was looked at, and the hot path has it again.
-                let seen = issued.postponed(now, issued.recheck_at, issued.refresh_at);
-                Some(self.replace(Some(&issued), seen).0)
-            } else {
-                Some(issued)
-            };
-            if let Some(issued) = issued {
-                if Timestamp::now() >= issued.refresh_at {
-                    self.join_or_start(shared, &Purpose::Ahead);
-                }
-                return Ok(Access(issued));
-            }
-        }
-        self.renewed(shared, &purpose).await
-    }
-
-    /// Waits for a new access token, and starts the refresh if nobody else did.
-    pub(crate) async fn renewed(
-        self: &Arc<Self>,
-        shared: &Arc<Shared>,
-        purpose: &Purpose,
-    ) -> Result<Access> {
-        let mut last = Error::new(ErrorCode::Internal, "the refresh ended without an answer");
-        for _ in 0..3 {
-            if self.ended.load(Ordering::SeqCst) {
-                return Err(self.deleted());
-            }
-            if let Some(error) = self.recent_failure(purpose) {
-                return Err(error);
-            }
-            let (mut outcome, joined) = self.join_or_start(shared, purpose);
-            // An error here means that the task died: its runtime was shut down, or it panicked
-            // before Zoho was asked. Begin again.
-            let Ok(answer) = outcome.wait_for(Option::is_some).await else {
-                continue;
-            };
-            match answer.as_ref() {
-                // A refresh ahead of time leaves things as they are when another process is at
-                // it. Meanwhile the token may have ended.
-                Some(Ok(access)) if joined && !access.0.is_usable(Timestamp::now()) => {}
-                Some(Ok(access)) => {
-                    // A refresh that began for a token that has ended brings one that has not.
-                    let is_new = !joined && matches!(purpose, Purpose::Ended(_));
-                    if is_new || !purpose.rejects(access.token()) {
-                        return Ok(access.clone());
-                    }
-                    // That refresh began before it was known that this token is of no use.
-                    last = Error::new(
-                        ErrorCode::UnexpectedAnswer,
-                        "a new access token is the one that it was to replace",
-                    );
-                }
-                Some(Err(error)) => return Err(error.clone()),
-                None => {}
-            }
-        }
-        Err(last)
-    }
-
-    fn recent_failure(&self, purpose: &Purpose) -> Option<Error> {
+    pub(super) fn recent_failure(&self, purpose: &Purpose) -> Option<Error> {
         let known = lock(&self.known);
         let failure = known.failure.as_ref()?;
         if matches!(purpose, Purpose::Refused(_)) && failure.error.code() == ErrorCode::MintBudget {
@@ -395,42 +327,6 @@ impl Slot {
             return None;
         }
         (Instant::now() < failure.until).then(|| failure.error.clone())
-    }
-
-    /// Returns the outcome-to-be of the refresh under way, or of one that begins now, and whether
-    /// it was under way.
-    ///
-    /// It runs in a task of its own: who waits for it may go away.
-    fn join_or_start(
-        self: &Arc<Self>,
-        shared: &Arc<Shared>,
-        purpose: &Purpose,
-    ) -> (watch::Receiver<Outcome>, bool) {
-        let mut flight = lock(&self.flight);
-        if let Some(under_way) = flight
-            .as_ref()
-            .filter(|flight| flight.has_changed().is_ok())
-        {
-            return (under_way.clone(), true);
-        }
-        let (sender, receiver) = watch::channel(None);
-        *flight = Some(receiver.clone());
-        drop(flight);
-        let (slot, shared, purpose) = (Arc::clone(self), Arc::clone(shared), purpose.clone());
-        tokio::spawn(async move {
-            slot.has_asked.store(false, Ordering::SeqCst);
-            let run = AssertUnwindSafe(refresh::run(&shared, &slot, &purpose)).catch_unwind();
-            let outcome = match run.await {
-                Ok(outcome) => outcome,
-                // Those who wait begin again, as after the end of a runtime, unless Zoho was asked.
-                Err(panic) if !slot.has_asked.load(Ordering::SeqCst) => resume_unwind(panic),
-                Err(_) => Err(Error::new(ErrorCode::Internal, "the refresh panicked")),
-            };
-            slot.land(&purpose, &outcome);
-            // Nobody may be waiting.
-            let _ = sender.send(Some(outcome));
-        });
-        (receiver, false)
     }
 
     /// Leaves the refresh to the process that is at it: a moment later the store has its outcome.
@@ -442,8 +338,8 @@ impl Slot {
         Some(self.replace(Some(&issued), later))
     }
 
-    /// Makes room for the next refresh, and remembers a failure for a moment.
-    fn land(&self, purpose: &Purpose, outcome: &Result<Access>) {
+    /// Remembers for a moment that a renewal failed. After one ahead of time the next one waits.
+    pub(super) fn renewal_ended(&self, purpose: &Purpose, outcome: &Result<Access>) {
         if let Err(error) = outcome {
             self.failed(error);
             if let (Purpose::Ahead, Some(issued)) = (purpose, self.in_hand()) {
@@ -452,7 +348,6 @@ impl Slot {
                 self.replace(Some(&issued), later);
             }
         }
-        *lock(&self.flight) = None;
     }
 
     /// Lets `error` answer the next callers: a burst of them must not become a burst of requests.
@@ -475,5 +370,73 @@ impl Slot {
             in_a_row: before + 1,
             error: error.clone(),
         });
+    }
+}
+
+/// A map that is read before every call and written when a record is first seen or goes.
+///
+/// Plain, since with many users a look-up costs what its cache misses cost, and a lock-free map has
+/// one more of them. The lock is held for the look-up alone, never across an await; a held session
+/// needs neither map nor lock.
+#[derive(Debug)]
+pub(super) struct TokenCache<K>(RwLock<HashMap<K, Arc<CacheEntry>>>);
+
+impl<K> Default for TokenCache<K> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<K: Eq + Hash> TokenCache<K> {
+    // A panic cannot leave the map half changed: nothing of ours runs while it changes.
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<K, Arc<CacheEntry>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<K, Arc<CacheEntry>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, key: &K) -> Option<Arc<CacheEntry>> {
+        self.read().get(key).map(Arc::clone)
+    }
+
+    /// Looks at a entry where it is, which saves counting a reference.
+    #[inline]
+    pub(super) fn look<T>(
+        &self,
+        key: &K,
+        look: impl FnOnce(&CacheEntry) -> Option<T>,
+    ) -> Option<T> {
+        self.read().get(key).and_then(|entry| look(entry))
+    }
+
+    pub(super) fn each(&self, work: impl Fn(&CacheEntry)) {
+        for entry in self.read().values() {
+            work(entry);
+        }
+    }
+
+    pub(super) fn get_or_insert(
+        &self,
+        key: K,
+        make: impl FnOnce() -> CacheEntry,
+    ) -> Arc<CacheEntry> {
+        if let Some(entry) = self.get(&key) {
+            return entry;
+        }
+        let mut entries = self.write();
+        Arc::clone(entries.entry(key).or_insert_with(|| Arc::new(make())))
+    }
+
+    pub(super) fn insert(&self, key: K, entry: Arc<CacheEntry>) {
+        self.write().insert(key, entry);
+    }
+
+    pub(super) fn remove_if(&self, key: &K, is_it: impl FnOnce(&CacheEntry) -> bool) {
+        let mut entries = self.write();
+        if entries.get(key).is_some_and(|entry| is_it(entry)) {
+            entries.remove(key);
+        }
     }
 }

@@ -6,11 +6,11 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::access::Issued;
+use super::cache::CacheEntry;
+use super::change_feed;
 use super::decide::believed_end;
-use super::health::SLOW;
-use super::shared::Shared;
-use super::slot::Slot;
-use super::watch::Watch;
+use super::inner::Inner;
+use super::store_health::SLOW;
 use crate::clock::Timestamp;
 use crate::error::Result;
 
@@ -19,13 +19,16 @@ use crate::error::Result;
 /// `None` when the record's token must be renewed first. One caller asks for all, in a task that
 /// goes on when its callers stop waiting. A caller waits for a second, and not at all for a store
 /// that is known to be slow. Then it gets the token in hand, and the answer counts when it comes.
-pub(super) async fn look(slot: &Arc<Slot>, shared: &Arc<Shared>) -> Result<Option<Arc<Issued>>> {
-    Watch::begin(shared);
-    let patience = shared.health.patience();
-    let Ok(seen) = tokio::time::timeout(patience, looked(slot, shared)).await else {
-        shared.health.slow();
+pub(super) async fn revalidate(
+    entry: &Arc<CacheEntry>,
+    inner: &Arc<Inner>,
+) -> Result<Option<Arc<Issued>>> {
+    change_feed::begin(inner);
+    let patience = inner.health.patience();
+    let Ok(seen) = tokio::time::timeout(patience, revalidated(entry, inner)).await else {
+        inner.health.slow();
         let now = Timestamp::now();
-        let in_hand = slot.in_hand().filter(|issued| issued.is_usable(now));
+        let in_hand = entry.in_hand().filter(|issued| issued.is_usable(now));
         // Not published: that would take the place of what the answer is about.
         let unconfirmed = |issued: Arc<Issued>| Arc::unwrap_or_clone(issued).with_unconfirmed(true);
         return Ok(in_hand.map(|issued| Arc::new(unconfirmed(issued))));
@@ -33,12 +36,12 @@ pub(super) async fn look(slot: &Arc<Slot>, shared: &Arc<Shared>) -> Result<Optio
     seen
 }
 
-async fn looked(slot: &Arc<Slot>, shared: &Arc<Shared>) -> Result<Option<Arc<Issued>>> {
+async fn revalidated(entry: &Arc<CacheEntry>, inner: &Arc<Inner>) -> Result<Option<Arc<Issued>>> {
     let came = Instant::now();
-    let only_one = Arc::clone(&slot.look).lock_owned().await;
+    let only_one = Arc::clone(&entry.look).lock_owned().await;
     let now = Timestamp::now();
     // Taken away while this caller waited: the refresh says why.
-    let Some(old) = slot.in_hand() else {
+    let Some(old) = entry.in_hand() else {
         return Ok(None);
     };
     // Asked and answered while this caller waited, however long the answer took.
@@ -47,44 +50,44 @@ async fn looked(slot: &Arc<Slot>, shared: &Arc<Shared>) -> Result<Option<Arc<Iss
         return Ok(Some(old).filter(|issued| issued.is_usable(now)));
     }
     let kept = Arc::clone(&old);
-    let (slot, shared) = (Arc::clone(slot), Arc::clone(shared));
-    let task = tokio::spawn(async move { ask(&slot, &shared, old, only_one).await });
+    let (entry, inner) = (Arc::clone(entry), Arc::clone(inner));
+    let task = tokio::spawn(async move { ask(&entry, &inner, old, only_one).await });
     // A runtime that ends says nothing about the token.
     task.await.unwrap_or(Ok(Some(kept)))
 }
 
 async fn ask(
-    slot: &Arc<Slot>,
-    shared: &Arc<Shared>,
+    entry: &Arc<CacheEntry>,
+    inner: &Arc<Inner>,
     old: Arc<Issued>,
     mut only_one: OwnedMutexGuard<Option<Instant>>,
 ) -> Result<Option<Arc<Issued>>> {
-    let recheck = shared.policy.recheck;
-    if let Err(wait) = shared.health.admit() {
+    let recheck = inner.policy.recheck;
+    if let Err(wait) = inner.health.admit() {
         // Others find out when it is back. Then not everybody should come at once.
         let now = Timestamp::now();
         let later = now.after(wait.saturating_add(recheck.mul_f64(fastrand::f64())));
         let kept = old.postponed(now, later, old.refresh_at);
         let kept = kept.with_unconfirmed(true);
-        return Ok(Some(slot.replace(Some(&old), kept).0));
+        return Ok(Some(entry.replace(Some(&old), kept).0));
     }
     let (asked, asked_at) = (Timestamp::now(), Instant::now());
-    let answer = shared.store.find_token_by_id(slot.id).await;
+    let answer = inner.store.find_token_by_id(entry.id).await;
     let now = Timestamp::now();
     let record = match answer {
-        Ok(Some(record)) if !slot.is_of_another(&record) => record,
-        Ok(_) => return Err(shared.gone(slot)),
+        Ok(Some(record)) if !entry.is_of_another(&record) => record,
+        Ok(_) => return Err(inner.gone(entry)),
         Err(error) => {
             // A token that is good is served from memory while the store is away.
-            tracing::warn!(id = %slot.id, %error, "cannot ask the store, serving from memory");
+            tracing::warn!(id = %entry.id, %error, "cannot ask the store, serving from memory");
             let kept = old.postponed(now, now.after(recheck.min(SLOW)), old.refresh_at);
             let kept = kept.with_unconfirmed(true);
-            return Ok(Some(slot.replace(Some(&old), kept).0));
+            return Ok(Some(entry.replace(Some(&old), kept).0));
         }
     };
     let unchanged = record.access_token.as_ref() == Some(&old.token)
         && believed_end(&record, asked) == old.expires_at;
-    let seen = if slot.is_revoked(&record) {
+    let seen = if entry.is_revoked(&record) {
         None
     } else if unchanged || old.unsaved {
         // The schedule was made when more was known than the record says; and what is not saved
@@ -92,10 +95,10 @@ async fn ask(
         let kept = old.postponed(asked, asked.after(recheck), old.refresh_at);
         Some(kept.with_unconfirmed(false))
     } else {
-        Issued::of(&record, None, &shared.policy, asked).filter(|issued| issued.is_usable(now))
+        Issued::of(&record, None, &inner.policy, asked).filter(|issued| issued.is_usable(now))
     };
     if seen.is_some() {
         *only_one = Some(asked_at);
     }
-    Ok(seen.map(|issued| slot.replace(Some(&old), issued).0))
+    Ok(seen.map(|issued| entry.replace(Some(&old), issued).0))
 }

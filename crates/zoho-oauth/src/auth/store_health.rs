@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use super::Event;
+use super::event::Event;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
 use crate::query::{Criterion, TokenQuery};

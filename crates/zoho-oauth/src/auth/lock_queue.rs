@@ -9,10 +9,10 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep};
 
 use super::access::{Access, Issued};
+use super::cache::CacheEntry;
 use super::decide::{Decision, Purpose, decide};
-use super::shared::Shared;
-use super::slot::Slot;
-use super::turn::Queue;
+use super::inner::Inner;
+use super::lock::Queue;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::store::{CoordinationKey, Guarantee, Memo, Permit};
@@ -36,18 +36,18 @@ pub(super) enum Turn<'a> {
 /// # Errors
 /// `store_locked` when it did not come in time; `record_deleted`; what keeps the store from working.
 pub(super) async fn turn<'a>(
-    shared: &'a Arc<Shared>,
-    slot: &Arc<Slot>,
+    inner: &'a Arc<Inner>,
+    entry: &Arc<CacheEntry>,
     purpose: &Purpose,
 ) -> Result<Turn<'a>> {
     let patience = match purpose {
         // A good token is in hand, and whoever holds the lock is about to bring a new one.
         Purpose::Ahead => Duration::ZERO,
-        Purpose::Need | Purpose::Refused(_) | Purpose::Ended(_) => shared.policy.patience,
+        Purpose::Need | Purpose::Refused(_) | Purpose::Ended(_) => inner.policy.patience,
     };
-    match line_up(shared, slot, purpose, patience).await {
+    match line_up(inner, entry, purpose, patience).await {
         Err(error) if error.code() == ErrorCode::StoreLocked && *purpose == Purpose::Ahead => {
-            slot.postpone().map(Turn::Done).ok_or(error)
+            entry.postpone().map(Turn::Done).ok_or(error)
         }
         turn => turn,
     }
@@ -56,22 +56,22 @@ pub(super) async fn turn<'a>(
 /// Waits for a place among the few at work, and then for the permit: who holds a permit keeps
 /// everybody else from the token, and must not stand in line with it.
 async fn line_up<'a>(
-    shared: &'a Arc<Shared>,
-    slot: &Arc<Slot>,
+    inner: &'a Arc<Inner>,
+    entry: &Arc<CacheEntry>,
     purpose: &Purpose,
     patience: Duration,
 ) -> Result<Turn<'a>> {
     let began = Instant::now();
-    let key = CoordinationKey::record(slot.id);
-    let mut queue = Queue::enter(shared, &key, patience).await?;
+    let key = CoordinationKey::record(entry.id);
+    let mut queue = Queue::enter(&inner.locks, &key, patience).await?;
     let mut has_waited = false;
     loop {
-        let place = if let Ok(place) = shared.at_work.try_acquire() {
+        let place = if let Ok(place) = inner.at_work.try_acquire() {
             place
         } else {
             has_waited = true;
             let rest = patience.saturating_sub(began.elapsed());
-            match wait_for_place(shared, slot, purpose, rest).await? {
+            match wait_for_place(inner, entry, purpose, rest).await? {
                 ControlFlow::Continue(place) => place,
                 ControlFlow::Break(access) => return Ok(Turn::Done(access)),
             }
@@ -83,7 +83,7 @@ async fn line_up<'a>(
         // find that there is nothing left to do.
         if has_waited
             && queue.is_fleet()
-            && let Some(access) = done_by_another(shared, slot, purpose).await?
+            && let Some(access) = done_by_another(inner, entry, purpose).await?
         {
             return Ok(Turn::Done(access));
         }
@@ -99,21 +99,21 @@ async fn line_up<'a>(
 
 /// Waits in line for a place, unless another machine does the work meanwhile.
 async fn wait_for_place<'a>(
-    shared: &'a Arc<Shared>,
-    slot: &Arc<Slot>,
+    inner: &'a Arc<Inner>,
+    entry: &Arc<CacheEntry>,
     purpose: &Purpose,
     patience: Duration,
 ) -> Result<ControlFlow<Access, SemaphorePermit<'a>>> {
-    let is_fleet = shared.guarantee() == Guarantee::Fleet;
-    let look = shared.policy.recheck.clamp(SHORTEST_LOOK, LONGEST_LOOK);
+    let is_fleet = inner.locks.guarantee() == Guarantee::Fleet;
+    let look = inner.policy.recheck.clamp(SHORTEST_LOOK, LONGEST_LOOK);
     let mut over = pin!(sleep(patience));
-    let mut place = pin!(shared.at_work.acquire());
+    let mut place = pin!(inner.at_work.acquire());
     loop {
         let news = async {
             sleep(look.mul_f64(0.5 + fastrand::f64())).await;
             // A store that is down is asked by one for all.
-            match shared.health.admit() {
-                Ok(()) => done_by_another(shared, slot, purpose).await,
+            match inner.health.admit() {
+                Ok(()) => done_by_another(inner, entry, purpose).await,
                 Err(_) => Ok(None),
             }
         };
@@ -135,28 +135,21 @@ fn crowded() -> Error {
 }
 
 async fn done_by_another(
-    shared: &Arc<Shared>,
-    slot: &Arc<Slot>,
+    inner: &Arc<Inner>,
+    entry: &Arc<CacheEntry>,
     purpose: &Purpose,
 ) -> Result<Option<Access>> {
     let asked = Timestamp::now();
-    let record = match shared.record_of(slot).await {
-        Ok(record) if !slot.is_revoked(&record) => record,
+    let record = match inner.record_of(entry).await {
+        Ok(record) if !entry.is_revoked(&record) => record,
         Err(error) if error.code() == ErrorCode::RecordDeleted => return Err(error),
         _ => return Ok(None),
     };
     let now = Timestamp::now();
     // What is remembered stands against asking Zoho, and can be seen with the lease alone.
-    match decide(
-        &record,
-        &Memo::default(),
-        None,
-        now,
-        &shared.policy,
-        purpose,
-    ) {
-        Decision::Use => Ok(Issued::of(&record, None, &shared.policy, asked)
-            .map(|issued| slot.publish(issued.kept(now)))),
+    match decide(&record, &Memo::default(), None, now, &inner.policy, purpose) {
+        Decision::Use => Ok(Issued::of(&record, None, &inner.policy, asked)
+            .map(|issued| entry.publish(issued.kept(now)))),
         _ => Ok(None),
     }
 }

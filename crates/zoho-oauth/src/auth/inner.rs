@@ -1,130 +1,156 @@
 //! What all handles of one authenticator share.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, broadcast};
+use tokio::task::JoinHandle;
 
-use super::health::Health;
-use super::login::Starting;
-use super::memory::Attempts;
-use super::mints::Mints;
-use super::slot::{Hints, Slot};
-use super::slots::Slots;
-use super::turn::Lines;
-use super::watch::Watch;
-use super::{Event, RefreshPolicy};
+use super::access::Access;
+use super::cache::{CacheEntry, Hints, TokenCache};
+use super::credential_state::{Attempts, Mints};
+use super::event::Event;
+use super::lock::Locks;
+use super::policy::RefreshPolicy;
+use super::single_flight::SingleFlight;
+use super::store_health::Health;
 use crate::accounts::{AccountsClient, TokenAnswer};
 use crate::clock::Timestamp;
 use crate::credential::OAuthClient;
 use crate::data_center::{DataCenter, DataCenters, Environment, same_origin, server_of};
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::Fingerprint;
-use crate::store::{Coordination, Guarantee, TokenStore};
+use crate::store::TokenStore;
 use crate::token::{OAuthToken, TokenId, UserName};
 
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct Inner {
     /// The store, watched while it is used.
     pub(crate) store: Arc<dyn TokenStore>,
     /// The same as the application gave it.
     pub(super) own_store: Arc<dyn TokenStore>,
     pub(super) health: Arc<Health>,
-    pub(super) watch: Watch,
+    pub(super) listener: Listener,
     pub(crate) accounts: AccountsClient,
     pub(crate) client: Option<OAuthClient>,
     pub(crate) centers: DataCenters,
     pub(crate) center: DataCenter,
     pub(crate) policy: RefreshPolicy,
     pub(crate) events: broadcast::Sender<Event>,
-    /// One slot per stored record, however it was reached.
-    pub(super) slots: Slots<TokenId>,
-    /// The slots of users, under the client of this authenticator.
-    pub(super) users: Slots<UserName>,
-    /// Logins under way that no record exists for yet.
-    pub(crate) starts: Mutex<HashMap<Fingerprint, Starting>>,
+    /// One entry per stored record, however it was reached.
+    pub(super) entries: TokenCache<TokenId>,
+    /// The entries of users, under the client of this authenticator.
+    pub(super) users: TokenCache<UserName>,
+    /// Renewals under way, by the serial number of their entry.
+    pub(super) renewals: SingleFlight<u64, Result<Access>>,
+    /// Logins under way that no record exists for yet, by their credential.
+    pub(super) logins: SingleFlight<Fingerprint, Arc<LoginOutcome>>,
     /// What became of logins that no record exists for.
     pub(super) attempts: Attempts,
     /// What was made from each refresh token, where no fleet shares the store.
     pub(super) mints: Mints,
-    pub(super) lines: Lines,
+    pub(super) locks: Locks,
     /// Held by refreshes while they do their work.
     pub(super) at_work: Semaphore,
 }
 
-impl Shared {
-    /// Returns the slot of a stored record, with the record's access token in hand if it has one.
+/// What came of a login.
+#[derive(Debug)]
+pub(super) struct LoginOutcome {
+    /// Whose login it was to be.
+    pub(super) user_name: Option<UserName>,
+    /// Whom the credential was shown to.
+    pub(super) asked: Fingerprint,
+    pub(super) result: Result<Arc<CacheEntry>>,
+    /// A caller received it.
+    pub(super) is_heard: AtomicBool,
+}
+
+/// The task that listens to the store. It ends with the authenticator.
+#[derive(Debug, Default)]
+pub(super) struct Listener(Mutex<Option<JoinHandle<()>>>);
+
+impl Listener {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(task) = &mut *self.lock() {
+            task.abort();
+        }
+    }
+}
+
+impl Inner {
+    /// Returns the entry of a stored record, with the record's access token in hand if it has one.
     /// The store was asked for the record at `asked`.
-    pub(crate) fn slot_of(
+    pub(crate) fn entry_of(
         &self,
         record: &OAuthToken,
         hints: Hints,
         asked: Timestamp,
-    ) -> Result<Arc<Slot>> {
+    ) -> Result<Arc<CacheEntry>> {
         let id = record.id.ok_or_else(|| {
             Error::new(
                 ErrorCode::StoreDamaged,
                 "the store returned a record without an id",
             )
         })?;
-        if let Some(slot) = self.slots.get(&id)
-            && slot.is_of_another(record)
+        if let Some(entry) = self.entries.get(&id)
+            && entry.is_of_another(record)
         {
-            self.forget(&slot);
+            self.forget(&entry);
         }
-        let slot = self.slots.get_or_insert(id, || Slot::new(id));
-        slot.learn(hints);
-        slot.learn_owner(record);
-        slot.adopt(record, &self.policy, asked);
+        let entry = self.entries.get_or_insert(id, || CacheEntry::new(id));
+        entry.learn(hints);
+        entry.learn_owner(record);
+        entry.adopt(record, &self.policy, asked);
         // Without a client of its own the authenticator can reach several records of one name,
         // and only the store knows which of them answers.
         if let (Some(name), Some(own)) = (&record.user_name, &self.client)
             && record.client_id.as_ref() == Some(&own.id)
         {
-            self.users.insert(name.clone(), Arc::clone(&slot));
+            self.users.insert(name.clone(), Arc::clone(&entry));
         }
-        Ok(slot)
+        Ok(entry)
     }
 
     /// Forgets a record that is not in the store any more, and says so.
-    pub(crate) fn gone(&self, slot: &Slot) -> Error {
-        if self.forget(slot) {
-            self.tell(Event::Deleted { id: slot.id });
+    pub(crate) fn gone(&self, entry: &CacheEntry) -> Error {
+        if self.forget(entry) {
+            self.tell(Event::Deleted { id: entry.id });
         }
-        slot.deleted()
+        entry.deleted()
     }
 
     /// Hands out nothing of this record any more; `true` the first time.
-    pub(crate) fn forget(&self, slot: &Slot) -> bool {
-        let is_first = slot.end();
-        self.slots
-            .remove_if(&slot.id, |there| std::ptr::eq(there, slot));
-        if let Some(name) = slot.hints().user_name {
-            self.forget_name(&name, slot.id);
+    pub(crate) fn forget(&self, entry: &CacheEntry) -> bool {
+        let is_first = entry.end();
+        self.entries
+            .remove_if(&entry.id, |there| std::ptr::eq(there, entry));
+        if let Some(name) = entry.hints().user_name {
+            self.forget_name(&name, entry.id);
         }
         is_first
     }
 
     fn forget_name(&self, name: &UserName, id: TokenId) {
-        self.users.remove_if(name, |slot| slot.id == id);
+        self.users.remove_if(name, |entry| entry.id == id);
     }
 
-    /// Reads the record of `slot` again.
+    /// Reads the record of `entry` again.
     ///
     /// # Errors
     /// `record_deleted` when it is gone, also when another login has its id now; what keeps the
     /// store from working.
-    pub(crate) async fn record_of(&self, slot: &Slot) -> Result<OAuthToken> {
-        match self.store.find_token_by_id(slot.id).await? {
-            Some(record) if !slot.is_of_another(&record) => Ok(record),
-            _ => Err(self.gone(slot)),
+    pub(crate) async fn record_of(&self, entry: &CacheEntry) -> Result<OAuthToken> {
+        match self.store.find_token_by_id(entry.id).await? {
+            Some(record) if !entry.is_of_another(&record) => Ok(record),
+            _ => Err(self.gone(entry)),
         }
-    }
-
-    /// How far "one refresh per token" reaches with this store.
-    pub(crate) fn guarantee(&self) -> Guarantee {
-        let coordination = self.store.coordination();
-        coordination.map_or(Guarantee::Process, Coordination::guarantee)
     }
 
     pub(crate) fn tell(&self, event: Event) {
