@@ -9,159 +9,29 @@ use futures_util::FutureExt;
 
 use super::access::Issued;
 use super::cache::{CacheEntry, Hints};
-use super::credential_state::{after_failure, asked_by, recent};
-use super::decide::{Purpose, Stop, believed_end, standing};
+use super::credential_state::{after_failure, recent};
+use super::decide::{Purpose, Stop, standing};
 use super::event::Event;
 use super::inner::{Inner, LoginOutcome};
 use super::lock::{acquire, release};
+use super::login_credential::Login;
 use super::memory::{NOT_ASKED, count};
 use super::mints::{Mint, Reserved, tell};
 use super::naming::{
-    end_twin, fits, is_at, known, plain_twin, same_environment, stored_as, tell_if_replaced,
+    end_twin, fits, is_at, known, lead_back, plain_twin, same_environment, save_over, stored_as,
+    tell_if_replaced,
 };
 use super::persist::{Patience, not_saved};
+use super::save_later::{Unsaved, discard_login, save_later};
 use super::serve::access_token;
 use super::single_flight::{Callers, Flight};
 use crate::accounts::TokenAnswer;
 use crate::clock::Timestamp;
-use crate::credential::{GrantCredential, OAuthClient, RefreshCredential};
 use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, ErrorKind, Result};
-use crate::query::TokenQuery;
 use crate::secret::{Fingerprint, RefreshToken};
-use crate::store::{CoordinationKey, Fact, Guarantee, Kept, Memo, Permit};
-use crate::token::{OAuthToken, TokenId, UserName};
-
-/// The two credentials that Zoho turns into tokens.
-#[derive(Clone, Debug)]
-pub(super) enum Login {
-    Grant(GrantCredential),
-    /// With the refresh token of the user's stored login, if Zoho was seen to refuse that.
-    Refresh(RefreshCredential, Option<RefreshToken>),
-}
-
-impl Login {
-    fn hints(&self) -> Hints {
-        let (client, center) = match self {
-            Self::Grant(grant) => (&grant.client, &grant.data_center),
-            Self::Refresh(refresh, _) => (&refresh.client, &refresh.data_center),
-        };
-        Hints {
-            user_name: None,
-            client: Some(client.clone()),
-            client_home: center.clone(),
-            center: center.clone(),
-        }
-    }
-
-    /// Names the credential for all who start from it, in every process.
-    fn fingerprint(&self) -> Fingerprint {
-        match self {
-            Self::Grant(grant) => Fingerprint::of(&[
-                "grant",
-                grant.client.id.as_str(),
-                grant.code.expose_secret(),
-            ]),
-            Self::Refresh(refresh, _) => Fingerprint::of(&[
-                "refresh",
-                refresh.client.id.as_str(),
-                refresh.token.expose_secret(),
-            ]),
-        }
-    }
-
-    /// Names the credential and whom it is shown to, for what came of that.
-    fn attempt(&self, inner: &Inner) -> Fingerprint {
-        let asked = self.center(inner).accounts_url();
-        Fingerprint::of(&[self.fingerprint().as_str(), asked])
-    }
-
-    fn client(&self) -> &OAuthClient {
-        match self {
-            Self::Grant(grant) => &grant.client,
-            Self::Refresh(refresh, _) => &refresh.client,
-        }
-    }
-
-    fn asked(&self, inner: &Inner) -> Fingerprint {
-        asked_by(self.center(inner), &self.client().id)
-    }
-
-    fn center<'a>(&'a self, inner: &'a Inner) -> &'a DataCenter {
-        let named = match self {
-            Self::Grant(grant) => &grant.data_center,
-            Self::Refresh(refresh, _) => &refresh.data_center,
-        };
-        named.as_ref().unwrap_or(&inner.center)
-    }
-
-    fn user_name(&self) -> Option<&UserName> {
-        match self {
-            Self::Grant(grant) => grant.user_name.as_ref(),
-            Self::Refresh(refresh, _) => refresh.user_name.as_ref(),
-        }
-    }
-
-    fn query(&self) -> TokenQuery {
-        match self {
-            Self::Grant(grant) => {
-                TokenQuery::grant_token(grant.code.clone()).with_client(grant.client.id.clone())
-            }
-            Self::Refresh(refresh, _) => TokenQuery::refresh_token(refresh.token.clone())
-                .with_client(refresh.client.id.clone()),
-        }
-    }
-
-    /// Whether another login that is stored for the user goes first: see [`RefreshCredential`].
-    fn gives_way_to(&self, stored: &OAuthToken) -> bool {
-        let (Self::Refresh(refresh, dead), Some(token)) = (self, &stored.refresh_token) else {
-            return false;
-        };
-        *token != refresh.token && Some(token) != dead.as_ref()
-    }
-
-    /// The record as the credential knows it, without what Zoho is yet to say.
-    fn record(&self, inner: &Inner) -> OAuthToken {
-        let mut record = OAuthToken::new();
-        match self {
-            Self::Grant(grant) => record.grant_token = Some(grant.code.clone()),
-            Self::Refresh(refresh, _) => record.refresh_token = Some(refresh.token.clone()),
-        }
-        record.user_name = self.user_name().cloned();
-        let client = self.client().at(self.center(inner));
-        record.client_id = Some(client.id.clone());
-        record.client_secret = Some(client.secret.clone());
-        record.redirect_url.clone_from(&client.redirect_uri);
-        record
-    }
-
-    /// Whether what came of a login from the same credential is the answer to this one too.
-    fn is_answered_by(&self, inner: &Inner, outcome: &LoginOutcome) -> bool {
-        let name = self.user_name();
-        let is_the_user = name.is_none() || outcome.user_name.as_ref() == name;
-        is_the_user && outcome.asked == self.asked(inner)
-    }
-
-    async fn ask(&self, inner: &Inner) -> Result<TokenAnswer> {
-        let center = self.center(inner);
-        let client = self.client().at(center);
-        match self {
-            Self::Grant(grant) => {
-                let verifier = grant.code_verifier.as_ref();
-                inner
-                    .accounts
-                    .exchange(center, &client, &grant.code, verifier)
-                    .await
-            }
-            Self::Refresh(refresh, _) => {
-                inner
-                    .accounts
-                    .refresh(center, &client.id, &client.secret, &refresh.token)
-                    .await
-            }
-        }
-    }
-}
+use crate::store::{CoordinationKey, Guarantee, Memo, Permit};
+use crate::token::{OAuthToken, TokenId};
 
 /// Returns the entry of the record that the credential leads to, which is stored then.
 pub(super) async fn login(inner: &Arc<Inner>, mut login: Login) -> Result<Arc<CacheEntry>> {
@@ -293,90 +163,12 @@ fn join_or_start(inner: &Arc<Inner>, login: &Login) -> Flight<Arc<LoginOutcome>>
         }
         let is_refused = error.is_some_and(|error| error.code() != ErrorCode::TokenNotSaved);
         if is_refused {
-            discard(&inner, &login, record).await;
+            discard_login(&inner, &login, record).await;
         } else {
-            save_later(&inner, &login, record).await;
+            save_later(&inner, Unsaved::Login(login, record.clone()));
         }
     };
     inner.logins.join_or_start(key.clone(), work, then)
-}
-
-/// Goes on trying to save a login that nobody waits for any more, and that nothing else holds.
-async fn save_later(inner: &Inner, login: &Login, record: &OAuthToken) {
-    let mut pause = Duration::from_millis(250);
-    loop {
-        tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-        pause = (pause * 2).min(Duration::from_secs(30));
-        match save_unless_outdated(inner, login, record).await {
-            Ok(None) => break,
-            Ok(Some(id)) => {
-                tracing::info!(%id, "a login that nobody waits for any more is saved");
-                inner.tell(Event::LoggedIn { id });
-                return;
-            }
-            Err(error) => tracing::warn!(%error, "still cannot save a login"),
-        }
-    }
-    tracing::info!("a login that could not be saved gives way to a newer one");
-    discard(inner, login, record).await;
-}
-
-/// Revokes the refresh token of a login that is not stored and that no caller received.
-async fn discard(inner: &Inner, login: &Login, record: &OAuthToken) {
-    // A refresh token that came with the credential is the application's, and not ours to end.
-    if let (Login::Grant(_), Some(token)) = (login, &record.refresh_token)
-        && let Err(error) = inner.accounts.revoke(login.center(inner), token).await
-    {
-        tracing::warn!(%error, "cannot revoke the refresh token of a login that is not stored");
-    }
-}
-
-/// Saves a login; `None` if the store holds a newer one of the same user under the same client, or one
-/// of another environment, or one that it cannot be told from.
-async fn save_unless_outdated(
-    inner: &Inner,
-    login: &Login,
-    record: &OAuthToken,
-) -> Result<Option<TokenId>> {
-    let found = match (&record.user_name, &record.client_id) {
-        (Some(name), Some(client)) => {
-            let query = TokenQuery::user_name(name.clone()).with_client(client.clone());
-            inner.store.find_token(&query).await?
-        }
-        _ => None,
-    };
-    let Some(stored) = found else {
-        return inner.store.save_token(record).await.map(Some);
-    };
-    if stored.refresh_token == record.refresh_token {
-        return Ok(stored.id);
-    }
-    let mut record = record.clone();
-    let end = believed_end(&stored, Timestamp::now());
-    let is_newer = stored.refresh_token.is_some() && end > record.expiry_time;
-    if is_newer
-        || login.gives_way_to(&stored)
-        || lead_back(inner, login.center(inner), &stored, &mut record).is_err()
-        || same_environment(inner, &stored, &record).is_err()
-    {
-        return Ok(None);
-    }
-    save_over(inner, &stored, &record).await.map(Some)
-}
-
-/// Saves a login in the place of `stored`, and of nothing that comes while it is saved.
-async fn save_over(inner: &Inner, stored: &OAuthToken, record: &OAuthToken) -> Result<TokenId> {
-    let Some(id) = stored.id else {
-        return inner.store.save_token(record).await;
-    };
-    let mut news = record.clone();
-    news.id = Some(id);
-    let fact = Fact::new(id, stored.clone(), news);
-    if inner.store.save_fact(&fact).await? == Kept::Saved {
-        return Ok(id);
-    }
-    let message = format!("record {id} changed at this very moment");
-    Err(Error::new(ErrorCode::StoreLocked, message))
 }
 
 /// Turns the credential into a stored record. Runs in a task of its own: the grant token works
@@ -711,21 +503,4 @@ async fn room_for(inner: &Inner, record: &OAuthToken, center: &DataCenter) -> Re
         stored,
         twin,
     }))
-}
-
-/// Gives a login that `center` issued without an API domain the one that it needs when it is joined
-/// to the stored record.
-///
-/// # Errors
-/// `unknown_data_center` when none is known.
-fn lead_back(
-    inner: &Inner,
-    center: &DataCenter,
-    stored: &OAuthToken,
-    record: &mut OAuthToken,
-) -> Result<()> {
-    if record.api_domain.is_none() {
-        record.api_domain = inner.missing_domain(center, Some(stored))?;
-    }
-    Ok(())
 }

@@ -8,8 +8,10 @@
 //! - `inner`: what all clones of an [`Authenticator`] share.
 //! - `change_feed`, `revalidate`: whether a cached token is still the stored one.
 //! - `memory`, `mints`, `lock_queue`: the refresh budget, and the wait for a refresh lock.
+//! - `naming`, `login_credential`, `save_later`: which records are one login, and what Zoho issued
+//!   that the store does not hold yet.
 //! - `persist`, `renew`, `serve`: a new access token for a stored record.
-//! - `naming`, `login`, `start`: from a credential to a stored record.
+//! - `login`, `start`: from a credential to a stored record.
 //! - `session`: the handle that applications hold.
 
 mod access;
@@ -22,6 +24,7 @@ mod inner;
 mod lock;
 mod lock_queue;
 mod login;
+mod login_credential;
 mod memory;
 mod mints;
 mod naming;
@@ -29,6 +32,7 @@ mod persist;
 mod policy;
 mod renew;
 mod revalidate;
+mod save_later;
 mod serve;
 mod session;
 mod single_flight;

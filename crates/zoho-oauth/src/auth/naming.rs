@@ -12,8 +12,8 @@ use crate::clock::Timestamp;
 use crate::data_center::DataCenter;
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
-use crate::store::{CoordinationKey, Memo};
-use crate::token::{ClientId, OAuthToken, UserName};
+use crate::store::{CoordinationKey, Fact, Kept, Memo};
+use crate::token::{ClientId, OAuthToken, TokenId, UserName};
 
 /// The number of records that are listed at a time.
 const PAGE: usize = 1000;
@@ -294,4 +294,40 @@ pub(super) fn tell_if_replaced(inner: &Inner, stored: &OAuthToken, login: &OAuth
         tracing::info!(%id, "a login takes the place of the stored one of its user");
         inner.tell(Event::LoginReplaced { id });
     }
+}
+
+/// Saves a login in the place of `stored`, and of nothing that comes while it is saved.
+pub(super) async fn save_over(
+    inner: &Inner,
+    stored: &OAuthToken,
+    record: &OAuthToken,
+) -> Result<TokenId> {
+    let Some(id) = stored.id else {
+        return inner.store.save_token(record).await;
+    };
+    let mut news = record.clone();
+    news.id = Some(id);
+    let fact = Fact::new(id, stored.clone(), news);
+    if inner.store.save_fact(&fact).await? == Kept::Saved {
+        return Ok(id);
+    }
+    let message = format!("record {id} changed at this very moment");
+    Err(Error::new(ErrorCode::StoreLocked, message))
+}
+
+/// Gives a login that `center` issued without an API domain the one that it needs when it is joined
+/// to the stored record.
+///
+/// # Errors
+/// `unknown_data_center` when none is known.
+pub(super) fn lead_back(
+    inner: &Inner,
+    center: &DataCenter,
+    stored: &OAuthToken,
+    record: &mut OAuthToken,
+) -> Result<()> {
+    if record.api_domain.is_none() {
+        record.api_domain = inner.missing_domain(center, Some(stored))?;
+    }
+    Ok(())
 }

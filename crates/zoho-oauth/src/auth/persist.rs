@@ -10,7 +10,7 @@ use super::cache::CacheEntry;
 use super::decide::believed_end;
 use super::event::Event;
 use super::inner::Inner;
-use super::memory::count;
+use super::save_later::{Unsaved, discard, is_gone, save_later};
 use crate::accounts::TokenAnswer;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
@@ -70,7 +70,7 @@ pub(super) async fn persist(
             let issued_token = fact.news().refresh_token.as_ref();
             if issued_token.is_some() && stored.refresh_token.as_ref() != issued_token {
                 if discard(inner, entry, &fact).await.is_err() {
-                    rescue(Arc::clone(inner), Arc::clone(entry), fact);
+                    save_later(inner, Unsaved::RefreshToken(Arc::clone(entry), fact));
                 }
                 // The new access token ends with that. What the record holds now is looked at.
                 let message = format!("record {} holds another login by now", entry.id);
@@ -86,7 +86,7 @@ pub(super) async fn persist(
             // Nothing but this answer holds the new refresh token, and nobody may be waiting.
             let error = not_saved(&error, fresh);
             entry.set_unsaved(Some(error.clone()));
-            rescue(Arc::clone(inner), Arc::clone(entry), fact);
+            save_later(inner, Unsaved::RefreshToken(Arc::clone(entry), fact));
             Err(error)
         }
         Err(error) => {
@@ -97,11 +97,7 @@ pub(super) async fn persist(
                 error,
             });
             let access = entry.publish(issued.with_unsaved(true));
-            let unsaved = Unsaved {
-                fact,
-                access: access.clone(),
-            };
-            save_later(Arc::clone(inner), Arc::clone(entry), unsaved);
+            save_later(inner, Unsaved::AccessToken(Arc::clone(entry), fact));
             Ok(access)
         }
     }
@@ -157,31 +153,8 @@ async fn gone(inner: &Arc<Inner>, entry: &Arc<CacheEntry>, fact: Fact, fresh: OA
     if discarded.is_ok() {
         return error;
     }
-    rescue(Arc::clone(inner), Arc::clone(entry), fact);
+    save_later(inner, Unsaved::RefreshToken(Arc::clone(entry), fact));
     error.with_unsaved_token(fresh)
-}
-
-/// Revokes a new refresh token that has no place in the store, so that nothing is alive at Zoho that
-/// nobody knows of.
-async fn discard(inner: &Inner, entry: &CacheEntry, fact: &Fact) -> Result<()> {
-    let Some(token) = &fact.news().refresh_token else {
-        return Ok(());
-    };
-    let revoked = match inner.center_of(fact.before(), entry.hints().center.as_ref()) {
-        Ok(center) => inner.accounts.revoke(&center, token).await.map(drop),
-        Err(error) => Err(error),
-    };
-    revoked.inspect_err(|error| {
-        tracing::warn!(%error, "cannot revoke a refresh token that has no place in the store");
-    })
-}
-
-/// Whether the record is not there any more, or another one is under its id.
-fn is_gone(error: &Error) -> bool {
-    matches!(
-        error.code(),
-        ErrorCode::RecordDeleted | ErrorCode::IdConflict
-    )
 }
 
 /// The error for a token that nothing but this error holds.
@@ -192,93 +165,4 @@ pub(super) fn not_saved(cause: &Error, token: OAuthToken) -> Error {
     )
     .caused_by(cause.clone())
     .with_unsaved_token(token)
-}
-
-/// A new access token that is in use and not in the store.
-struct Unsaved {
-    fact: Fact,
-    access: Access,
-}
-
-/// Goes on trying to save the token until it is saved, or something newer makes it pointless.
-fn save_later(inner: Arc<Inner>, entry: Arc<CacheEntry>, unsaved: Unsaved) {
-    tokio::spawn(async move {
-        let mut pause = Duration::from_millis(250);
-        loop {
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-            pause = (pause * 2).min(Duration::from_secs(30));
-            let token = unsaved.access.token();
-            let Some(in_hand) = entry.in_hand() else {
-                return;
-            };
-            let end = unsaved.fact.news().expiry_time;
-            if end.is_none_or(|end| end <= Timestamp::now()) || in_hand.token != *token {
-                return;
-            }
-            // Not while a refresh of this process is at it.
-            let _turn = entry.work.lock().await;
-            match inner.store.save_fact(&unsaved.fact).await {
-                Ok(Kept::Gone) => {
-                    inner.gone(&entry);
-                    return;
-                }
-                Ok(kept) => {
-                    entry.settle(token);
-                    if kept == Kept::Saved {
-                        inner.tell(Event::SaveRecovered { id: entry.id });
-                    }
-                    return;
-                }
-                Err(error) if is_gone(&error) => {
-                    inner.gone(&entry);
-                    return;
-                }
-                Err(error) => tracing::warn!(id = %entry.id, %error, "still cannot save"),
-            }
-        }
-    });
-}
-
-/// Goes on until a new refresh token is stored or revoked: nothing but an error holds it, and nobody
-/// may have received that.
-///
-/// Unlike a login without a record, it cannot bring back what was deleted nor take the place of
-/// what is newer, so it does not matter who else saves it.
-fn rescue(inner: Arc<Inner>, entry: Arc<CacheEntry>, fact: Fact) {
-    tokio::spawn(async move {
-        let issued = fact.news().refresh_token.as_ref();
-        let mut pause = Duration::from_millis(250);
-        let is_stored = loop {
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-            pause = (pause * 2).min(Duration::from_secs(30));
-            // Not while a refresh of this process is at it.
-            let _turn = entry.work.lock().await;
-            match inner.store.save_fact(&fact).await {
-                Ok(Kept::Saved) => break true,
-                Ok(Kept::Superseded(stored)) if stored.refresh_token.as_ref() == issued => {
-                    break true;
-                }
-                Ok(Kept::Superseded(_)) => {}
-                Ok(Kept::Gone) => drop(inner.gone(&entry)),
-                Err(error) if is_gone(&error) => drop(inner.gone(&entry)),
-                Err(error) => {
-                    tracing::warn!(id = %entry.id, %error, "still cannot save a login");
-                    continue;
-                }
-            }
-            match discard(&inner, &entry, &fact).await {
-                Err(error) if error.is_transient() => {}
-                _ => break false,
-            }
-        };
-        entry.set_unsaved(None);
-        let news = fact.news();
-        if let (true, Some(expires_at), Some(issued)) = (is_stored, news.expiry_time, issued) {
-            tracing::info!(id = %entry.id, "a login that could not be saved is saved");
-            let id = entry.id;
-            inner.tell(Event::Refreshed { id, expires_at });
-            let minted_at = vec![Timestamp::now()];
-            count(&inner, &entry, minted_at, Some(&issued.fingerprint())).await;
-        }
-    });
 }
