@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub(crate) struct CacheEntry {
     issued: ArcSwapOption<Issued>,
     /// The record is gone, and this entry for good: a record that comes back gets another one.
     ended: AtomicBool,
+    /// When a caller last needed more than the hot path, in milliseconds by the wall clock.
+    used_at: AtomicI64,
     /// Whether the refresh under way has asked Zoho.
     pub(super) has_asked: AtomicBool,
     /// Held by whoever works on the record at Zoho, so that a revocation and a refresh take turns.
@@ -102,6 +104,7 @@ impl CacheEntry {
             serial: ENTRIES.fetch_add(1, Ordering::Relaxed),
             issued: ArcSwapOption::empty(),
             ended: AtomicBool::new(false),
+            used_at: AtomicI64::new(Timestamp::now().as_millis()),
             has_asked: AtomicBool::new(false),
             work: tokio::sync::Mutex::default(),
             look: Arc::default(),
@@ -307,6 +310,21 @@ impl CacheEntry {
         Error::new(ErrorCode::RecordDeleted, message)
     }
 
+    /// Notes that a caller asked.
+    pub(super) fn used(&self, now: Timestamp) {
+        self.used_at.store(now.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Whether nothing is known of the record that the store does not hold. What was counted for its
+    /// credential matters for one `window`.
+    fn can_be_dropped(&self, now: Timestamp, window: Duration) -> bool {
+        let known = lock(&self.known);
+        let has_failed = (known.failure.as_ref()).is_some_and(|it| Instant::now() < it.until);
+        let latest = known.memo.latest().filter(|_| known.is_untold);
+        let counts = latest.is_some_and(|at| at > now.before(window));
+        known.unsaved.is_none() && known.revoked.is_none() && !has_failed && !counts
+    }
+
     /// Whether the record is gone.
     pub(super) fn is_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
@@ -417,6 +435,10 @@ impl<K: Eq + Hash> TokenCache<K> {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.read().len()
+    }
+
     pub(super) fn get_or_insert(
         &self,
         key: K,
@@ -438,5 +460,93 @@ impl<K: Eq + Hash> TokenCache<K> {
         if entries.get(key).is_some_and(|entry| is_it(entry)) {
             entries.remove(key);
         }
+    }
+}
+
+impl TokenCache<TokenId> {
+    /// Returns the entries that were not used since `before`, and if there are more than `most`, the
+    /// ones that were not used for the longest time. A part is left free then, so that the next entry
+    /// does not need another look at all of them.
+    pub(super) fn unused(&self, before: Timestamp, most: usize) -> Vec<TokenId> {
+        let used = |entry: &CacheEntry| entry.used_at.load(Ordering::Relaxed);
+        let mut all: Vec<_> = (self.read().iter())
+            .map(|(id, entry)| (used(entry), *id))
+            .collect();
+        let excess = if all.len() > most {
+            all.len() - most / 8 * 7
+        } else {
+            0
+        };
+        if let Some(last) = excess.checked_sub(1) {
+            all.select_nth_unstable(last);
+        }
+        let rest = all.iter().skip(excess);
+        let idle = rest.filter(|(used_at, _)| *used_at < before.as_millis());
+        let unused = all.iter().take(excess).chain(idle);
+        unused.map(|(_, id)| *id).collect()
+    }
+
+    /// Drops an entry, and its place under the user's name in `users`, unless a task or a session
+    /// holds it.
+    pub(super) fn drop_unused(
+        &self,
+        id: TokenId,
+        users: &TokenCache<UserName>,
+        now: Timestamp,
+        window: Duration,
+    ) {
+        // Whoever else needs the entry clones it, which takes the lock of one of the maps.
+        let is_free =
+            |entry: &Arc<CacheEntry>, places| Arc::strong_count(entry) <= places && entry.can_be_dropped(now, window);
+        let entries = self.read();
+        let Some(entry) = entries.get(&id).filter(|entry| is_free(entry, 2)) else {
+            return;
+        };
+        let name = entry.hints().user_name;
+        drop(entries);
+        if let Some(name) = name {
+            users.remove_if(&name, |entry| entry.id == id);
+        }
+        let mut entries = self.write();
+        if entries.get(&id).is_some_and(|entry| is_free(entry, 1)) {
+            entries.remove(&id);
+        }
+    }
+}
+
+/// When unused entries were looked for, which takes a look at each.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    /// When it is time for the next look, in milliseconds by the wall clock.
+    next_at: AtomicI64,
+    /// How many entries the last look left.
+    left: AtomicUsize,
+}
+
+impl Sweep {
+    /// Whether the caller is to look. Every quarter of `max_idle` one caller is, and one when there
+    /// are more than `most` entries: not for each new one, since all of them may be in use.
+    pub(super) fn is_due(
+        &self,
+        now: Timestamp,
+        max_idle: Duration,
+        entries: usize,
+        most: usize,
+    ) -> bool {
+        let at = self.next_at.load(Ordering::Relaxed);
+        let next = now.after(max_idle / 4).as_millis();
+        // The clock may have been set back.
+        let is_time = now.as_millis() >= at || at > next;
+        let left = self.left.load(Ordering::Relaxed);
+        let is_full = entries > most && entries > left.saturating_add(left / 8);
+        let claim = || {
+            let order = Ordering::Relaxed;
+            (self.next_at.compare_exchange(at, next, order, order)).is_ok()
+        };
+        (is_time || is_full) && claim()
+    }
+
+    pub(super) fn done(&self, left: usize) {
+        self.left.store(left, Ordering::Relaxed);
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio::task::JoinHandle;
 
 use super::access::Access;
-use super::cache::{CacheEntry, Hints, TokenCache};
+use super::cache::{CacheEntry, Hints, Sweep, TokenCache};
 use super::credential_state::{Attempts, Mints};
 use super::event::Event;
 use super::lock::Locks;
@@ -41,6 +41,7 @@ pub(crate) struct Inner {
     pub(super) entries: TokenCache<TokenId>,
     /// The entries of users, under the client of this authenticator.
     pub(super) users: TokenCache<UserName>,
+    pub(super) sweep: Sweep,
     /// Renewals under way, by the serial number of their entry.
     pub(super) renewals: SingleFlight<u64, Result<Access>>,
     /// Logins under way that no record exists for yet, by their credential.
@@ -104,7 +105,10 @@ impl Inner {
         {
             self.forget(&entry);
         }
+        let now = Timestamp::now();
+        self.drop_unused(now);
         let entry = self.entries.get_or_insert(id, || CacheEntry::new(id));
+        entry.used(now);
         entry.learn(hints);
         entry.learn_owner(record);
         entry.adopt(record, &self.policy, asked);
@@ -116,6 +120,20 @@ impl Inner {
             self.users.insert(name.clone(), Arc::clone(&entry));
         }
         Ok(entry)
+    }
+
+    /// Drops users who have not asked for a while, if it is time for that or there are too many.
+    pub(super) fn drop_unused(&self, now: Timestamp) {
+        let policy = &self.policy;
+        let most = policy.max_cached.max(1);
+        if !(self.sweep).is_due(now, policy.max_idle, self.entries.len(), most) {
+            return;
+        }
+        let unused = self.entries.unused(now.before(policy.max_idle), most);
+        for &id in &unused {
+            (self.entries).drop_unused(id, &self.users, now, policy.counted_for());
+        }
+        self.sweep.done(self.entries.len());
     }
 
     /// Forgets a record that is not in the store any more, and says so.

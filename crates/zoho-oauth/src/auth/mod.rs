@@ -58,7 +58,7 @@ use crate::error::{ErrorCode, Result};
 use crate::http::{HttpClient, HttpOptions};
 use crate::store::{Guarantee, TokenStore};
 use crate::token::{OAuthToken, TokenId, UserName};
-use cache::{CacheEntry, TokenCache};
+use cache::{CacheEntry, Sweep, TokenCache};
 use credential_state::{Attempts, Mints};
 use inner::{Inner, Listener};
 use lock::Locks;
@@ -387,6 +387,7 @@ impl AuthenticatorBuilder {
                 events,
                 entries: TokenCache::default(),
                 users: TokenCache::default(),
+                sweep: Sweep::default(),
                 renewals: SingleFlight::default(),
                 logins: SingleFlight::default(),
                 attempts: Attempts::default(),

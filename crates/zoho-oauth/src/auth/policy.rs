@@ -51,6 +51,16 @@ pub struct RefreshPolicy {
     /// outage. Who waits keeps no other process from the token, and gets `store_locked` when
     /// [`patience`](Self::patience) is over. 0 counts as 1.
     pub at_once: usize,
+    /// How many users are kept in memory. Default: 100,000. When there are more, those who have not
+    /// asked for the longest time are dropped. 0 counts as 1.
+    ///
+    /// A dropped user costs a look-up in the store when it asks again. A user is not dropped while a
+    /// [`Session`](crate::Session) is held, a refresh is under way, or something is known that the
+    /// store does not hold.
+    pub max_cached: usize,
+    /// After how long a user who has not asked is dropped from memory. Default: 1 h, counted to within
+    /// a quarter of that. Drops happen when other users ask.
+    pub max_idle: Duration,
     /// The time limit of each call to the store. Default: 15 s.
     ///
     /// A call that takes longer is given up: its caller gets `store_unavailable`, and it counts as
@@ -73,6 +83,8 @@ impl Default for RefreshPolicy {
             attempts: 3,
             patience: Duration::from_secs(90),
             at_once: 64,
+            max_cached: 100_000,
+            max_idle: Duration::from_hours(1),
             store_timeout: Duration::from_secs(15),
         }
     }
@@ -132,6 +144,20 @@ impl RefreshPolicy {
     #[must_use]
     pub const fn with_at_once(mut self, most: usize) -> Self {
         self.at_once = most;
+        self
+    }
+
+    /// Sets [`max_cached`](Self::max_cached).
+    #[must_use]
+    pub const fn with_max_cached(mut self, most: usize) -> Self {
+        self.max_cached = most;
+        self
+    }
+
+    /// Sets [`max_idle`](Self::max_idle).
+    #[must_use]
+    pub const fn with_max_idle(mut self, idle: Duration) -> Self {
+        self.max_idle = idle;
         self
     }
 

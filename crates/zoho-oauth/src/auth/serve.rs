@@ -19,6 +19,8 @@ use crate::error::{Error, ErrorCode, Result};
 /// Returns a good access token, when the [hot path](CacheEntry::quick) has none.
 pub(super) async fn access_token(inner: &Arc<Inner>, entry: &Arc<CacheEntry>) -> Result<Access> {
     let now = Timestamp::now();
+    entry.used(now);
+    inner.drop_unused(now);
     let in_hand = entry.in_hand();
     let ended = in_hand.as_ref().filter(|issued| issued.has_aged());
     let purpose = ended.map_or(Purpose::Need, |issued| Purpose::Ended(issued.token.clone()));

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod auth;
+mod auth_cache;
 mod auth_clock;
 mod auth_full;
 mod auth_limits;
