@@ -496,8 +496,9 @@ impl TokenCache<TokenId> {
         window: Duration,
     ) {
         // Whoever else needs the entry clones it, which takes the lock of one of the maps.
-        let is_free =
-            |entry: &Arc<CacheEntry>, places| Arc::strong_count(entry) <= places && entry.can_be_dropped(now, window);
+        let is_free = |entry: &Arc<CacheEntry>, places| {
+            Arc::strong_count(entry) <= places && entry.can_be_dropped(now, window)
+        };
         let entries = self.read();
         let Some(entry) = entries.get(&id).filter(|entry| is_free(entry, 2)) else {
             return;

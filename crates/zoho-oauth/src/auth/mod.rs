@@ -1,11 +1,11 @@
 //! An access token for a user: from memory, from the store, or from Zoho.
 //!
-//! Each file uses those above it in this list, and none below:
+//! Each file imports only files before it in this list; a test compares the two:
 //!
 //! - `policy`, `event`, `decide`, `access`, `cache`, `credential_state`, `single_flight`: data, and
 //!   decisions as pure functions. Nothing here does I/O.
 //! - `store_health`, `lock`: the store as it is used: observed, and locked for one token.
-//! - `inner`: what all clones of an [`Authenticator`] share.
+//! - `inner`: what all clones of the authenticator share.
 //! - `change_feed`, `revalidate`: whether a cached token is still the stored one.
 //! - `memory`, `mints`, `lock_queue`: the refresh budget, and the wait for a refresh lock.
 //! - `naming`, `login_credential`, `save_later`: which records are one login, and what Zoho issued

@@ -26,6 +26,7 @@ mod fleet_memory;
 mod given_values;
 mod hooks;
 mod kit;
+mod layers;
 mod mysql_store;
 mod official_node;
 mod official_python;
