@@ -177,7 +177,7 @@ async fn receive(crm: &ZohoCrm, call: &Call, request: reqwest::RequestBuilder) -
     let failed = |error| transport_error(crm, call, error);
     let mut answer = request.send().await.map_err(failed)?;
     let status = answer.status().as_u16();
-    let headers = answer.headers().clone();
+    let headers = std::mem::take(answer.headers_mut());
     let limit = crm.options().max_answer_bytes;
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(failed)? {
@@ -193,8 +193,7 @@ async fn receive(crm: &ZohoCrm, call: &Call, request: reqwest::RequestBuilder) -
         status,
         headers,
         body,
-        call: call.to_string(),
-        only_reads: call.only_reads,
+        call: call.without_body(),
     };
     if call.wants_json && status < 400 && !answer.body.is_empty() && !is_json(&answer.headers) {
         // A page of a proxy or of a maintenance in between: the CRM was not even reached.
