@@ -15,7 +15,7 @@ use zoho_oauth::{
 use crate::client::{ApiDomain, Options, Shared, Target, ZohoCrm};
 use crate::error::{Error, Result};
 use crate::find_user::log_in;
-use crate::http::RetryPolicy;
+use crate::http::{CheckedDomains, RetryPolicy};
 
 /// The longest answer that is read into memory, in bytes, unless the application says otherwise.
 /// A full page of 200 records with 50 fields is well below 1 MiB.
@@ -296,6 +296,7 @@ impl ZohoCrmBuilder {
             authenticator,
             http,
             options,
+            domains: CheckedDomains::default(),
             permits,
         });
         let session = match start {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Serialize;
-use url::Url;
+use url::{Position, Url};
 
 use crate::error::{Error, Result};
 
@@ -127,6 +127,15 @@ impl Call {
         Ok(())
     }
 
+    /// Returns a copy for texts about the call. It does not keep an upload in memory.
+    pub(crate) fn without_body(&self) -> Self {
+        let body = None;
+        Self {
+            body,
+            ..self.clone()
+        }
+    }
+
     /// Puts the address together from the API domain of the user.
     ///
     /// # Errors
@@ -139,12 +148,13 @@ impl Call {
         if self.path.contains(['\\', '\0']) || self.path.chars().any(char::is_control) {
             return refused("holds a character that no path may hold");
         }
-        let base = domain.path().trim_end_matches('/').to_owned();
+        let base = domain.path().trim_end_matches('/');
         let mut url = domain.clone();
         url.set_path(&format!("{base}{}", self.path));
         // `set_path` resolves `..`, also where it is written as `%2e%2e`: look at the outcome.
-        let inside = url.path().strip_prefix(base.as_str());
-        if !inside.is_some_and(|path| path.starts_with("/crm/")) || url.origin() != domain.origin()
+        let inside = url.path().strip_prefix(base);
+        if !inside.is_some_and(|path| path.starts_with("/crm/"))
+            || url[..Position::BeforePath] != domain[..Position::BeforePath]
         {
             return refused("leads out of `/crm/`");
         }

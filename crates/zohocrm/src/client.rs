@@ -15,7 +15,7 @@ use crate::call::Method;
 use crate::coql::Coql;
 use crate::error::{Error, Result};
 use crate::find_user::{find_user, log_in};
-use crate::http::RetryPolicy;
+use crate::http::{CheckedDomains, RetryPolicy};
 use crate::org::Org;
 use crate::records::Records;
 use crate::request::Request;
@@ -85,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) authenticator: Authenticator,
     pub(crate) http: HttpClient,
     pub(crate) options: Options,
+    pub(crate) domains: CheckedDomains,
     pub(crate) permits: Option<Arc<Semaphore>>,
 }
 
@@ -267,6 +268,10 @@ impl ZohoCrm {
 
     pub(crate) fn options(&self) -> &Options {
         &self.shared.options
+    }
+
+    pub(crate) fn domains(&self) -> &CheckedDomains {
+        &self.shared.domains
     }
 
     pub(crate) fn http(&self) -> &HttpClient {

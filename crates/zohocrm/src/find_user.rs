@@ -10,6 +10,7 @@ use zoho_oauth::{Authenticator, Credential, ListStore, OAuthToken, Session, User
 
 use crate::client::{Shared, ZohoCrm};
 use crate::error::{Error, ErrorCode, Result};
+use crate::http::CheckedDomains;
 
 /// Asks for the user and the organisation, and saves the name; returns the session that has it.
 ///
@@ -66,6 +67,7 @@ async fn name_of_login(shared: &Shared, login: &OAuthToken) -> Result<UserName> 
         authenticator: guest,
         http: shared.http.clone(),
         options: shared.options.clone(),
+        domains: CheckedDomains::default(),
         permits: shared.permits.clone(),
     };
     name_of_user(&ZohoCrm::handle(Arc::new(shared), session, None)).await

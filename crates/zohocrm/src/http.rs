@@ -1,5 +1,6 @@
 //! Sending: the token, the address, one repeat after a refused token, and repeats of reads.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{
@@ -137,7 +138,8 @@ pub(crate) async fn fetch<T: DeserializeOwned>(crm: &ZohoCrm, call: &Call) -> Re
 
 async fn send_once(crm: &ZohoCrm, call: &Call, access: &Access) -> Result<Response> {
     let _permit = crm.permit().await;
-    let url = call.url(&domain(crm, access)?)?;
+    let domain = crm.domains().get(crm.options(), access.api_domain())?;
+    let url = call.url(&domain)?;
     let headers = headers(call, access.token())?;
     let http = crm.http();
     let mut request = http
@@ -175,7 +177,7 @@ async fn receive(crm: &ZohoCrm, call: &Call, request: reqwest::RequestBuilder) -
     let failed = |error| transport_error(crm, call, error);
     let mut answer = request.send().await.map_err(failed)?;
     let status = answer.status().as_u16();
-    let headers = answer.headers().clone();
+    let headers = std::mem::take(answer.headers_mut());
     let limit = crm.options().max_answer_bytes;
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(failed)? {
@@ -191,8 +193,7 @@ async fn receive(crm: &ZohoCrm, call: &Call, request: reqwest::RequestBuilder) -
         status,
         headers,
         body,
-        call: call.to_string(),
-        only_reads: call.only_reads,
+        call: call.without_body(),
     };
     if call.wants_json && status < 400 && !answer.body.is_empty() && !is_json(&answer.headers) {
         // A page of a proxy or of a maintenance in between: the CRM was not even reached.
@@ -278,15 +279,43 @@ fn authorization(token: &AccessToken) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// Where the API of this user is.
+/// Maximum number of cached addresses. A data center has a few, but a store may hold any text.
+const MAX_CACHED_DOMAINS: usize = 64;
+
+/// Checked addresses of the API, cached by the API domain of the token. An address depends on this
+/// text and on the options of the client alone, and the options never change.
+#[derive(Default)]
+pub(crate) struct CheckedDomains(RwLock<Vec<(Option<String>, Arc<Url>)>>);
+
+impl CheckedDomains {
+    /// Returns the address of the API for a token with this API domain.
+    ///
+    /// The check parses the URLs of all data centers, so it runs once for each distinct text.
+    /// Errors are not cached.
+    fn get(&self, options: &Options, domain: Option<&str>) -> Result<Arc<Url>> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, url)) = known.iter().find(|(text, _)| text.as_deref() == domain) {
+            return Ok(Arc::clone(url));
+        }
+        drop(known);
+        let url = Arc::new(checked_domain(options, domain)?);
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_CACHED_DOMAINS {
+            known.clear();
+        }
+        known.push((domain.map(str::to_owned), Arc::clone(&url)));
+        Ok(url)
+    }
+}
+
+/// Returns the address of the API for a token with this API domain.
 ///
 /// The token's own `api_domain` comes first: a user's data center belongs to the token. But an
 /// application that asked for a sandbox never gets production by surprise; see [`ApiDomain`].
-fn domain(crm: &ZohoCrm, access: &Access) -> Result<Url> {
-    let options = crm.options();
+fn checked_domain(options: &Options, token: Option<&str>) -> Result<Url> {
     let environment = options.target.environment();
     let own = options.target.data_center();
-    let domain = match access.api_domain() {
+    let domain = match token {
         None => own.api_domain(environment).map(str::to_owned),
         Some(token) => {
             let center = center_of(options, token)?;
@@ -422,6 +451,24 @@ mod tests {
         let named = Duration::from_secs(3);
         assert_eq!(policy.wait(0, Some(named)), named);
         assert_eq!(policy.wait(0, Some(Duration::from_hours(1))), LONGEST_WAIT);
+    }
+
+    #[tokio::test]
+    async fn checked_domains_are_bounded_and_refused_ones_are_not_kept() {
+        let credential = zoho_oauth::Credential::access(AccessToken::new("1000.abc").unwrap());
+        let crm = ZohoCrm::builder(DataCenter::us(), credential, zoho_oauth::ListStore::new());
+        let crm = crm.find_user(false).build().await.unwrap();
+        let get = |token: Option<&str>| crm.domains().get(crm.options(), token);
+        let default = get(None).unwrap();
+        assert_eq!(default.as_str(), "https://www.zohoapis.com/");
+        assert!(Arc::ptr_eq(&default, &get(None).unwrap()));
+        for number in 0..=MAX_CACHED_DOMAINS {
+            let token = format!("https://www.zohoapis.eu/{number}");
+            assert_eq!(get(Some(&token)).unwrap().as_str(), token);
+            assert!(get(Some("")).is_err());
+            assert!(get(Some("https://crm.example")).is_err());
+            assert!(crm.domains().0.read().unwrap().len() <= MAX_CACHED_DOMAINS);
+        }
     }
 
     #[test]

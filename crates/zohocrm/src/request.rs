@@ -115,10 +115,8 @@ pub struct Response {
     pub(crate) status: u16,
     pub(crate) headers: reqwest::header::HeaderMap,
     pub(crate) body: Vec<u8>,
-    /// Which call this answers, for the texts of errors.
-    pub(crate) call: String,
-    /// Whether that call changes nothing in the CRM.
-    pub(crate) only_reads: bool,
+    /// Which call this answers, without its body.
+    pub(crate) call: Call,
 }
 
 impl Response {
@@ -187,7 +185,7 @@ impl Response {
         let code = meaning_of(refusal.as_ref(), *status);
         // A gateway that gives up says nothing about what happened behind it.
         let code = match code {
-            ErrorCode::ServerError if !self.only_reads && *status != 503 => {
+            ErrorCode::ServerError if !call.only_reads && *status != 503 => {
                 ErrorCode::OutcomeUnknown
             }
             other => other,
@@ -214,7 +212,7 @@ impl Response {
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
-            .field("call", &self.call)
+            .field("call", &self.call.to_string())
             .field("status", &self.status)
             .field("bytes", &self.body.len())
             .finish_non_exhaustive()

@@ -413,8 +413,7 @@ mod tests {
             status,
             headers: reqwest::header::HeaderMap::new(),
             body: body.into(),
-            call: "POST /crm/v8/Leads".into(),
-            only_reads: false,
+            call: Call::new(Method::Post, "Leads"),
         }
     }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wiremock::matchers::{body_json, header, method, path, query_param};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
-use zohocrm::oauth::{AccessToken, Credential, DataCenter, DataCenters, Environment, ListStore};
+use zohocrm::oauth::{
+    AccessToken, Credential, DataCenter, DataCenters, Environment, ListStore, OAuthClient,
+    RefreshToken,
+};
 use zohocrm::{ApiDomain, ErrorCode, Record, Target, ZohoCrm, ZohoCrmBuilder};
 
 const TOKEN: &str = "1000.aaaa.bbbb";
@@ -431,4 +434,63 @@ async fn a_token_is_not_sent_in_the_open_because_a_record_says_so() {
         assert_eq!(error.code(), ErrorCode::InvalidInput, "{domain}: {error}");
         assert!(!error.to_string().contains("a:b"));
     }
+}
+
+#[tokio::test]
+async fn an_api_domain_that_changes_is_checked_again() {
+    let (unknown, _, _) = both().await;
+    let server = MockServer::start().await;
+    let center = DataCenter::builder("stub", server.uri()).api_domain(server.uri());
+    let center = center.build().unwrap();
+    let gateway = format!("{}/gateway", server.uri());
+    let refused = json!({ "code": "INVALID_TOKEN", "message": "m", "status": "error" });
+    for (place, token, domain) in [
+        ("", "1000.a.a", server.uri()),
+        ("/gateway", "1000.b.b", gateway),
+    ] {
+        let token = json!({ "access_token": token, "api_domain": domain, "expires_in": 3600 });
+        Mock::given(path("/oauth/v2/token"))
+            .respond_with(ResponseTemplate::new(200).set_body_json(token))
+            .up_to_n_times(1)
+            .mount(&server)
+            .await;
+        let org = format!("{place}/crm/v8/org");
+        let found = ResponseTemplate::new(200).set_body_json(json!({ "org": [{ "id": "1" }] }));
+        Mock::given(path(org.as_str()))
+            .respond_with(found)
+            .up_to_n_times(1)
+            .mount(&server)
+            .await;
+        Mock::given(path(org))
+            .respond_with(ResponseTemplate::new(401).set_body_json(&refused))
+            .mount(&server)
+            .await;
+    }
+    let client = OAuthClient::new("1000.ID", "secret").unwrap();
+    let login = Credential::refresh(client, RefreshToken::new("1000.r.r").unwrap());
+    let crm = ZohoCrm::builder(center, login, ListStore::new()).find_user(false);
+    let crm = crm.build().await.unwrap();
+    crm.org().get().await.unwrap().unwrap();
+    // The token is refused, and the refresh names another address of the same data center.
+    crm.org().get().await.unwrap().unwrap();
+    let paths: Vec<_> = server.received_requests().await.unwrap();
+    let paths: Vec<_> = paths.iter().map(|request| request.url.path()).collect();
+    let (token, org) = ("/oauth/v2/token", "/crm/v8/org");
+    assert_eq!(paths, [token, org, org, token, "/gateway/crm/v8/org"]);
+    // That token is refused too. Meanwhile the record has another, for an unknown address.
+    let store = crm.authenticator().store();
+    let mut record = store
+        .find_token_by_id(crm.token_id())
+        .await
+        .unwrap()
+        .unwrap();
+    record.access_token = AccessToken::new("1000.c.c").ok();
+    record.api_domain = Some(unknown.uri());
+    store.save_token(&record).await.unwrap();
+    for _ in 0..2 {
+        let error = crm.org().get().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidInput, "{error:?}");
+        assert!(error.to_string().contains("allow_api_domain"), "{error}");
+    }
+    assert_eq!(received(&unknown).await, 0);
 }
