@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::coordinated::{crowd, puppet, turns};
 use super::durable::writers;
+use super::environment::ChildOrder;
 use super::lines::Line;
 use super::subject::Subject;
 use super::{Place, StoreFactory, Violation, environment};
@@ -51,7 +52,8 @@ pub async fn child_main(factory: StoreFactory) -> bool {
 async fn play(factory: &StoreFactory) -> Result<(), Violation> {
     let order = environment::child_order()
         .ok_or_else(|| Violation::new("the child's environment is incomplete"))?;
-    let subject = Subject::open_at(factory, order.place).await?;
+    let place = Place::existing(order.path, order.name);
+    let subject = Subject::open_at(factory, place).await?;
     Line::Ready.tell().map_err(pipe)?;
     match order.part.as_str() {
         writers::WRITE_UNTIL_KILLED => writers::write_until_killed(&subject, order.seed).await,
@@ -109,7 +111,13 @@ impl Process {
             .args(factory.child_arguments())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        environment::give_order(&mut command, part, place, seed);
+        let order = ChildOrder {
+            part: part.to_owned(),
+            path: place.path().to_owned(),
+            name: place.name().to_owned(),
+            seed,
+        };
+        environment::give_order(&mut command, &order);
         let child = command.spawn().map_err(failed)?;
         Ok(Self { child })
     }
