@@ -65,21 +65,23 @@
 pub mod basic;
 mod child;
 pub mod coordinated;
+mod dispatch;
 pub mod durable;
 pub mod environment;
 mod factory;
 mod lines;
 mod model;
 mod report;
+mod rule;
 mod sample;
 mod subject;
 
 use std::io::Write as _;
-use std::pin::Pin;
 
-pub use child::child_main;
+pub use dispatch::child_main;
 pub use factory::{Place, StoreFactory};
 pub use report::{Offer, OptionalVerdict, Outcome, Report, Tier, Verdict, Violation};
+pub use rule::Rule;
 
 #[cfg(doc)]
 use crate::store::TokenStore;
@@ -92,30 +94,6 @@ impl Tier {
             Self::Durable => durable::RULES,
             Self::Coordinated => coordinated::RULES,
         }
-    }
-}
-
-/// One rule of a [`Tier`].
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct Rule {
-    /// The rule in a few words, also the name of its function and its test.
-    pub name: &'static str,
-    run: fn(&StoreFactory) -> VerdictFuture<'_>,
-}
-
-type VerdictFuture<'a> = Pin<Box<dyn Future<Output = OptionalVerdict> + Send + 'a>>;
-
-impl Rule {
-    /// Holds the stores that `factory` opens to this rule, if they offer what it is about.
-    ///
-    /// # Errors
-    /// The way in which the rule is broken; a panic of the store counts.
-    pub async fn check(self, factory: &StoreFactory) -> OptionalVerdict {
-        let factory = factory.clone();
-        let run = tokio::spawn(async move { (self.run)(&factory).await });
-        run.await
-            .unwrap_or_else(|panic| Err(Violation::new(format!("a panic: {panic}"))))
     }
 }
 
