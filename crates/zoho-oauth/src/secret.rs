@@ -15,9 +15,6 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result};
-use crate::text;
-
 /// A digest of a secret that can be written down: it names the secret and does not give it away.
 ///
 /// The first 16 bytes of SHA-256 over the secret, as hexadecimal digits. Tokens carry enough
@@ -56,25 +53,9 @@ impl Fingerprint {
 }
 
 #[derive(Clone)]
-pub(crate) struct Secret(Arc<Zeroizing<String>>);
+pub(crate) struct Secret(pub(crate) Arc<Zeroizing<String>>);
 
 impl Secret {
-    /// Takes a value that a person gives.
-    fn new(what: &str, value: String) -> Result<Self> {
-        let value = Zeroizing::new(value);
-        text::check(what, &value)?;
-        Ok(Self(Arc::new(value)))
-    }
-
-    /// Takes a value as a store or a server sent it.
-    pub(crate) fn received(what: &str, value: String) -> Result<Self> {
-        let value = Zeroizing::new(value);
-        if value.is_empty() {
-            return Err(Error::invalid_input(format!("the {what} is empty")));
-        }
-        Ok(Self(Arc::new(value)))
-    }
-
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
@@ -89,32 +70,15 @@ impl PartialEq for Secret {
 impl Eq for Secret {}
 
 macro_rules! secret {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+    ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         ///
         /// `Debug` prints no part of it, there is no `Display`, and equality takes the same time
         /// wherever the values differ.
         #[derive(Clone, PartialEq, Eq)]
-        pub struct $name(Secret);
+        pub struct $name(pub(crate) Secret);
 
         impl $name {
-            /// Takes the value, as a person gives it.
-            ///
-            /// # Errors
-            /// `invalid_input` when it is empty (an empty value means "none", and none is `None`),
-            /// begins or ends with white space, or holds a control character or one that cannot be
-            /// seen. The text names the kind of character. What is stored already is not checked:
-            /// see [`OAuthToken::from_fields`](crate::OAuthToken::from_fields).
-            pub fn new(value: impl Into<String>) -> Result<Self> {
-                Secret::new($what, value.into()).map(Self)
-            }
-
-            /// Takes the value as a store or a server sent it: any text but the empty one.
-            #[allow(dead_code, reason = "not every secret comes from a store")]
-            pub(crate) fn received(value: impl Into<String>) -> Result<Self> {
-                Secret::received($what, value.into()).map(Self)
-            }
-
             /// Returns the value itself. Never log it, never put it into a URL.
             pub fn expose_secret(&self) -> &str {
                 self.0.expose()
@@ -136,30 +100,30 @@ macro_rules! secret {
 
 secret! {
     /// The short-lived key to the API (RFC 6749 section 1.4), one hour at Zoho.
-    AccessToken, "access token"
+    AccessToken
 }
 secret! {
     /// The long-lived key that new access tokens are made from (RFC 6749 section 1.5).
     ///
     /// At Zoho it lives until it is revoked, and a refresh does not replace it.
-    RefreshToken, "refresh token"
+    RefreshToken
 }
 secret! {
     /// Zoho's *grant token*, in RFC 6749 the authorization code: single use, minutes to live.
-    GrantToken, "grant token"
+    GrantToken
 }
 secret! {
     /// The password of the application (RFC 6749 section 2.3.1).
-    ClientSecret, "client secret"
+    ClientSecret
 }
 secret! {
     /// The secret half of PKCE (RFC 7636 section 4.1), sent with the code it protects.
-    CodeVerifier, "code verifier"
+    CodeVerifier
 }
 
 secret! {
     /// A login that waits for its callback, as text: see [`PendingLogin::save`](crate::PendingLogin::save).
-    SavedLogin, "saved login"
+    SavedLogin
 }
 
 #[cfg(test)]

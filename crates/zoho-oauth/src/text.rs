@@ -1,10 +1,21 @@
-//! What a value that a person gives must not hold: characters that nobody sees, and that come along
-//! when a value is copied, or read from a file with the end of its line.
+//! From text to typed values: the constructors of ids, names, secrets and records, and what they
+//! refuse.
 //!
-//! Constructors that applications call check this. Values that a store or Zoho sends back are taken
-//! as they are.
+//! A value that a person gives must hold no invisible characters: they come along when a value is
+//! copied, or read from a file with the end of its line. Values that a store or Zoho sends back are
+//! taken as they are.
 
+use std::str::FromStr;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
+use crate::secret::{
+    AccessToken, ClientSecret, CodeVerifier, GrantToken, RefreshToken, SavedLogin, Secret,
+};
+use crate::token::{ClientId, OAuthToken, TokenId, UserName};
 
 /// Checks a value that is written in visible characters: an id, a secret, an address.
 ///
@@ -82,6 +93,177 @@ fn hidden(c: char) -> Option<&'static str> {
         _ if c.is_whitespace() => "white space",
         _ => return None,
     })
+}
+
+impl TokenId {
+    /// Returns the id with this number.
+    ///
+    /// # Errors
+    /// `invalid_input` when it is zero or has more than ten digits.
+    pub fn new(number: u64) -> Result<Self> {
+        if number == 0 || number > Self::MAX.0 {
+            return Err(Error::invalid_input(format!(
+                "a token id is a number from 1 to {}, not {number}",
+                Self::MAX
+            )));
+        }
+        Ok(Self(number))
+    }
+}
+
+impl FromStr for TokenId {
+    type Err = Error;
+
+    /// Reads decimal digits as the official stores write them: no sign, no space, no leading zero.
+    fn from_str(text: &str) -> Result<Self> {
+        let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+        match text.parse() {
+            Ok(number) if canonical => Self::new(number),
+            _ => Err(Error::invalid_input(
+                "a token id is a decimal number without sign or leading zero",
+            )),
+        }
+    }
+}
+
+macro_rules! name {
+    ($name:ident, $what:literal, $check:path) => {
+        impl $name {
+            /// Takes the value, as a person gives it.
+            ///
+            /// # Errors
+            /// `invalid_input` when it is empty (an empty value means "none", and none is `None`),
+            /// begins or ends with white space, or holds a control character. An id also when it
+            /// holds a character that cannot be seen. The text names the kind of character. What is
+            /// stored already is not checked: see [`OAuthToken::from_fields`].
+            pub fn new(value: impl Into<String>) -> Result<Self> {
+                let value = value.into();
+                $check($what, &value)?;
+                Ok(Self(value))
+            }
+
+            /// Takes the value as a store or a server sent it: any text but the empty one.
+            pub(crate) fn received(value: impl Into<String>) -> Result<Self> {
+                let value = value.into();
+                if value.is_empty() {
+                    return Err(Error::invalid_input(concat!("the ", $what, " is empty")));
+                }
+                Ok(Self(value))
+            }
+        }
+    };
+}
+
+name!(UserName, "user name", check_name);
+name!(ClientId, "client id", check);
+
+impl Secret {
+    /// Takes a value that a person gives.
+    fn new(what: &str, value: String) -> Result<Self> {
+        let value = Zeroizing::new(value);
+        check(what, &value)?;
+        Ok(Self(Arc::new(value)))
+    }
+
+    /// Takes a value as a store or a server sent it.
+    pub(crate) fn received(what: &str, value: String) -> Result<Self> {
+        let value = Zeroizing::new(value);
+        if value.is_empty() {
+            return Err(Error::invalid_input(format!("the {what} is empty")));
+        }
+        Ok(Self(Arc::new(value)))
+    }
+}
+
+macro_rules! secret {
+    ($name:ident, $what:literal) => {
+        impl $name {
+            /// Takes the value, as a person gives it.
+            ///
+            /// # Errors
+            /// `invalid_input` when it is empty (an empty value means "none", and none is `None`),
+            /// begins or ends with white space, or holds a control character or one that cannot be
+            /// seen. The text names the kind of character. What is stored already is not checked:
+            /// see [`OAuthToken::from_fields`](crate::OAuthToken::from_fields).
+            pub fn new(value: impl Into<String>) -> Result<Self> {
+                Secret::new($what, value.into()).map(Self)
+            }
+
+            /// Takes the value as a store or a server sent it: any text but the empty one.
+            #[allow(dead_code, reason = "not every secret comes from a store")]
+            pub(crate) fn received(value: impl Into<String>) -> Result<Self> {
+                Secret::received($what, value.into()).map(Self)
+            }
+        }
+    };
+}
+
+secret!(AccessToken, "access token");
+secret!(RefreshToken, "refresh token");
+secret!(GrantToken, "grant token");
+secret!(ClientSecret, "client secret");
+secret!(CodeVerifier, "code verifier");
+secret!(SavedLogin, "saved login");
+
+impl OAuthToken {
+    /// Returns the record that [`expose_fields`](Self::expose_fields) wrote down. Empty text is
+    /// none, and any other is taken as it is: what is stored stays readable.
+    ///
+    /// # Errors
+    /// `invalid_input`, naming the field and not its value, when the id is no id or the expiry no
+    /// number of milliseconds.
+    pub fn from_fields<T: AsRef<str>>(fields: &[Option<T>; 10]) -> Result<Self> {
+        let text = |index: usize| {
+            let text = fields[index].as_ref().map(AsRef::as_ref);
+            text.filter(|text| !text.is_empty())
+        };
+        let wrong = |index: usize| {
+            let name = Self::FIELDS[index];
+            Error::invalid_input(format!("the field `{name}` cannot be read"))
+        };
+        let id = text(0).map(str::parse).transpose().map_err(|_| wrong(0))?;
+        let expiry = text(7).map(str::parse).transpose().map_err(|_| wrong(7))?;
+        Ok(Self {
+            id,
+            user_name: text(1).map(UserName::received).transpose()?,
+            client_id: text(2).map(ClientId::received).transpose()?,
+            client_secret: text(3).map(ClientSecret::received).transpose()?,
+            refresh_token: text(4).map(RefreshToken::received).transpose()?,
+            access_token: text(5).map(AccessToken::received).transpose()?,
+            grant_token: text(6).map(GrantToken::received).transpose()?,
+            expiry_time: expiry.map(Timestamp::from_millis),
+            redirect_url: text(8).map(str::to_owned),
+            api_domain: text(9).map(str::to_owned),
+        })
+    }
+
+    /// Returns a copy that treats empty text as none, after checking what no store can keep.
+    ///
+    /// # Errors
+    /// `invalid_input`, naming the field, when a value holds a NUL character: RFC 6749 (appendix A)
+    /// allows none, several databases cannot store one, and C code would see a shorter value. Also
+    /// when a field other than the user name is the text `null`: official SDKs write that for an
+    /// absent value, and it would be read back as absent.
+    pub(crate) fn checked(&self) -> Result<Self> {
+        let mut token = self.clone();
+        for text in [&mut token.redirect_url, &mut token.api_domain] {
+            if text.as_deref() == Some("") {
+                *text = None;
+            }
+        }
+        for (name, value) in Self::FIELDS.iter().zip(token.expose_fields()) {
+            let Some(value) = value else { continue };
+            if value.contains('\0') {
+                let message = format!("the field `{name}` holds a NUL character");
+                return Err(Error::invalid_input(message));
+            }
+            if value == "null" && *name != "user_name" {
+                let message = format!("the field `{name}` is the text `null`");
+                return Err(Error::invalid_input(message));
+            }
+        }
+        Ok(token)
+    }
 }
 
 #[cfg(test)]

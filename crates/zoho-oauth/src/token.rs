@@ -2,38 +2,21 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
 use crate::secret::{AccessToken, ClientSecret, GrantToken, RefreshToken};
-use crate::text;
 
 /// The number that a store gave to a record: at least 1, at most ten decimal digits.
 ///
 /// Stores allocate ids and never use one twice. Ten digits is what the official `varchar(10)`
 /// column holds. Ids compare as numbers, so 10 comes after 9.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TokenId(u64);
+pub struct TokenId(pub(crate) u64);
 
 impl TokenId {
     /// The largest id that fits the official column.
     pub const MAX: Self = Self(9_999_999_999);
-
-    /// Returns the id with this number.
-    ///
-    /// # Errors
-    /// `invalid_input` when it is zero or has more than ten digits.
-    pub fn new(number: u64) -> Result<Self> {
-        if number == 0 || number > Self::MAX.0 {
-            return Err(Error::invalid_input(format!(
-                "a token id is a number from 1 to {}, not {number}",
-                Self::MAX
-            )));
-        }
-        Ok(Self(number))
-    }
 
     /// The id with a number that is one, for constants.
     #[cfg(feature = "mysql")]
@@ -62,50 +45,13 @@ impl fmt::Display for TokenId {
     }
 }
 
-impl FromStr for TokenId {
-    type Err = Error;
-
-    /// Reads decimal digits as the official stores write them: no sign, no space, no leading zero.
-    fn from_str(text: &str) -> Result<Self> {
-        let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-        match text.parse() {
-            Ok(number) if canonical => Self::new(number),
-            _ => Err(Error::invalid_input(
-                "a token id is a decimal number without sign or leading zero",
-            )),
-        }
-    }
-}
-
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $check:path) => {
+    ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(pub(crate) String);
 
         impl $name {
-            /// Takes the value, as a person gives it.
-            ///
-            /// # Errors
-            /// `invalid_input` when it is empty (an empty value means "none", and none is `None`),
-            /// begins or ends with white space, or holds a control character. An id also when it
-            /// holds a character that cannot be seen. The text names the kind of character. What is
-            /// stored already is not checked: see [`OAuthToken::from_fields`].
-            pub fn new(value: impl Into<String>) -> Result<Self> {
-                let value = value.into();
-                $check($what, &value)?;
-                Ok(Self(value))
-            }
-
-            /// Takes the value as a store or a server sent it: any text but the empty one.
-            pub(crate) fn received(value: impl Into<String>) -> Result<Self> {
-                let value = value.into();
-                if value.is_empty() {
-                    return Err(Error::invalid_input(concat!("the ", $what, " is empty")));
-                }
-                Ok(Self(value))
-            }
-
             /// Returns the value.
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -130,11 +76,11 @@ name! {
     /// Who a token belongs to: the official `UserSignature`, by convention `<email>:<zgid>`.
     ///
     /// Compared exactly: `Ann@example.com` and `ann@example.com` are two users.
-    UserName, "user name", text::check_name
+    UserName
 }
 name! {
     /// The public name of the application at Zoho (RFC 6749 section 2.2), `1000.…`.
-    ClientId, "client id", text::check
+    ClientId
 }
 
 /// A stored login: the ten fields of Zoho's official token file and table.
@@ -211,37 +157,6 @@ impl OAuthToken {
         ]
     }
 
-    /// Returns the record that [`expose_fields`](Self::expose_fields) wrote down. Empty text is
-    /// none, and any other is taken as it is: what is stored stays readable.
-    ///
-    /// # Errors
-    /// `invalid_input`, naming the field and not its value, when the id is no id or the expiry no
-    /// number of milliseconds.
-    pub fn from_fields<T: AsRef<str>>(fields: &[Option<T>; 10]) -> Result<Self> {
-        let text = |index: usize| {
-            let text = fields[index].as_ref().map(AsRef::as_ref);
-            text.filter(|text| !text.is_empty())
-        };
-        let wrong = |index: usize| {
-            let name = Self::FIELDS[index];
-            Error::invalid_input(format!("the field `{name}` cannot be read"))
-        };
-        let id = text(0).map(str::parse).transpose().map_err(|_| wrong(0))?;
-        let expiry = text(7).map(str::parse).transpose().map_err(|_| wrong(7))?;
-        Ok(Self {
-            id,
-            user_name: text(1).map(UserName::received).transpose()?,
-            client_id: text(2).map(ClientId::received).transpose()?,
-            client_secret: text(3).map(ClientSecret::received).transpose()?,
-            refresh_token: text(4).map(RefreshToken::received).transpose()?,
-            access_token: text(5).map(AccessToken::received).transpose()?,
-            grant_token: text(6).map(GrantToken::received).transpose()?,
-            expiry_time: expiry.map(Timestamp::from_millis),
-            redirect_url: text(8).map(str::to_owned),
-            api_domain: text(9).map(str::to_owned),
-        })
-    }
-
     /// Returns what the ten texts of a row in an official file or table mean: `None` is absent.
     ///
     /// Empty text is absent, and so is the text `null`, which some official SDKs write. A user may
@@ -261,34 +176,6 @@ impl OAuthToken {
     /// Returns whether the record holds any token at all.
     pub(crate) fn holds_a_token(&self) -> bool {
         self.refresh_token.is_some() || self.access_token.is_some() || self.grant_token.is_some()
-    }
-
-    /// Returns a copy that treats empty text as none, after checking what no store can keep.
-    ///
-    /// # Errors
-    /// `invalid_input`, naming the field, when a value holds a NUL character: RFC 6749 (appendix A)
-    /// allows none, several databases cannot store one, and C code would see a shorter value. Also
-    /// when a field other than the user name is the text `null`: official SDKs write that for an
-    /// absent value, and it would be read back as absent.
-    pub(crate) fn checked(&self) -> Result<Self> {
-        let mut token = self.clone();
-        for text in [&mut token.redirect_url, &mut token.api_domain] {
-            if text.as_deref() == Some("") {
-                *text = None;
-            }
-        }
-        for (name, value) in Self::FIELDS.iter().zip(token.expose_fields()) {
-            let Some(value) = value else { continue };
-            if value.contains('\0') {
-                let message = format!("the field `{name}` holds a NUL character");
-                return Err(Error::invalid_input(message));
-            }
-            if value == "null" && *name != "user_name" {
-                let message = format!("the field `{name}` is the text `null`");
-                return Err(Error::invalid_input(message));
-            }
-        }
-        Ok(token)
     }
 }
 

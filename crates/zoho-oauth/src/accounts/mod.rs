@@ -9,7 +9,7 @@
 
 mod wire;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use url::Url;
@@ -20,10 +20,11 @@ use crate::credential::OAuthClient;
 use crate::data_center::DataCenter;
 use crate::error::{Error, Result};
 use crate::http::{HttpClient, HttpOptions};
-use crate::secret::{AccessToken, ClientSecret, CodeVerifier, GrantToken, RefreshToken};
+use crate::secret::{ClientSecret, CodeVerifier, GrantToken, RefreshToken};
 use crate::token::ClientId;
 
 use wire::{Answer, Asked, Call};
+pub use wire::{Revocation, TokenAnswer};
 pub(crate) use wire::{code_like, meaning_of};
 
 /// The most of an answer that is read. A token answer has less than a hundredth of it.
@@ -33,40 +34,6 @@ const BODY_LIMIT: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct AccountsClient {
     http: HttpClient,
-}
-
-/// What Zoho issued.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct TokenAnswer {
-    /// The key to the API.
-    pub access_token: AccessToken,
-    /// The key to new access tokens. Absent from a refresh (Zoho keeps the one it has), and from
-    /// an exchange without `access_type=offline` or after an earlier consent.
-    pub refresh_token: Option<RefreshToken>,
-    /// Where the API of this user is; opaque.
-    pub api_domain: Option<String>,
-    /// The moment at which the access token ends, counted from before the request was sent, so it
-    /// is never later than Zoho's own.
-    pub expires_at: Timestamp,
-    /// How long the access token lives in all.
-    ///
-    /// An answer that names no life, or one that cannot be true (less than a second, more than an
-    /// hour, no number), gets the hour that Zoho documents: never "for ever", and never "already
-    /// over", which would make callers ask again and again.
-    pub life: Duration,
-    /// The scopes as Zoho wrote them, if it named them.
-    pub scope: Option<String>,
-}
-
-/// What became of a refresh token that was to be revoked. In both cases it is of no use any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Revocation {
-    /// Zoho revoked it, and every access token made from it.
-    Revoked,
-    /// Zoho did not know it: revoked before, or never issued by this data center.
-    AlreadyInvalid,
 }
 
 impl AccountsClient {

@@ -22,7 +22,6 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{Revocation, TokenAnswer};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorCode, Result};
 use crate::http::retry_after;
@@ -38,6 +37,40 @@ const THROTTLE_WINDOW: Duration = Duration::from_mins(10);
 /// The shortest and the longest `Retry-After` that are believed.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
+
+/// What Zoho issued.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TokenAnswer {
+    /// The key to the API.
+    pub access_token: AccessToken,
+    /// The key to new access tokens. Absent from a refresh (Zoho keeps the one it has), and from
+    /// an exchange without `access_type=offline` or after an earlier consent.
+    pub refresh_token: Option<RefreshToken>,
+    /// Where the API of this user is; opaque.
+    pub api_domain: Option<String>,
+    /// The moment at which the access token ends, counted from before the request was sent, so it
+    /// is never later than Zoho's own.
+    pub expires_at: Timestamp,
+    /// How long the access token lives in all.
+    ///
+    /// An answer that names no life, or one that cannot be true (less than a second, more than an
+    /// hour, no number), gets the hour that Zoho documents: never "for ever", and never "already
+    /// over", which would make callers ask again and again.
+    pub life: Duration,
+    /// The scopes as Zoho wrote them, if it named them.
+    pub scope: Option<String>,
+}
+
+/// What became of a refresh token that was to be revoked. In both cases it is of no use any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Revocation {
+    /// Zoho revoked it, and every access token made from it.
+    Revoked,
+    /// Zoho did not know it: revoked before, or never issued by this data center.
+    AlreadyInvalid,
+}
 
 /// What is asked of the accounts server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,62 +6,13 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use super::coordinated::{crowd, puppet, turns};
-use super::durable::writers;
+use super::environment::ChildOrder;
 use super::lines::Line;
-use super::subject::Subject;
 use super::{Place, StoreFactory, Violation, environment};
 use crate::error::Error;
 
 /// A child that has not said a word for so long never will.
 const PATIENCE: Duration = Duration::from_mins(2);
-
-/// Does the part of a child process of the kit, if this process is one; `true` when it was.
-///
-/// The tiers with processes start the program of this process again, with environment variables
-/// that say what to do. In a test binary `token_store_conformance!` takes care of it. Any other
-/// program calls this first in `main`, with the same factory, and ends when the answer is `true`:
-///
-/// ```no_run
-/// # use zoho_oauth::{ListStore, Result};
-/// use zoho_oauth::conformance::{Place, StoreFactory, Tier, check, child_main};
-///
-/// # async fn open(_: Place) -> Result<ListStore> { Ok(ListStore::new()) }
-/// # async fn example() {
-/// if child_main(StoreFactory::new(open)).await {
-///     return;
-/// }
-/// let report = check(Tier::Durable, StoreFactory::new(open)).await;
-/// assert!(report.is_conformant(), "{report}");
-/// # }
-/// ```
-pub async fn child_main(factory: StoreFactory) -> bool {
-    if !environment::is_child() {
-        return false;
-    }
-    let told = match play(&factory).await {
-        Ok(()) => Line::Finished.tell(),
-        Err(violation) => Line::Failed(violation.to_string()).tell(),
-    };
-    // A parent that is gone cannot be told.
-    drop(told);
-    true
-}
-
-async fn play(factory: &StoreFactory) -> Result<(), Violation> {
-    let order = environment::child_order()
-        .ok_or_else(|| Violation::new("the child's environment is incomplete"))?;
-    let subject = Subject::open_at(factory, order.place).await?;
-    Line::Ready.tell().map_err(pipe)?;
-    match order.part.as_str() {
-        writers::WRITE_UNTIL_KILLED => writers::write_until_killed(&subject, order.seed).await,
-        writers::WRITE_TOGETHER => writers::write_together(&subject, order.seed).await,
-        puppet::DO_AS_TOLD => puppet::do_as_told(&subject).await,
-        turns::TAKE_TURNS => turns::take_turns(&subject, order.seed).await,
-        crowd::SAVE_FACTS => crowd::save_facts(&subject, order.seed).await,
-        other => Err(Violation::new(format!("no part is called `{other}`"))),
-    }
-}
 
 /// Waits until the parent closes the pipe, which it does when all are ready.
 pub(super) async fn wait_for_the_start() {
@@ -109,7 +60,13 @@ impl Process {
             .args(factory.child_arguments())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        environment::give_order(&mut command, part, place, seed);
+        let order = ChildOrder {
+            part: part.to_owned(),
+            path: place.path().to_owned(),
+            name: place.name().to_owned(),
+            seed,
+        };
+        environment::give_order(&mut command, &order);
         let child = command.spawn().map_err(failed)?;
         Ok(Self { child })
     }

@@ -18,8 +18,6 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::factory::Place;
-
 const KILLS: &str = "ZOHO_CONFORMANCE_KILLS";
 const SEED: &str = "ZOHO_CONFORMANCE_SEED";
 const CHILD: &str = "ZOHO_CONFORMANCE_CHILD";
@@ -53,7 +51,9 @@ pub(super) fn seed() -> Option<u64> {
 #[derive(Debug)]
 pub(super) struct ChildOrder {
     pub(super) part: String,
-    pub(super) place: Place,
+    /// The place of the store.
+    pub(super) path: PathBuf,
+    pub(super) name: String,
     pub(super) seed: u64,
 }
 
@@ -63,18 +63,18 @@ pub(super) fn is_child() -> bool {
 }
 
 pub(super) fn child_order() -> Option<ChildOrder> {
-    let path = PathBuf::from(env::var_os(CHILD_PLACE)?);
     Some(ChildOrder {
         part: env::var(CHILD).ok()?,
-        place: Place::existing(path, env::var(CHILD_NAME).ok()?),
+        path: env::var_os(CHILD_PLACE)?.into(),
+        name: env::var(CHILD_NAME).ok()?,
         seed: env::var(CHILD_SEED).ok()?.parse().ok()?,
     })
 }
 
-pub(super) fn give_order(command: &mut Command, part: &str, place: &Place, seed: u64) {
+pub(super) fn give_order(command: &mut Command, order: &ChildOrder) {
     command
-        .env(CHILD, part)
-        .env(CHILD_PLACE, place.path())
-        .env(CHILD_NAME, place.name())
-        .env(CHILD_SEED, seed.to_string());
+        .env(CHILD, &order.part)
+        .env(CHILD_PLACE, &order.path)
+        .env(CHILD_NAME, &order.name)
+        .env(CHILD_SEED, order.seed.to_string());
 }

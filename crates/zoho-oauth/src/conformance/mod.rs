@@ -65,58 +65,26 @@
 pub mod basic;
 mod child;
 pub mod coordinated;
+mod dispatch;
 pub mod durable;
 pub mod environment;
 mod factory;
 mod lines;
 mod model;
 mod report;
+mod rule;
 mod sample;
 mod subject;
 
 use std::io::Write as _;
-use std::pin::Pin;
 
-pub use child::child_main;
+pub use dispatch::child_main;
 pub use factory::{Place, StoreFactory};
-pub use report::{Outcome, Report, Violation};
+pub use report::{Offer, OptionalVerdict, Outcome, Report, Tier, Verdict, Violation};
+pub use rule::Rule;
 
 #[cfg(doc)]
 use crate::store::TokenStore;
-
-/// What a rule answers: nothing, or how the store breaks it.
-pub type Verdict = std::result::Result<(), Violation>;
-
-/// What a rule answers that is about something which a store may leave out.
-pub type OptionalVerdict = std::result::Result<Offer, Violation>;
-
-/// Whether a store offers what a rule is about. If it does, the rule is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
-    /// The store offers it, and the rule is kept.
-    Kept,
-    /// The store does not offer it, so nothing was tried.
-    None,
-}
-
-impl From<()> for Offer {
-    fn from((): ()) -> Self {
-        Self::Kept
-    }
-}
-
-/// How much a store promises, and so how much is asked of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Tier {
-    /// The six methods mean what they say. Every store.
-    Basic,
-    /// What was acknowledged survives the process. Every store that outlives it.
-    Durable,
-    /// One worker per token among all processes. Every store with
-    /// [`coordination`](crate::TokenStore::coordination).
-    Coordinated,
-}
 
 impl Tier {
     /// Returns the rules of this tier, without those of the tiers before it.
@@ -126,39 +94,6 @@ impl Tier {
             Self::Durable => durable::RULES,
             Self::Coordinated => coordinated::RULES,
         }
-    }
-
-    /// Returns the name of the tier, as the macro takes it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Basic => "basic",
-            Self::Durable => "durable",
-            Self::Coordinated => "coordinated",
-        }
-    }
-}
-
-/// One rule of a [`Tier`].
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct Rule {
-    /// The rule in a few words, also the name of its function and its test.
-    pub name: &'static str,
-    run: fn(&StoreFactory) -> VerdictFuture<'_>,
-}
-
-type VerdictFuture<'a> = Pin<Box<dyn Future<Output = OptionalVerdict> + Send + 'a>>;
-
-impl Rule {
-    /// Holds the stores that `factory` opens to this rule, if they offer what it is about.
-    ///
-    /// # Errors
-    /// The way in which the rule is broken; a panic of the store counts.
-    pub async fn check(self, factory: &StoreFactory) -> OptionalVerdict {
-        let factory = factory.clone();
-        let run = tokio::spawn(async move { (self.run)(&factory).await });
-        run.await
-            .unwrap_or_else(|panic| Err(Violation::new(format!("a panic: {panic}"))))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::{Offer, OptionalVerdict, Tier};
 use crate::error::Error;
 
 /// How a store breaks a rule. The values in its text are made up by the kit.
@@ -40,6 +39,51 @@ impl fmt::Display for Violation {
 }
 
 impl std::error::Error for Violation {}
+
+/// What a rule answers: nothing, or how the store breaks it.
+pub type Verdict = std::result::Result<(), Violation>;
+
+/// What a rule answers that is about something which a store may leave out.
+pub type OptionalVerdict = std::result::Result<Offer, Violation>;
+
+/// Whether a store offers what a rule is about. If it does, the rule is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// The store offers it, and the rule is kept.
+    Kept,
+    /// The store does not offer it, so nothing was tried.
+    None,
+}
+
+impl From<()> for Offer {
+    fn from((): ()) -> Self {
+        Self::Kept
+    }
+}
+
+/// How much a store promises, and so how much is asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Tier {
+    /// The six methods mean what they say. Every store.
+    Basic,
+    /// What was acknowledged survives the process. Every store that outlives it.
+    Durable,
+    /// One worker per token among all processes. Every store with
+    /// [`coordination`](crate::TokenStore::coordination).
+    Coordinated,
+}
+
+impl Tier {
+    /// Returns the name of the tier, as the macro takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Basic => "basic",
+            Self::Durable => "durable",
+            Self::Coordinated => "coordinated",
+        }
+    }
+}
 
 /// One rule and whether the store keeps it.
 #[derive(Clone, Debug)]

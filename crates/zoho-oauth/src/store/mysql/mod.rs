@@ -98,6 +98,7 @@
 //! speak its protocol: statements keep to what both MySQL 8 and MariaDB document.
 
 mod builder;
+mod column;
 mod core;
 mod fault;
 mod leases;

@@ -2,8 +2,8 @@
 
 use mysql_async::{Row, Value};
 
-use super::schema::Column;
-use super::sql::{COLUMNS, text};
+use super::column::{COLUMNS, Column};
+use super::sql::text;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::{AccessToken, ClientSecret, GrantToken, RefreshToken};
 use crate::store::rows;

@@ -4,30 +4,15 @@ use std::sync::Arc;
 
 use mysql_async::{Row, Value};
 
+use super::column::{COLUMNS, Column, KEYS, USER_MAIL};
 use super::fault::Fault;
 use super::session::Session;
-use super::sql::{COLUMNS, KEYS, LEASES, MARKS, Statements, USER_MAIL, text};
+use super::sql::{LEASES, MARKS, Statements, text};
 use crate::error::{Error, ErrorCode, Result};
 use crate::token::TokenId;
 
 /// Columns for fewer characters than this are narrow: the official ones have 255.
 const NARROW: u64 = 768;
-
-/// A column as it is at present.
-#[derive(Clone, Debug)]
-pub(super) struct Column {
-    /// The official name, or [`USER_MAIL`].
-    pub(super) name: &'static str,
-    /// Character set and collation; none if the column holds bytes.
-    pub(super) collation: Option<(String, String)>,
-    pub(super) most_chars: u64,
-    pub(super) most_bytes: u64,
-    /// Whether its length is limited in bytes.
-    pub(super) is_blob: bool,
-    pub(super) is_nullable: bool,
-    /// Whether a value may come back as another one: CHAR leaves out spaces at the end.
-    is_lossy: bool,
-}
 
 /// A token table as it is at present.
 #[derive(Debug)]
@@ -463,21 +448,5 @@ impl Fields {
             Value::Bytes(digits) => std::str::from_utf8(digits).ok()?.parse().ok(),
             _ => None,
         }
-    }
-}
-
-#[cfg(test)]
-impl Column {
-    /// The official columns.
-    pub(super) fn samples(charset: &str, collation: &str) -> [Self; 10] {
-        COLUMNS.map(|name| Self {
-            name,
-            collation: Some((charset.into(), collation.into())),
-            most_chars: 255,
-            most_bytes: 1020,
-            is_blob: false,
-            is_nullable: true,
-            is_lossy: false,
-        })
     }
 }

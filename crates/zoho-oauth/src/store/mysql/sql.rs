@@ -3,20 +3,10 @@
 
 use mysql_async::Value;
 
-use super::schema::Column;
+use super::column::Column;
 use crate::error::{Error, Result};
 use crate::query::{Criterion, TokenQuery};
 use crate::store::rows::Wanted;
-use crate::token::OAuthToken;
-
-/// The official columns, in the official order. All statements name them in this order.
-pub(super) const COLUMNS: [&str; 10] = OAuthToken::FIELDS;
-
-/// What older official SDKs call the column `user_name`.
-pub(super) const USER_MAIL: &str = "user_mail";
-
-/// The columns that records are looked up by: the user, refresh, grant and access token.
-pub(super) const KEYS: [usize; 4] = [1, 4, 6, 5];
 
 /// The highest id and the number of writes, one row per token table.
 pub(super) const MARKS: &str = "zoho_oauth_mark";

@@ -209,13 +209,13 @@ async fn look_ups_go_by_the_indexes_of_any_collation() {
         ("binary", "binary"),
     ] {
         let database = Database::new().await;
-        let columns: Vec<_> = super::sql::COLUMNS[1..]
+        let columns: Vec<_> = super::column::COLUMNS[1..]
             .iter()
             .map(|column| format!("{column} varchar(255)"))
             .collect();
-        let keys: Vec<_> = super::sql::KEYS
+        let keys: Vec<_> = super::column::KEYS
             .iter()
-            .map(|&key| format!("KEY ({}(100))", super::sql::COLUMNS[key]))
+            .map(|&key| format!("KEY ({}(100))", super::column::COLUMNS[key]))
             .collect();
         let sql = format!(
             "CREATE TABLE oauthtoken (id varchar(10) PRIMARY KEY, {}, {}) \

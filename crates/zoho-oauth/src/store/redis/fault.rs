@@ -249,6 +249,23 @@ pub(super) fn error(code: ErrorCode, place: &str, message: &str, cause: Cause) -
     Error::new(code, format!("{place} {message}{reason}")).caused_by(cause)
 }
 
+/// What a driver's error means where nothing can be tried again.
+pub(super) fn of(error: &RedisError, place: &str) -> Error {
+    match judge(error) {
+        Verdict::Refused(code, message, cause) => self::error(code, place, message, cause),
+        Verdict::Later(cause) | Verdict::Lost(cause) => self::error(
+            ErrorCode::StoreUnavailable,
+            place,
+            "cannot be reached",
+            cause,
+        ),
+        Verdict::Elsewhere(_) | Verdict::NoScript => {
+            let message = format!("{place} refused");
+            Error::new(ErrorCode::StoreUnavailable, message)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use redis::parse_redis_value;

@@ -85,7 +85,7 @@ impl Link {
         let address = nodes.address(0).clone();
         let place = settings::place(&address);
         let connection = manager(nodes.client(&address)?, patience, replicas)
-            .map_err(|error| of(&error, &place))?;
+            .map_err(|error| fault::of(&error, &place))?;
         Ok(Self {
             nodes: Some(nodes),
             current: Mutex::new(Current {
@@ -361,23 +361,6 @@ fn manager(
         .set_response_timeout(Some(patience.response + waiting))
         .set_number_of_retries(0);
     ConnectionManager::new_lazy_with_config(client, config)
-}
-
-/// What a driver's error means where nothing can be tried again.
-pub(super) fn of(error: &RedisError, place: &str) -> Error {
-    match fault::judge(error) {
-        Verdict::Refused(code, message, cause) => fault::error(code, place, message, cause),
-        Verdict::Later(cause) | Verdict::Lost(cause) => fault::error(
-            ErrorCode::StoreUnavailable,
-            place,
-            "cannot be reached",
-            cause,
-        ),
-        Verdict::Elsewhere(_) | Verdict::NoScript => {
-            let message = format!("{place} refused");
-            Error::new(ErrorCode::StoreUnavailable, message)
-        }
-    }
 }
 
 /// What is known when the patience ends.

@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
-use super::link;
+use super::fault;
 use crate::error::{Error, Result};
 use crate::store::given;
 
@@ -103,7 +103,7 @@ impl Nodes {
 
     /// Returns what connects to `address`.
     pub(super) fn client(&self, address: &Address) -> Result<Client> {
-        let of = |error| link::of(&error, &place(address));
+        let of = |error| fault::of(&error, &place(address));
         let (host, port) = (address.host.clone(), address.port);
         let target = match self.tls {
             Tls::Off => ConnectionAddr::Tcp(host, port),

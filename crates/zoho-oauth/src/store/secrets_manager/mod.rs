@@ -152,17 +152,7 @@ use crate::query::TokenQuery;
 use crate::token::{OAuthToken, TokenId};
 
 pub use builder::SecretsManagerStoreBuilder;
-
-/// What becomes of the secret of a deleted record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Deletion {
-    /// AWS keeps it for so many days, 7 to 30, from which `restore-secret` brings it back. Nobody
-    /// can read it meanwhile.
-    AfterDays(i64),
-    /// It is gone at once.
-    AtOnce,
-}
+pub use service::Deletion;
 
 /// Keeps tokens in AWS Secrets Manager. See the [module documentation](self).
 ///

@@ -12,7 +12,7 @@ use aws_sdk_secretsmanager::types::{
 use super::fault::{self, Refusal};
 use super::lag::{self, Pauses};
 use super::names::{self, Names};
-use super::{Deletion, value};
+use super::value;
 use crate::error::{Error, ErrorCode, Result};
 use crate::secret::Fingerprint;
 use crate::token::{OAuthToken, TokenId};
@@ -31,6 +31,17 @@ const DESCRIPTION: &str = "A login with Zoho, kept by zoho-oauth";
 const LEDGER_DESCRIPTION: &str = "What zoho-oauth remembers of deleted logins; do not delete it";
 const LEDGER_VALUE: &str = "The tags of this secret hold the highest id that was ever given to a \
     login which is deleted by now, so that no id is given twice.";
+
+/// What becomes of the secret of a deleted record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Deletion {
+    /// AWS keeps it for so many days, 7 to 30, from which `restore-secret` brings it back. Nobody
+    /// can read it meanwhile.
+    AfterDays(i64),
+    /// It is gone at once.
+    AtOnce,
+}
 
 /// A record as it is stored, and the version of the secret that it was read from.
 #[derive(Clone, Debug)]

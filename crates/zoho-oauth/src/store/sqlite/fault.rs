@@ -159,6 +159,15 @@ pub(super) fn os_fault(path: &Path, error: io::Error) -> Error {
     Error::new(code, format!("cannot open {}", name(Some(path)))).caused_by(error)
 }
 
+/// The system starts no more threads.
+pub(super) fn no_thread(error: io::Error) -> Error {
+    Error::new(
+        ErrorCode::StoreUnavailable,
+        "cannot start a thread for the database",
+    )
+    .caused_by(error)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

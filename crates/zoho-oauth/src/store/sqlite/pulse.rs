@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::fault::no_thread;
 use crate::error::{Error, ErrorCode, Result};
 
 /// How often the watching thread looks at all threads.
@@ -35,7 +36,7 @@ impl Pulse {
         let mut watched = lock(&WATCHED);
         if watched.is_none() {
             let builder = thread::Builder::new().name("zoho-oauth-sqlite-watch".to_owned());
-            builder.spawn(watch_all).map_err(super::worker::no_thread)?;
+            builder.spawn(watch_all).map_err(no_thread)?;
         }
         watched.get_or_insert_default().push(Arc::downgrade(&pulse));
         Ok(pulse)

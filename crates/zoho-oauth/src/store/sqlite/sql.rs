@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::query::{Criterion, TokenQuery};
-use crate::store::table::{Identity, Naming};
+use crate::store::table::identity::{Identity, Naming};
 use crate::token::{ClientId, OAuthToken, TokenId};
 
 /// The official columns, in the official order. All statements name them in this order.

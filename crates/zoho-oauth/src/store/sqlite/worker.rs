@@ -1,6 +1,5 @@
 //! The threads of a store: one that writes, in groups, and one for reads that take their time.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +11,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
 use super::db::Db;
-use super::fault::Place;
+use super::fault::{Place, no_thread};
 use super::pulse::Pulse;
 use crate::error::{Error, ErrorCode, Result};
 
@@ -142,14 +141,6 @@ impl<J> Drop for Thread<J> {
         }
         let _ = handle.join();
     }
-}
-
-pub(super) fn no_thread(error: io::Error) -> Error {
-    Error::new(
-        ErrorCode::StoreUnavailable,
-        "cannot start a thread for the database",
-    )
-    .caused_by(error)
 }
 
 /// The answer never came: the thread has ended, which only a panic in it can do.

@@ -8,7 +8,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
-use super::{Identity, Naming, id_of, identities};
+use super::identity::{Identity, Naming, id_of, identities};
 use crate::query::{Criterion, TokenQuery};
 use crate::token::{ClientId, OAuthToken, TokenId, UserName};
 
@@ -166,7 +166,7 @@ impl<'a> Key<'a> {
         keys
     }
 
-    /// The keys of nameless rows that [`is_same_login_unnamed`](super::is_same_login_unnamed) finds.
+    /// The keys of nameless rows that [`is_same_login_unnamed`](super::identity::is_same_login_unnamed) finds.
     pub(super) fn of_unnamed_twins(merged: &'a OAuthToken) -> Vec<Self> {
         let clients = [Part::client(merged.client_id.as_ref()), Part::Is(None)];
         let identities = identities(merged);

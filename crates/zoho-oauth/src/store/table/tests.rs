@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::Timestamp;
-use crate::secret::ClientSecret;
+use crate::secret::{AccessToken, ClientSecret, GrantToken, RefreshToken};
+use crate::token::{ClientId, UserName};
 
 /// A record written as `"user=a client=c refresh=r expiry=7 id=3"`.
 fn token(text: &str) -> OAuthToken {
@@ -577,15 +578,6 @@ fn errors_name_ids_and_no_value() {
     }
 }
 
-thread_local! {
-    static COMPARISONS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
-/// Counts one comparison of a row with what is looked for.
-pub(super) fn count_comparison() {
-    COMPARISONS.set(COMPARISONS.get() + 1);
-}
-
 /// Records whose values are all different, and records that share one, as those of a load test do.
 const CROWDS: [fn(u64) -> String; 8] = [
     |n| format!("user=u{n} client=c refresh=r{n} access=a{n} grant=g{n}"),
@@ -603,7 +595,7 @@ fn the_work_of_an_operation_does_not_grow_with_the_table() {
     const ROWS: u64 = 1_000;
     for crowd in CROWDS {
         let mut table = TokenTable::new();
-        COMPARISONS.set(0);
+        identity::COMPARISONS.set(0);
         for number in 1..=ROWS {
             assert_eq!(table.save(&token(&crowd(number))).unwrap(), id(number));
         }
@@ -619,7 +611,7 @@ fn the_work_of_an_operation_does_not_grow_with_the_table() {
         for number in 1..=ROWS {
             assert!(table.delete(id(number)));
         }
-        let each = COMPARISONS.get() as u64 / ROWS;
+        let each = identity::COMPARISONS.get() as u64 / ROWS;
         assert!(each < 50, "{}: {each} comparisons", crowd(0));
     }
 }
