@@ -237,8 +237,8 @@ fn converted(column: &Column) -> String {
 
 /// The condition that a column means a value to the byte, and nothing where that is ''.
 ///
-/// What its text means is said by [`OAuthToken::official_texts`]: an official SDK may have written
-/// `null` for nothing.
+/// What its text means is said by [`official_texts`](crate::token::OAuthToken::official_texts): an
+/// official SDK may have written `null` for nothing.
 fn exactly(columns: &[&str; 10], index: usize) -> String {
     let column = bytes(columns[index]);
     let meant = if index == 1 {
