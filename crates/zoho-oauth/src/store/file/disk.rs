@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use zeroize::{Zeroize, Zeroizing};
 
-use super::super::TokenTable;
 use super::super::host_lock::{HeldLock, LockFolder, cannot_lock};
 use super::super::single_name::check_single_name;
+use super::super::{Inventory, TokenTable};
 use super::csv::{self, Damage, Document, Unreadable};
 use super::replace::{create, failed, read_if_there, replace, sweep, while_trying};
-use super::{FileStore, Inventory};
 use crate::error::{Error, ErrorCode, Result};
 use crate::token::TokenId;
+
+/// The most bytes that a token file may have.
+pub(super) const MAX_SIZE: u64 = 64 * 1024 * 1024;
 
 /// The lock that every writer of the token file holds.
 const WRITE_LOCK: &str = "write";
@@ -349,7 +351,7 @@ impl TokenFile {
             let mut start = Zeroizing::new(Vec::with_capacity(csv::START));
             let limit = csv::START as u64;
             (&mut file).take(limit).read_to_end(&mut start)?;
-            if csv::check_start(&start).is_err() || metadata.len() > FileStore::MAX_SIZE {
+            if csv::check_start(&start).is_err() || metadata.len() > MAX_SIZE {
                 return Ok((start, metadata));
             }
             // Large enough from the start: growing would leave copies behind.
@@ -357,7 +359,7 @@ impl TokenFile {
             let mut bytes = Zeroizing::new(std::mem::take(&mut *self.spare()));
             bytes.try_reserve_exact(size.saturating_add(csv::START))?;
             bytes.extend_from_slice(&start);
-            let limit = FileStore::MAX_SIZE + 1 - bytes.len() as u64;
+            let limit = MAX_SIZE + 1 - bytes.len() as u64;
             file.take(limit).read_to_end(&mut bytes)?;
             Ok((bytes, metadata))
         };
@@ -365,7 +367,7 @@ impl TokenFile {
             Ok((bytes, metadata)) => {
                 self.check_privacy(&metadata)?;
                 let size = metadata.len().max(bytes.len() as u64);
-                if csv::check_start(&bytes).is_ok() && size > FileStore::MAX_SIZE {
+                if csv::check_start(&bytes).is_ok() && size > MAX_SIZE {
                     return Err(self.too_large(ErrorCode::Unsupported, "has", size));
                 }
                 Ok(Some((bytes, metadata)))
@@ -376,7 +378,7 @@ impl TokenFile {
     }
 
     fn too_large(&self, code: ErrorCode, has: &str, size: u64) -> Error {
-        let (path, limit) = (self.path.display(), FileStore::MAX_SIZE);
+        let (path, limit) = (self.path.display(), MAX_SIZE);
         let message = format!("`{path}` {has} {size} bytes, and a token file has at most {limit}");
         Error::new(code, message)
     }
@@ -479,7 +481,7 @@ impl TokenFile {
             .iter()
             .map(|piece| piece.as_ref().len() as u64)
             .sum();
-        if size > FileStore::MAX_SIZE {
+        if size > MAX_SIZE {
             return Err(self.too_large(ErrorCode::StoreFull, "would have", size));
         }
         self.keep_highest_id(&records.table, written)?;
@@ -573,8 +575,8 @@ fn resolve(path: &Path) -> Result<PathBuf> {
     )))
 }
 
-#[cfg(test)]
 #[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::os::unix::fs::{PermissionsExt, symlink};

@@ -55,7 +55,7 @@ impl FileStore {
 
     /// The most bytes that a token file may have, 64 MiB: more than 200,000 usual records. A larger
     /// file is `unsupported`, and a write that would make it larger is `store_full`.
-    pub const MAX_SIZE: u64 = 64 * 1024 * 1024;
+    pub const MAX_SIZE: u64 = disk::MAX_SIZE;
 
     /// Opens the token file at `path`, or makes an empty one for its owner alone.
     ///

@@ -159,8 +159,8 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-#[cfg(test)]
 #[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::cell::RefCell;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};

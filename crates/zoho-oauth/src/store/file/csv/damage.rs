@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorCode};
 
 /// Why a file, or a line of it, cannot be understood. Says where, and never quotes the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) struct Damage {
+pub(crate) struct Damage {
     pub(super) line: usize,
     pub(super) what: What,
 }
@@ -28,7 +28,7 @@ pub(super) enum What {
 }
 
 impl Damage {
-    pub(in super::super) fn into_error(self, path: &Path) -> Error {
+    pub(crate) fn into_error(self, path: &Path) -> Error {
         let code = match self.what {
             What::Foreign => ErrorCode::StoreForeign,
             _ => ErrorCode::StoreDamaged,
