@@ -7,7 +7,7 @@ use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts};
 
 use super::MySqlStore;
 use super::core::{Core, Missing, in_task};
-use super::nodes::{Limits, Node, Nodes, prepared};
+use super::nodes::{Limits, Node, Nodes, place, prepared};
 use super::sql::checked_table_name;
 use super::tls::MySqlTls;
 use crate::error::{Error, ErrorCode, Result};
@@ -400,15 +400,6 @@ fn split_place(text: &str, port: u16) -> Result<(String, u16)> {
         return Err(given::no_host());
     }
     Ok((host.to_owned(), port))
-}
-
-/// A host and a port as a message names them.
-pub(super) fn place(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
 }
 
 fn is_this_machine(host: &str) -> bool {

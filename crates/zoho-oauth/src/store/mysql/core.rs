@@ -16,7 +16,6 @@ use super::row::{decode, rest};
 use super::schema::{self, Fields, Schema};
 use super::session::Session;
 use super::sql::{LEASES, MARKS, text};
-use super::widen::add_api_domain;
 use crate::error::{Error, ErrorCode, Result};
 use crate::query::TokenQuery;
 use crate::store::Inventory;
@@ -426,7 +425,7 @@ async fn prepare(
         return schema::inspect(session, table).await;
     };
     if is_widened {
-        add_api_domain(session, table).await?;
+        schema::add_api_domain(session, table).await?;
     }
     let schema = schema::find_or_create(session, table).await?;
     schema::prepare_side_tables(session).await?;

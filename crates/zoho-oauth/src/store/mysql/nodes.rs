@@ -11,7 +11,6 @@ use mysql_async::{Conn, OkPacket, Pool};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::builder::place;
 use super::fault::{Fault, classify, timed_out};
 use super::session::{Session, hang_up};
 use super::variables::{self, Lent};
@@ -242,6 +241,15 @@ async fn is_inside(conn: &mut Conn) -> mysql_async::Result<bool> {
 /// Makes a pool's connections know what they must from their first moment on.
 pub(super) fn prepared(opts: mysql_async::OptsBuilder) -> mysql_async::OptsBuilder {
     opts.after_connect(|conn| variables::set(conn).boxed())
+}
+
+/// A host and a port as a message names them.
+pub(super) fn place(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 /// One operation, tried again as long as that can help.

@@ -101,7 +101,7 @@ impl Index {
 }
 
 /// What there is under the name of a token table.
-pub(super) enum Found {
+enum Found {
     Nothing,
     /// The table of an older official SDK, under its name as it was created: it lacks the column
     /// `api_domain` and nothing else.
@@ -132,7 +132,7 @@ pub(super) async fn inspect(
 }
 
 /// As [`inspect`], but a table without `api_domain` is no error.
-pub(super) async fn find(session: &mut Session, table: &str) -> Result<Found, Fault> {
+async fn find(session: &mut Session, table: &str) -> Result<Found, Fault> {
     let found = session
         .rows(
             "SELECT table_name, table_type, engine, @@lower_case_table_names, DATABASE() \
@@ -311,6 +311,21 @@ pub(super) async fn find_or_create(
         let message = format!("table `{table}` was made and is not there");
         Fault::Again(Error::new(ErrorCode::StoreUnavailable, message))
     })
+}
+
+/// Adds the column that tables of older official SDKs lack, to such a table.
+///
+/// # Errors
+/// As [`inspect`], and what keeps the server from altering the table.
+pub(super) async fn add_api_domain(session: &mut Session, table: &str) -> Result<(), Fault> {
+    if let Found::Older(table) = find(session, table).await? {
+        let sql = format!(
+            "ALTER TABLE `{table}` ADD COLUMN api_domain mediumtext \
+            CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL"
+        );
+        session.execute_on_all(&sql).await?;
+    }
+    Ok(())
 }
 
 /// The official columns in their order, wide enough for any token.

@@ -3,7 +3,7 @@
 use super::core::{Core, raise_mark};
 use super::fault::Fault;
 use super::nodes::Tries;
-use super::schema::{self, Fields, Found, Schema, index};
+use super::schema::{self, Fields, Schema, index};
 use super::server::{changed_on_the_way, is_official};
 use super::session::Session;
 use super::sql::{MARKS, text};
@@ -87,21 +87,6 @@ impl Core {
         done.numbered += number_ids(session, &schema).await?;
         Ok(())
     }
-}
-
-/// Adds the column that tables of older official SDKs lack, to such a table.
-///
-/// # Errors
-/// As [`schema::inspect`], and what keeps the server from altering the table.
-pub(super) async fn add_api_domain(session: &mut Session, table: &str) -> Result<(), Fault> {
-    if let Found::Older(table) = schema::find(session, table).await? {
-        let sql = format!(
-            "ALTER TABLE `{table}` ADD COLUMN api_domain mediumtext \
-            CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL"
-        );
-        session.execute_on_all(&sql).await?;
-    }
-    Ok(())
 }
 
 /// Gives a number to each record whose id is none, above all that were ever given, in one
