@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -37,6 +37,19 @@ pub(crate) struct Hints {
     pub(crate) center: Option<DataCenter>,
 }
 
+impl Hints {
+    /// Whether a process that has only `record` would ask another server, or as another client.
+    fn say_more_than(&self, record: &OAuthToken) -> bool {
+        let other_client = self.client.as_ref().is_some_and(|client| {
+            let at_home = self.center.as_ref().map(|center| client.at(center));
+            let client = at_home.as_ref().unwrap_or(client);
+            record.client_id.as_ref() != Some(&client.id)
+                || record.client_secret.as_ref() != Some(&client.secret)
+        });
+        other_client || (self.center.is_some() && record.api_domain.is_none())
+    }
+}
+
 /// One stored record: the access token in hand, and what is known beside it.
 pub(crate) struct CacheEntry {
     pub(crate) id: TokenId,
@@ -61,6 +74,8 @@ pub(crate) struct CacheEntry {
 #[derive(Default)]
 struct Known {
     hints: Hints,
+    /// Whether the hints say something that the record did not.
+    needs_hints: bool,
     /// The client that the record belongs to, as far as it said so.
     client: Option<ClientId>,
     /// What was learned about the record's credential, also if the store cannot remember it.
@@ -116,9 +131,11 @@ impl CacheEntry {
         lock(&self.known).hints.clone()
     }
 
-    /// Takes over what `hints` says; what it does not say stays.
-    pub(crate) fn learn(&self, hints: Hints) {
-        let known = &mut lock(&self.known).hints;
+    /// Takes over what `hints` say about `record`; what they do not say stays.
+    pub(crate) fn learn(&self, hints: Hints, record: &OAuthToken) {
+        let mut known = lock(&self.known);
+        known.needs_hints |= hints.say_more_than(record);
+        let known = &mut known.hints;
         known.user_name = hints.user_name.or_else(|| known.user_name.take());
         if hints.client.is_some() {
             (known.client, known.client_home) = (hints.client, hints.client_home);
@@ -316,13 +333,17 @@ impl CacheEntry {
     }
 
     /// Whether nothing is known of the record that the store does not hold. What was counted for its
-    /// credential matters for one `window`.
+    /// credential matters for one `window`; that it was refused, and what a caller said of its client
+    /// and data center, matter for good.
     fn can_be_dropped(&self, now: Timestamp, window: Duration) -> bool {
         let known = lock(&self.known);
         let has_failed = (known.failure.as_ref()).is_some_and(|it| Instant::now() < it.until);
-        let latest = known.memo.latest().filter(|_| known.is_untold);
-        let counts = latest.is_some_and(|at| at > now.before(window));
-        known.unsaved.is_none() && known.revoked.is_none() && !has_failed && !counts
+        let untold = Some(&known.memo).filter(|_| known.is_untold);
+        let counts = untold.is_some_and(|memo| {
+            !memo.verdicts.is_empty() || memo.latest().is_some_and(|at| at > now.before(window))
+        });
+        let is_pinned = known.unsaved.is_some() || known.revoked.is_some();
+        !(is_pinned || known.needs_hints || has_failed || counts)
     }
 
     /// Whether the record is gone.
@@ -419,7 +440,7 @@ impl<K: Eq + Hash> TokenCache<K> {
         self.read().get(key).map(Arc::clone)
     }
 
-    /// Looks at a entry where it is, which saves counting a reference.
+    /// Looks at an entry where it is, which saves counting a reference.
     #[inline]
     pub(super) fn look<T>(
         &self,
@@ -463,20 +484,27 @@ impl<K: Eq + Hash> TokenCache<K> {
     }
 }
 
+/// An entry that only the two maps hold, by its id and by its user, is in no use.
+const PLACES: usize = 2;
+
 impl TokenCache<TokenId> {
     /// Returns the entries that were not used since `before`, and if there are more than `most`, the
     /// ones that were not used for the longest time. A part is left free then, so that the next entry
     /// does not need another look at all of them.
     pub(super) fn unused(&self, before: Timestamp, most: usize) -> Vec<TokenId> {
         let used = |entry: &CacheEntry| entry.used_at.load(Ordering::Relaxed);
-        let mut all: Vec<_> = (self.read().iter())
+        let entries = self.read();
+        let is_held = |entry: &Arc<CacheEntry>| Arc::strong_count(entry) > PLACES;
+        let mut all: Vec<_> = (entries.iter())
+            .filter(|(_, entry)| !is_held(entry))
             .map(|(id, entry)| (used(entry), *id))
             .collect();
-        let excess = if all.len() > most {
-            all.len() - most / 8 * 7
+        let excess = if entries.len() > most {
+            (entries.len() - (most - most / 8)).min(all.len())
         } else {
             0
         };
+        drop(entries);
         if let Some(last) = excess.checked_sub(1) {
             all.select_nth_unstable(last);
         }
@@ -500,7 +528,7 @@ impl TokenCache<TokenId> {
             Arc::strong_count(entry) <= places && entry.can_be_dropped(now, window)
         };
         let entries = self.read();
-        let Some(entry) = entries.get(&id).filter(|entry| is_free(entry, 2)) else {
+        let Some(entry) = entries.get(&id).filter(|entry| is_free(entry, PLACES)) else {
             return;
         };
         let name = entry.hints().user_name;
@@ -517,37 +545,36 @@ impl TokenCache<TokenId> {
 
 /// When unused entries were looked for, which takes a look at each.
 #[derive(Debug, Default)]
-pub(super) struct Sweep {
-    /// When it is time for the next look, in milliseconds by the wall clock.
-    next_at: AtomicI64,
-    /// How many entries the last look left.
-    left: AtomicUsize,
+pub(super) struct Sweep(Mutex<LastSweep>);
+
+#[derive(Debug, Default)]
+struct LastSweep {
+    next_at: Option<Timestamp>,
+    /// How many entries were left.
+    left: usize,
 }
 
 impl Sweep {
-    /// Whether the caller is to look. Every quarter of `max_idle` one caller is, and one when there
-    /// are more than `most` entries: not for each new one, since all of them may be in use.
-    pub(super) fn is_due(
+    /// Looks with `look`, which returns how many entries are left, if it is time for that: every
+    /// quarter of `max_idle`, and when there are more than `most` entries, but not for each new one,
+    /// since all of them may be in use. One caller looks at a time.
+    pub(super) fn if_due(
         &self,
         now: Timestamp,
         max_idle: Duration,
-        entries: usize,
-        most: usize,
-    ) -> bool {
-        let at = self.next_at.load(Ordering::Relaxed);
-        let next = now.after(max_idle / 4).as_millis();
-        // The clock may have been set back.
-        let is_time = now.as_millis() >= at || at > next;
-        let left = self.left.load(Ordering::Relaxed);
-        let is_full = entries > most && entries > left.saturating_add(left / 8);
-        let claim = || {
-            let order = Ordering::Relaxed;
-            (self.next_at.compare_exchange(at, next, order, order)).is_ok()
+        (entries, most): (usize, usize),
+        look: impl FnOnce() -> usize,
+    ) {
+        let Ok(mut last) = self.0.try_lock() else {
+            return;
         };
-        (is_time || is_full) && claim()
-    }
-
-    pub(super) fn done(&self, left: usize) {
-        self.left.store(left, Ordering::Relaxed);
+        let next = now.after(max_idle / 4);
+        // The clock may have been set back.
+        let is_time = last.next_at.is_none_or(|at| now >= at || at > next);
+        let is_full = entries > most && entries > last.left.saturating_add(last.left / 8);
+        if is_time || is_full {
+            last.next_at = Some(next);
+            last.left = look();
+        }
     }
 }

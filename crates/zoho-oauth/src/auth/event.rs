@@ -29,7 +29,7 @@ pub enum Event {
         error: Error,
     },
     /// A person has to log in again: Zoho refuses the refresh token for good. Told once for each
-    /// refresh token.
+    /// refresh token, as long as its user is in memory.
     LoginRequired {
         /// The record.
         id: TokenId,

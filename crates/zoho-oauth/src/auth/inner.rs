@@ -109,7 +109,7 @@ impl Inner {
         self.drop_unused(now);
         let entry = self.entries.get_or_insert(id, || CacheEntry::new(id));
         entry.used(now);
-        entry.learn(hints);
+        entry.learn(hints, record);
         entry.learn_owner(record);
         entry.adopt(record, &self.policy, asked);
         // Without a client of its own the authenticator can reach several records of one name,
@@ -125,15 +125,18 @@ impl Inner {
     /// Drops users who have not asked for a while, if it is time for that or there are too many.
     pub(super) fn drop_unused(&self, now: Timestamp) {
         let policy = &self.policy;
+        // What the hot path answers is noticed at the next revalidation only.
+        let max_idle = policy.max_idle.max(policy.recheck);
         let most = policy.max_cached.max(1);
-        if !(self.sweep).is_due(now, policy.max_idle, self.entries.len(), most) {
-            return;
-        }
-        let unused = self.entries.unused(now.before(policy.max_idle), most);
-        for &id in &unused {
-            (self.entries).drop_unused(id, &self.users, now, policy.counted_for());
-        }
-        self.sweep.done(self.entries.len());
+        let look = || {
+            let unused = self.entries.unused(now.before(max_idle), most);
+            for id in unused {
+                (self.entries).drop_unused(id, &self.users, now, policy.counted_for());
+            }
+            self.entries.len()
+        };
+        let size = (self.entries.len(), most);
+        self.sweep.if_due(now, max_idle, size, look);
     }
 
     /// Forgets a record that is not in the store any more, and says so.

@@ -60,11 +60,16 @@ pub(super) async fn login(inner: &Arc<Inner>, mut login: Login) -> Result<Arc<Ca
         if let Some(record) = record {
             return entry_of_found(inner, &login, &record, asked).await;
         }
-        let outcome = join_or_start(inner, &login).outcome().await;
-        let outcome = outcome.ok_or_else(|| {
+        // Lives until the outcome is marked as heard: without callers it would be saved or revoked.
+        let mut flight = join_or_start(inner, &login);
+        let Some(outcome) = flight.outcome().await else {
+            if flight.is_joined {
+                // The caller that started it, perhaps on another runtime, is gone.
+                continue;
+            }
             let message = "the login ended without an answer: its runtime was shut down";
-            Error::new(ErrorCode::Internal, message)
-        })?;
+            return Err(Error::new(ErrorCode::Internal, message));
+        };
         // Of another user, or from another data center: what it left behind is looked at.
         if login.is_answered_by(inner, &outcome) {
             outcome.is_heard.store(true, Ordering::SeqCst);

@@ -150,6 +150,7 @@ async fn counted(inner: &Inner, entry: &CacheEntry, record: &OAuthToken) -> Memo
     release(permit, None).await;
     memo.unwrap_or(own)
 }
+
 /// The record of a user under a client.
 pub(super) async fn stored_as(
     inner: &Inner,
@@ -284,6 +285,7 @@ pub(super) async fn end_twin(inner: &Inner, twin: &OAuthToken, record: &OAuthTok
         }
     }
 }
+
 /// Says so if `login` takes the place of a stored one with another refresh token.
 pub(super) fn tell_if_replaced(inner: &Inner, stored: &OAuthToken, login: &OAuthToken) {
     let (Some(id), Some(old), Some(new)) = (stored.id, &stored.refresh_token, &login.refresh_token)

@@ -56,10 +56,10 @@ pub struct RefreshPolicy {
     ///
     /// A dropped user costs a look-up in the store when it asks again. A user is not dropped while a
     /// [`Session`](crate::Session) is held, a refresh is under way, or something is known that the
-    /// store does not hold.
+    /// store does not hold, such as a client that a credential named.
     pub max_cached: usize,
     /// After how long a user who has not asked is dropped from memory. Default: 1 h, counted to within
-    /// a quarter of that. Drops happen when other users ask.
+    /// a quarter of that, and no less than [`recheck`](Self::recheck). Drops happen when other users ask.
     pub max_idle: Duration,
     /// The time limit of each call to the store. Default: 15 s.
     ///

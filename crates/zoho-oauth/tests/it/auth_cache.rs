@@ -28,8 +28,8 @@ async fn store_of(users: usize) -> (Arc<HookStore<ListStore>>, Arc<AtomicUsize>)
 }
 
 fn authenticator(store: &Arc<HookStore<ListStore>>, policy: RefreshPolicy) -> Authenticator {
-    // Nothing but a drop makes the store be asked.
-    let policy = policy.with_recheck(Duration::MAX);
+    // Nothing but a drop makes the store be asked by name.
+    let policy = policy.with_recheck(Duration::ZERO);
     let auth = Authenticator::builder(Arc::clone(store)).policy(policy);
     auth.build().unwrap()
 }
@@ -97,6 +97,7 @@ async fn a_user_whose_token_is_being_refreshed_is_not_dropped() {
     store.save_token(&record).await.unwrap();
     store.save_token(&good("bob", "1000.CLIENT")).await.unwrap();
     let policy = RefreshPolicy::new()
+        .with_recheck(Duration::ZERO)
         .with_max_idle(Duration::ZERO)
         .with_max_cached(1);
     let auth = Authenticator::builder(Arc::clone(&store)).policy(policy);
