@@ -28,7 +28,13 @@ pub(super) struct Rows {
     /// Whether a write of this save did not leave what was written. From then on each write is
     /// watched, which tells a trigger from others' changes.
     is_watched: AtomicBool,
+    /// How many transactions of this save read something else than they had written.
+    mismatches: AtomicU64,
 }
+
+/// A node of a cluster may read the row of another node within a transaction that the cluster has
+/// aborted, and say so at the next statement only. A trigger does the same each time.
+const MOST_MISMATCHES: u64 = 3;
 
 impl Rows {
     pub(super) fn new(core: Arc<Core>) -> Self {
@@ -37,7 +43,15 @@ impl Rows {
             official_last: AtomicU64::new(0),
             next: AtomicU64::new(0),
             is_watched: AtomicBool::new(false),
+            mismatches: AtomicU64::new(0),
         }
+    }
+
+    /// Whether to try once more before a write counts as changed by a trigger.
+    fn is_doubtful(&self, fault: &Fault) -> bool {
+        let is_mismatch =
+            matches!(fault, Fault::No(error) if error.code() == ErrorCode::StoreForeign);
+        is_mismatch && self.mismatches.fetch_add(1, Ordering::Relaxed) + 1 < MOST_MISMATCHES
     }
 
     /// The table, after a check that a record fits into it. Before it is refused, the table is
@@ -136,6 +150,9 @@ impl Rows {
             }
             Err(fault) => {
                 session.roll_back().await;
+                if self.is_doubtful(&fault) {
+                    return Ok(false);
+                }
                 Err(fault.uncommitted())
             }
         }
@@ -177,6 +194,9 @@ impl Rows {
             }
             Err(fault) => {
                 session.roll_back().await;
+                if self.is_doubtful(&fault) {
+                    return Ok(Outcome::Done(false));
+                }
                 Err(fault.uncommitted())
             }
         }
