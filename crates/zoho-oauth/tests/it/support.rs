@@ -216,3 +216,49 @@ impl std::io::Write for Log {
         Ok(())
     }
 }
+
+/// Reads a store in pages of this size.
+pub(crate) async fn all_pages(store: &dyn TokenStore, limit: usize) -> Vec<OAuthToken> {
+    let mut all: Vec<OAuthToken> = Vec::new();
+    loop {
+        let after = all.last().and_then(|token| token.id);
+        let page = store.get_tokens_page(after, limit).await.unwrap();
+        let is_last = page.len() < limit;
+        all.extend(page);
+        if is_last {
+            return all;
+        }
+    }
+}
+
+/// Looks a record up from eight tasks for two seconds. Each look-up fails with this code and text.
+pub(crate) async fn every_look_up_fails<S: TokenStore + Clone>(
+    store: &S,
+    id: TokenId,
+    code: ErrorCode,
+    says: &'static str,
+) {
+    let end = std::time::Instant::now() + Duration::from_secs(2);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            while std::time::Instant::now() < end {
+                let error = store.find_token_by_id(id).await.unwrap_err();
+                assert_eq!(error.code(), code, "{says}: {error:?}");
+                assert!(error.message().contains(says), "{error}");
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// Waits until a store answers again.
+pub(crate) async fn comes_back(store: &dyn TokenStore, id: TokenId) {
+    let began = std::time::Instant::now();
+    while store.find_token_by_id(id).await.is_err() {
+        assert!(began.elapsed() < Duration::from_mins(1));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -538,14 +538,20 @@ mod tests {
         assert_eq!(stored(&db), ["a", "b"]);
     }
 
-    #[test]
-    fn a_group_has_its_limit_also_while_it_waits_for_a_lock() {
+    /// A database whose lock another connection holds.
+    fn locked() -> (tempfile::TempDir, Db, rusqlite::Connection) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.db");
         std::fs::write(&path, "").unwrap();
         let db = open::writer(&path, "t", Duration::ZERO).unwrap();
         let other = rusqlite::Connection::open(&path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        (folder, db, other)
+    }
+
+    #[test]
+    fn a_group_has_its_limit_also_while_it_waits_for_a_lock() {
+        let (_folder, db, other) = locked();
         let (queue, mut jobs) = channel(2 * GROUP);
         let mut answers = Vec::new();
         for _ in 0..2 * GROUP {
@@ -586,12 +592,7 @@ mod tests {
 
     #[test]
     fn nothing_is_answered_as_done_when_the_lock_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("t.db");
-        std::fs::write(&path, "").unwrap();
-        let db = open::writer(&path, "t", Duration::ZERO).unwrap();
-        let other = rusqlite::Connection::open(&path).unwrap();
-        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let (_folder, db, other) = locked();
         let save = |name: &'static str| job(move |db| save::save(db, &token(name)));
         for answer in run(&db, vec![save("a"), save("b")]) {
             assert_eq!(answer.unwrap_err().code(), ErrorCode::StoreLocked);

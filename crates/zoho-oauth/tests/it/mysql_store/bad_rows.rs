@@ -1,9 +1,10 @@
-//! Rows that official SDKs wrote in their own way, and rows that nobody can read.
+//! Rows that official SDKs wrote in their own way, and rows that cannot be read.
 
 use zoho_oauth::store::Inventory;
 use zoho_oauth::{ErrorCode, GrantToken, TokenQuery, TokenStore};
 
 use super::*;
+use crate::support::all_pages;
 
 fn named(name: &str) -> TokenQuery {
     TokenQuery::user_name(UserName::new(name).unwrap())
@@ -121,16 +122,7 @@ async fn a_bad_row_is_left_out_named_and_in_the_way_of_none() {
     }
     assert_eq!(store.get_tokens().await.unwrap(), expected);
     for limit in 1..8 {
-        let mut all: Vec<OAuthToken> = Vec::new();
-        loop {
-            let after = all.last().and_then(|token| token.id);
-            let page = store.get_tokens_page(after, limit).await.unwrap();
-            let is_last = page.len() < limit;
-            all.extend(page);
-            if is_last {
-                break;
-            }
-        }
+        let all = all_pages(&store, limit).await;
         assert_eq!(all, expected, "pages of {limit}");
     }
     let inventory: Inventory = store.inventory().await.unwrap().unwrap();

@@ -1,9 +1,10 @@
-//! Rows that nobody can read.
+//! Rows that cannot be read.
 
 use zoho_oauth::store::Inventory;
-use zoho_oauth::{ClientId, ErrorCode, OAuthToken, TokenStore};
+use zoho_oauth::{ClientId, ErrorCode, TokenStore};
 
 use super::support::{Schema, by_user, id, refreshed, token};
+use crate::support::all_pages;
 
 #[tokio::test]
 async fn a_bad_row_is_left_out_named_and_in_the_way_of_none() {
@@ -24,16 +25,7 @@ async fn a_bad_row_is_left_out_named_and_in_the_way_of_none() {
         .await;
     assert_eq!(store.get_tokens().await.unwrap(), expected);
     for limit in 1..8 {
-        let mut all: Vec<OAuthToken> = Vec::new();
-        loop {
-            let after = all.last().and_then(|token| token.id);
-            let page = store.get_tokens_page(after, limit).await.unwrap();
-            let is_last = page.len() < limit;
-            all.extend(page);
-            if is_last {
-                break;
-            }
-        }
+        let all = all_pages(&store, limit).await;
         assert_eq!(all, expected, "pages of {limit}");
     }
     let inventory: Inventory = store.inventory().await.unwrap().unwrap();

@@ -1,14 +1,11 @@
 //! A server whose TLS changes while the program runs.
 
-use std::time::{Duration, Instant};
-
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use zoho_oauth::{ErrorCode, PostgresStore, StoreState, TokenStore};
 use zoho_test_servers::{Options, Postgres};
 
 use super::secrecy::authority;
-use super::support::PATIENCE;
-use crate::support::{builder, good, no_memory, sandbox};
+use crate::support::{builder, comes_back, every_look_up_fails, good, no_memory, sandbox};
 use crate::switch::Switch;
 
 async fn start(options: Options) -> Postgres {
@@ -67,22 +64,7 @@ async fn a_server_that_changes_its_tls_is_said_and_not_connected_to_all_the_time
         switch.lead_to(server.port());
         // Until all connections from before have ended.
         drop(store.find_token_by_id(ann).await);
-        let end = Instant::now() + Duration::from_secs(2);
-        let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..8 {
-            let store = store.clone();
-            tasks.spawn(async move {
-                while Instant::now() < end {
-                    let error = store.find_token_by_id(ann).await.unwrap_err();
-                    assert_eq!(error.code(), code, "{says}: {error}");
-                    assert!(error.message().contains(says), "{error}");
-                    tokio::task::yield_now().await;
-                }
-            });
-        }
-        while let Some(task) = tasks.join_next().await {
-            task.unwrap();
-        }
+        every_look_up_fails(&store, ann, code, says).await;
         // Each attempt may try the addresses of both families.
         assert!(
             switch.connections() < 25,
@@ -98,10 +80,6 @@ async fn a_server_that_changes_its_tls_is_said_and_not_connected_to_all_the_time
 
         // It comes back by itself.
         switch.lead_to(good_one.port());
-        let began = Instant::now();
-        while store.find_token_by_id(ann).await.is_err() {
-            assert!(began.elapsed() < PATIENCE);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        comes_back(&store, ann).await;
     }
 }

@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use zoho_oauth::{ErrorCode, SqliteStore, TokenQuery, TokenStore};
 
 use super::{Log, SAMPLE_TABLE, by_user, code, id, ids, place, sample, sample_insert, token};
+use crate::support::all_pages;
 
 /// What makes row 2 unreadable, and what names it.
 const DAMAGES: [(&str, &str); 9] = [
@@ -23,16 +24,9 @@ const DAMAGES: [(&str, &str); 9] = [
     ),
 ];
 
-async fn all_pages(store: &SqliteStore, limit: usize) -> Vec<u64> {
-    let (mut seen, mut after) = (Vec::new(), None);
-    loop {
-        let page = store.get_tokens_page(after, limit).await.unwrap();
-        seen.extend(page.iter().map(|row| row.id.unwrap().get()));
-        if page.len() < limit {
-            return seen;
-        }
-        after = page.last().and_then(|row| row.id);
-    }
+async fn ids_of_pages(store: &SqliteStore, limit: usize) -> Vec<u64> {
+    let all = all_pages(store, limit).await;
+    all.iter().map(|row| row.id.unwrap().get()).collect()
 }
 
 #[tokio::test]
@@ -62,7 +56,7 @@ async fn one_bad_row_leaves_the_good_ones_usable() {
             let store = open();
             assert_eq!(ids(&store).await, [1, 3, 4, 5], "{damage}");
             for limit in 1..6 {
-                assert_eq!(all_pages(&store, limit).await, [1, 3, 4, 5], "{damage}");
+                assert_eq!(ids_of_pages(&store, limit).await, [1, 3, 4, 5], "{damage}");
             }
             assert_eq!(ids(&open()).await, [1, 3, 4, 5], "{damage}");
 
@@ -115,7 +109,7 @@ fn the_log_names_a_bad_row_once() {
             let store = SqliteStore::open(&path).unwrap();
             for _ in 0..3 {
                 assert_eq!(ids(&store).await, [1]);
-                assert_eq!(all_pages(&store, 2).await, [1]);
+                assert_eq!(ids_of_pages(&store, 2).await, [1]);
             }
         }
     };
@@ -160,7 +154,7 @@ async fn two_rows_with_one_id_are_both_left_out() {
     let store = SqliteStore::open(&path).unwrap();
     assert_eq!(ids(&store).await, [1, 3]);
     for limit in 1..5 {
-        assert_eq!(all_pages(&store, limit).await, [1, 3]);
+        assert_eq!(ids_of_pages(&store, limit).await, [1, 3]);
     }
     let inventory = store.inventory().await.unwrap().unwrap();
     assert_eq!(inventory.records, 7);
