@@ -86,7 +86,7 @@ pub(crate) fn json(value: &impl Serialize) -> Result<()> {
 
 /// Says why a command failed, with causes and a hint.
 pub(crate) fn failure(failure: &Failure) {
-    // Where even standard error is closed nobody is left to be told.
+    // Standard error is closed too, so the warning is dropped.
     let mut output = anstream::stderr().lock();
     for (label, text) in failure.lines() {
         let style = match label {

@@ -100,7 +100,7 @@ impl ApiError {
         }
     }
 
-    /// Finds the refusal that is all there is in a body, and says of itself that it is one.
+    /// Returns the refusal if the body holds nothing else and its `status` is `error`.
     pub(crate) fn alone(body: &[u8]) -> Option<Self> {
         // Every successful answer comes through here: a text search is faster than parsing JSON.
         let text = std::str::from_utf8(body).ok()?;

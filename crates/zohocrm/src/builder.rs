@@ -133,8 +133,8 @@ impl ZohoCrmBuilder {
 
     /// Sets the data centers that are known, instead of the official ones or those of the
     /// authenticator; the one of the target is always among them. If the target is an official one
-    /// and this table describes a center of that name anew, the table's counts, with the API domains
-    /// that it names and no others.
+    /// and this table redefines it, the table's definition counts, with the API domains that it names
+    /// and no others.
     pub fn data_centers(mut self, centers: DataCenters) -> Self {
         self.centers = Some(centers);
         self
@@ -237,7 +237,7 @@ impl ZohoCrmBuilder {
         for center in more_centers {
             options.data_centers.add(center);
         }
-        // `DataCenter::us()` names the center; a table that describes `us` anew says where it is.
+        // `DataCenter::us()` names the center; a table that redefines `us` says where it is.
         if DataCenters::known().iter().any(|known| *known == own)
             && let Ok(given) = options.data_centers.by_name(own.name())
         {

@@ -50,7 +50,7 @@ impl Hints {
     }
 }
 
-/// One stored record: the access token in hand, and what is known beside it.
+/// One stored record: its access token, and what else this process knows about it.
 pub(crate) struct CacheEntry {
     pub(crate) id: TokenId,
     /// Tells entries of this process apart, also two of one id that came one after the other.
@@ -523,7 +523,7 @@ impl TokenCache<TokenId> {
         now: Timestamp,
         window: Duration,
     ) {
-        // Whoever else needs the entry clones it, which takes the lock of one of the maps.
+        // Other users of the entry hold a clone, and cloning it takes the lock of one of the maps.
         let is_free = |entry: &Arc<CacheEntry>, places| {
             Arc::strong_count(entry) <= places && entry.can_be_dropped(now, window)
         };

@@ -100,7 +100,7 @@ impl Attempts {
 }
 
 /// The memo of a login that no record exists for. A verdict on it stands for one window: what was
-/// refused may have been a slip, and whoever tries again later gets Zoho's own answer.
+/// refused may have been a slip, and a later attempt gets Zoho's own answer.
 pub(super) fn recent(mut memo: Memo, now: Timestamp, window: Duration) -> Memo {
     (memo.verdicts).retain(|verdict| is_recent(verdict.at, now, window));
     memo
@@ -245,7 +245,7 @@ mod tests {
         let lost = remembered(&memo, &failed(ErrorCode::ServerError).of_lost_answer());
         assert_eq!(lost.minted_at.len(), 1);
         assert!(matches!(lost.outage, Some(Outage { failures: 1.., .. })));
-        // Whoever it was that said so, he does not keep the whole fleet waiting for long.
+        // A long wait in one answer does not stop the whole fleet for that long.
         let now = Timestamp::now();
         let wait = failed(ErrorCode::ServerError).retry_at(now.after(Duration::from_mins(9)));
         let until = remembered(&Memo::default(), &wait).outage.unwrap().until;

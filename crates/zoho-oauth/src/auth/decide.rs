@@ -128,7 +128,7 @@ impl Schedule {
     }
 }
 
-/// Returns when the access token of `record` ends, as far as it is known at `now`.
+/// Returns when the access token of `record` ends; `None` if that is not known at `now`.
 ///
 /// An end that no token of Zoho can have is as good as none: one that lies too far ahead, or one
 /// in another unit.

@@ -175,7 +175,7 @@ impl Inner {
     }
 
     pub(crate) fn tell(&self, event: Event) {
-        // Nobody may be listening.
+        // An error means that there is no listener.
         let _ = self.events.send(event);
     }
 
@@ -183,8 +183,8 @@ impl Inner {
     /// authenticator's own.
     ///
     /// # Errors
-    /// `unknown_data_center` when the record says where it belongs and nobody knows where that is:
-    /// its secrets are then shown to nobody. A data center that does not say what its API is called
+    /// `unknown_data_center` when the API domain of the record belongs to no known data center. Its
+    /// secrets are then sent to no server. A data center that does not say what its API is called
     /// is taken at its word: see [`DataCenters::of_api_domain`].
     pub(crate) fn center_of(
         &self,

@@ -133,8 +133,8 @@ async fn another_of_user(inner: &Inner, record: &OAuthToken) -> Result<Option<OA
     Ok(stored.filter(|stored| stored.id != record.id))
 }
 
-/// What is remembered of a record, by all who share the store as far as it can be seen: it goes with
-/// the record.
+/// Returns what is remembered of a record, in the store if that can be read: it is deleted with the
+/// record.
 async fn counted(inner: &Inner, entry: &CacheEntry, record: &OAuthToken) -> Memo {
     let (own, _) = entry.memo();
     let key = CoordinationKey::record(entry.id);

@@ -18,8 +18,7 @@ use crate::store::table::merge;
 use crate::store::{Fact, Kept};
 use crate::token::OAuthToken;
 
-/// For how long at most what nothing else holds is tried to be saved while somebody may be waiting
-/// for it.
+/// Maximum time for which a caller waits while a new refresh token is saved.
 const RESCUE: Duration = Duration::from_secs(10);
 
 /// Saves what Zoho answered about `record`, then hands it out.
@@ -29,7 +28,7 @@ pub(super) async fn persist(
     record: &OAuthToken,
     answer: &TokenAnswer,
 ) -> Result<Access> {
-    // Only what is new: whoever saved another refresh token meanwhile must find it there still.
+    // Only what is new, so that a refresh token that another process saved meanwhile stays.
     let mut news = OAuthToken::new();
     news.id = Some(entry.id);
     // Whose it is, so that the store refuses it if another login has the id by now.
@@ -83,7 +82,7 @@ pub(super) async fn persist(
         Ok(Kept::Gone) => Err(gone(inner, entry, fact, fresh).await),
         Err(error) if is_gone(&error) => Err(gone(inner, entry, fact, fresh).await),
         Err(error) if fact.news().refresh_token.is_some() => {
-            // Nothing but this answer holds the new refresh token, and nobody may be waiting.
+            // Only this answer holds the new refresh token, and perhaps no caller waits for it.
             let error = not_saved(&error, fresh);
             entry.set_unsaved(Some(error.clone()));
             save_later(inner, Unsaved::RefreshToken(Arc::clone(entry), fact));
@@ -146,7 +145,7 @@ impl Patience {
     }
 }
 
-/// Ends what was issued for a record that is gone, which nobody wants any more.
+/// Revokes what was issued for a record that is gone.
 async fn gone(inner: &Arc<Inner>, entry: &Arc<CacheEntry>, fact: Fact, fresh: OAuthToken) -> Error {
     let discarded = discard(inner, entry, &fact).await;
     let error = inner.gone(entry);

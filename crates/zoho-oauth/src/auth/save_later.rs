@@ -186,8 +186,8 @@ pub(super) async fn discard_login(inner: &Inner, login: &Login, record: &OAuthTo
     }
 }
 
-/// Revokes a new refresh token that has no place in the store, so that nothing is alive at Zoho that
-/// nobody knows of.
+/// Revokes a new refresh token that has no place in the store, so that no unknown token stays valid
+/// at Zoho.
 pub(super) async fn discard(inner: &Inner, entry: &CacheEntry, fact: &Fact) -> Result<()> {
     let Some(token) = &fact.news().refresh_token else {
         return Ok(());

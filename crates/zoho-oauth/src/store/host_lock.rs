@@ -79,7 +79,7 @@ impl LockFolder {
                 let bits = file.mode() & 0o060;
                 (file, bits)
             }
-            // The file is about to be made anew, for its owner alone.
+            // The file is about to be created, for its owner alone.
             Err(_) => (std::fs::metadata(parent(&self.path))?, 0),
         };
         // A folder is entered by execution. New files in it get its group.
@@ -262,7 +262,7 @@ pub(crate) enum Given {
     Nothing,
 }
 
-/// Gives `file` the owner and the group of `like`, as far as this process may: root may always.
+/// Gives `file` the owner and the group of `like`, where this process has the right: root always has.
 pub(crate) fn give_to_owner(file: &File, like: &Metadata) -> Given {
     #[cfg(unix)]
     {

@@ -168,7 +168,7 @@ impl TokenFile {
         self.path.parent().expect("an absolute path of a file")
     }
 
-    /// Makes the file, without a lock and so without the side folder: whoever comes first makes it.
+    /// Makes the file if it is missing, without a lock and so without the side folder.
     fn make_empty(&self) -> Result<()> {
         let name = self.path.file_name().unwrap_or_default();
         let prefix = format!(".{}", name.display());
@@ -637,7 +637,7 @@ mod tests {
         save(Instant::now()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(&format!("{cut}\n")), "{text}");
-        // What we wrote is nobody's work under way, also where nothing comes behind the line.
+        // A line that this store wrote is ended, also where it is the last one.
         std::fs::write(&path, &cut).unwrap();
         let in_place = File::options().write(true).open(&path).unwrap();
         in_place.set_modified(long_ago).unwrap();

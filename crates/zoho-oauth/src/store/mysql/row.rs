@@ -66,7 +66,7 @@ pub(super) fn decode(row: Row, table: &str) -> Result<OAuthToken> {
     })
 }
 
-/// The texts of a row that cannot be read as a whole, as far as they are text and mean something.
+/// Returns those values of an unreadable row that are text and not absent.
 pub(super) fn rest(row: &Row) -> [Option<String>; 10] {
     let texts: [Option<String>; 10] = std::array::from_fn(|index| match row.as_ref(index) {
         Some(Value::Bytes(bytes)) => String::from_utf8(bytes.clone()).ok(),

@@ -34,7 +34,7 @@ const VARIABLES: [(&str, &str); 13] = [
 ];
 
 /// `DEFAULT` is the clock. A server may refuse to hear of it (`secure_timestamp` of MariaDB), and
-/// then nobody stopped the clock either.
+/// then no session can have stopped the clock.
 const RUNNING: (&str, &str) = ("timestamp", "DEFAULT");
 const REFUSED: u16 = 1290;
 

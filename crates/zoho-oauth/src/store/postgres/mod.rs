@@ -59,7 +59,7 @@
 //!
 //! # Compatibility
 //! A table of that name that is there already is used as it is if it has the ten columns as `text`
-//! or `varchar`, in any order and beside any others; NULL and `''` are both none. The
+//! or `varchar`, in any order and with any other columns; NULL and `''` are both none. The
 //! text `null`, which some official SDKs write for none, is a value here: they have no store on
 //! PostgreSQL. Values are
 //! compared byte by byte, whatever the collation. A row whose id is no number, or whose expiry is

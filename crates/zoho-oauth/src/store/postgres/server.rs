@@ -416,7 +416,7 @@ impl Line {
     }
 
     /// Whether a write left the rows alone that are none of its own: no more was changed in the table
-    /// than the write says. Where the server counts nothing, nobody can tell.
+    /// than the write says. A server that counts nothing reports no change.
     async fn are_others_left(
         &self,
         client: &Borrowed,

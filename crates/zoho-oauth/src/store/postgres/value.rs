@@ -113,7 +113,7 @@ pub(super) fn decode(row: &Row, place: &Place) -> Result<OAuthToken> {
     })
 }
 
-/// The texts of a row that cannot be read as a whole, as far as they are text.
+/// Returns those values of an unreadable row that are text.
 pub(super) fn rest(row: &Row) -> [Option<&str>; 10] {
     std::array::from_fn(|index| row.try_get::<_, Option<&str>>(index).ok().flatten())
 }

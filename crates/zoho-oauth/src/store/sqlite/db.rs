@@ -126,7 +126,7 @@ impl Db {
         damage.map_or(Ok(None), Err)
     }
 
-    /// The row with this id. One that merely looks like it, '05' beside 5, is damage.
+    /// The row with this id. A row whose id only looks like it, '05' for 5, is damage.
     pub(super) fn by_id(&self, id: TokenId) -> Result<Option<OAuthToken>> {
         let mut statement = self.statement(&self.statements.by_id)?;
         let rows = statement

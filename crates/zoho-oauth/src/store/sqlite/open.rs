@@ -127,7 +127,7 @@ impl Drop for Tidy {
         let Some(path) = self.0.take().filter(|path| log_of(path).exists()) else {
             return;
         };
-        // Whoever uses the database now keeps the files: SQLite sees to that.
+        // SQLite keeps the files while another process uses the database.
         if let Ok(connection) = Connection::open_with_flags(path, flags()) {
             let _ = connection.execute_batch("SELECT 1 FROM sqlite_schema");
         }

@@ -1,4 +1,4 @@
-//! Whether the thread of a database still gets on, so that a disk that hangs keeps nobody waiting.
+//! Detects a database thread that hangs, so that callers do not wait for a disk that hangs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;

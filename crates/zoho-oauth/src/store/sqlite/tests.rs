@@ -276,9 +276,9 @@ async fn a_write_that_hangs_keeps_nobody_waiting() {
     assert!(error.to_string().contains("t.db"), "{error}");
     assert_eq!(remembered.unwrap_err().code(), unavailable);
     assert_eq!(hangs.await.unwrap().unwrap_err().code(), unavailable);
-    // Nobody reads where nothing would end the wait.
+    // A look-up does not run in the caller's task, where nothing would end the wait.
     assert!(store.core.read_here(|_| Ok(())).is_none());
-    // Whoever comes now is told at once.
+    // A later call fails at once.
     let late = store.delete_token(ann).now_or_never().unwrap();
     assert_eq!(late.unwrap_err().code(), unavailable);
     // Readers go on.
@@ -404,7 +404,7 @@ async fn what_can_be_written_later_fails_fast_while_a_lock_lasts() {
     let permit = permit.unwrap().unwrap();
     let writer = store.core.writer().unwrap();
     let other = locked(&folder);
-    // Somebody has waited for the lock in vain.
+    // A write has timed out waiting for the lock.
     let work = |db: &Db| save::save(db, &token("ann"));
     let error = writer.run_within(Duration::ZERO, work).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::StoreLocked);

@@ -1,6 +1,6 @@
 //! The look-up tables of a [`TokenTable`](super::TokenTable): which rows to compare at all.
 //!
-//! They decide nothing. A row that they find is compared by the rules beside them, and each row
+//! They decide nothing. A row that they find is compared by the rules of the table, and each row
 //! that the rules look for has one of the keys that are asked for here.
 
 use std::collections::BTreeSet;

@@ -606,7 +606,7 @@ impl<'a> Document<'a> {
             self.end_line(&mut pieces);
             pieces.push(Piece::New(row(new, self.line_end)));
         }
-        // Nobody is still writing what we have written.
+        // An ended line does not look as if another program were still writing it.
         let last = self.lines.last().map(|line| line.content);
         if matches!(last, Some(Content::Unreadable(_))) {
             self.end_line(&mut pieces);
