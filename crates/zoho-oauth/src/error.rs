@@ -212,7 +212,9 @@ codes! {
 /// ([`remedy`](Self::remedy)).
 ///
 /// `Display` is one line: the text and the code. `Debug` adds the remedy, how long to wait and the
-/// causes, each on a line of its own; a `main` that returns the error prints that. No text of it carries a secret, nor a part of one. Cheap to clone: everybody who waits for one refresh gets the same error.
+/// causes, each on a line of its own; a `main` that returns the error prints that. No text of it
+/// carries a secret, nor a part of one. Cheap to clone: all callers that wait for one refresh get the
+/// same error.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 

@@ -188,8 +188,8 @@ impl HttpClient {
     /// all the same and speaks plain http; a TLS connection then fails and says why.
     ///
     /// # Errors
-    /// `invalid_input` for a time-out of zero, a proxy that is no http(s) URL and no host with a port, a user agent
-    /// that is no header value, or certificates that cannot be read.
+    /// `invalid_input` for a time-out of zero, a proxy that is neither an http(s) URL nor `host:port`, a
+    /// user agent that is no header value, or certificates that cannot be read.
     pub fn new(options: &HttpOptions) -> Result<Self> {
         for (name, timeout) in [
             ("connect time-out", options.connect_timeout),
@@ -275,7 +275,12 @@ impl HttpClient {
         } else {
             (ErrorCode::Network, "lost its connection")
         };
-        let code = connection::trouble(&error).map_or(code, |found| found.code(code));
+        let is_certificate = reason.as_ref().is_some_and(|found| found.is_certificate);
+        let code = if is_certificate {
+            ErrorCode::CertificateRefused
+        } else {
+            code
+        };
         let reason = reason.map_or_else(String::new, |found| format!(": {}", found.text));
         let error = Error::new(code, format!("{what} {happened}{reason}")).caused_by(error);
         if was_sent {
@@ -324,7 +329,12 @@ fn socks_variable(url: &Url, found: Option<connection::Trouble>) -> Option<&'sta
     let names = own.into_iter().chain(["ALL_PROXY", "all_proxy"]);
     let set = names.filter_map(|name| Some((name, variable(name)?)));
     let (name, value) = set.into_iter().find(|(_, value)| !value.is_empty())?;
-    value.starts_with("socks").then_some(name)
+    is_socks(&value).then_some(name)
+}
+
+fn is_socks(address: &str) -> bool {
+    let scheme = address.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| scheme.to_ascii_lowercase().starts_with("socks"))
 }
 
 #[expect(
@@ -351,7 +361,7 @@ fn proxy(address: &str) -> Result<reqwest::Proxy> {
     let refused = || Error::invalid_input("the proxy is not an http or https URL");
     // The parser of URLs would leave tabs and line breaks out without a word.
     text::check("proxy", address)?;
-    if address.starts_with("socks") && address.contains("://") {
+    if is_socks(address) {
         let message = "the proxy is a SOCKS proxy, which is not supported: name an HTTP proxy";
         return Err(Error::invalid_input(message));
     }
@@ -466,5 +476,20 @@ impl ServerCertVerifier for TrustsNobody {
         self.provider
             .signature_verification_algorithms
             .supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socks_proxy_is_one_by_its_scheme() {
+        for socks in ["socks5://p:1", "SOCKS5H://p:1", "socks4a://u:p@p:1"] {
+            assert!(is_socks(socks), "{socks}");
+        }
+        for other in ["socks.example:3128", "http://socks:1", "", "https://p"] {
+            assert!(!is_socks(other), "{other}");
+        }
     }
 }

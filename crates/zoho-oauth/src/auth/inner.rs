@@ -210,7 +210,7 @@ impl Inner {
     }
 
     /// Checks the API domain of a login that `center` issued: from it, every process that has these
-    /// settings finds this center again. A center that is in no table may name its own.
+    /// settings finds this center again.
     ///
     /// # Errors
     /// `unknown_data_center`.
@@ -218,7 +218,6 @@ impl Inner {
         let known = match self.known_center(domain) {
             Ok(known) if known.has_accounts_url(center.accounts_url()) => return Ok(()),
             Ok(known) => known,
-            Err(_) if center.environment_of(domain).is_some() => return Ok(()),
             Err(error) => return Err(error),
         };
         let message = format!(

@@ -23,8 +23,8 @@ const LINES: u64 = 64;
 /// Where the tasks of this process queue up for the locks that their tokens share.
 ///
 /// A lock between processes has to be tried for again and again. If all tasks did that at once, a
-/// thousand users whose tokens ended would spend the machine on trying, and the luckless ones
-/// would never get their turn. So one tries for all, and the others wait in line.
+/// thousand users whose tokens ended would spend the machine on trying, and some would never get the
+/// lock. So one tries for all, and the others wait in line.
 #[derive(Debug)]
 struct Lines(Vec<Mutex<()>>);
 
@@ -76,8 +76,8 @@ pub(super) struct Queue<'a> {
 impl<'a> Queue<'a> {
     /// Lines up. `None` where the store offers no agreement.
     ///
-    /// On one machine whoever holds a permit must not line up for another one: the two keys may
-    /// share a lock.
+    /// On one machine a task that holds a permit must not wait for another one: the two keys may share
+    /// a lock.
     pub(super) async fn enter(
         locks: &'a Locks,
         key: &'a CoordinationKey,
@@ -160,21 +160,20 @@ pub(super) async fn acquire(
     }
 }
 
-/// Ends a permit, with a last memo if there is one. `false` if it had ended by itself before that.
-pub(super) async fn release(permit: Option<Box<dyn Permit>>, memo: Option<&Memo>) -> bool {
+/// Ends a permit, with a last memo if there is one.
+pub(super) async fn release(permit: Option<Box<dyn Permit>>, memo: Option<&Memo>) {
     let Some(permit) = permit else {
-        return true;
+        return;
     };
     let released = tokio::time::timeout(RELEASE, release_in_time(permit.as_ref(), memo)).await;
-    released.unwrap_or_else(|_| {
+    if released.is_err() {
         tracing::warn!("the store is slow: a permit is left to end by itself");
-        true
-    })
+    }
 }
 
-async fn release_in_time(permit: &dyn Permit, memo: Option<&Memo>) -> bool {
+async fn release_in_time(permit: &dyn Permit, memo: Option<&Memo>) {
     match permit.release(memo).await {
-        Ok(()) => true,
+        Ok(()) => {}
         Err(error) if error.code() == ErrorCode::LeaseLost => {
             let minted = memo.and_then(|memo| memo.credential.as_ref().zip(memo.minted_at.last()));
             // That Zoho issued it is true whoever holds the lease by now.
@@ -183,11 +182,9 @@ async fn release_in_time(permit: &dyn Permit, memo: Option<&Memo>) -> bool {
             {
                 tracing::warn!(%error, "cannot write down that Zoho issued a token");
             }
-            false
         }
         Err(error) => {
             tracing::warn!(%error, "a last memo is not written, or its permit is left to end by itself");
-            true
         }
     }
 }

@@ -127,7 +127,7 @@ fn tell_stored_used(inner: &Inner, id: TokenId) {
     inner.tell(Event::StoredLoginUsed { id });
 }
 
-/// Whether Zoho still grants access tokens to a stored login, as far as that is known.
+/// Returns false if only a person can make the stored login work again.
 async fn is_alive(inner: &Arc<Inner>, entry: &Arc<CacheEntry>) -> bool {
     match access_token(inner, entry).await {
         Ok(_) => true,
@@ -177,7 +177,7 @@ fn join_or_start(inner: &Arc<Inner>, login: &Login) -> Flight<Arc<LoginOutcome>>
 }
 
 /// Turns the credential into a stored record. Runs in a task of its own: the grant token works
-/// once, so whoever asked must not take the answer with him when he goes.
+/// once, so a cancelled caller must not lose the answer.
 #[tracing::instrument(name = "zoho_login", level = "debug", skip_all)]
 async fn begin(inner: &Arc<Inner>, login: &Login, key: &Fingerprint) -> Result<Arc<CacheEntry>> {
     let key = CoordinationKey::start(key);
@@ -189,8 +189,8 @@ async fn begin(inner: &Arc<Inner>, login: &Login, key: &Fingerprint) -> Result<A
         Ok(Begun::New(_, memo)) if is_fleet => Some(memo.clone()),
         // What the others of the fleet counted goes on counting, if the record is deleted again.
         Ok(Begun::Stored) if is_fleet => None,
-        // The record takes over from here. A store of one machine has nobody who tidies up what is
-        // of no use after an hour, and what its processes do they do one after the other.
+        // The record takes over from here. A store of one machine does not delete old memos, and its
+        // processes take turns.
         Ok(Begun::Stored | Begun::New(..)) => Some(Memo::default()),
         _ => None,
     };
@@ -338,7 +338,7 @@ async fn take_back(mint: Option<Mint>) {
     }
 }
 
-/// Remembers what became of a login, in this process and, as far as the store can, in all.
+/// Remembers what became of a login, in this process and in the store.
 async fn remember(inner: &Inner, permit: Option<&dyn Permit>, memo: &Memo) -> Result<()> {
     let (now, window) = (Timestamp::now(), inner.policy.counted_for());
     inner.attempts.remember(memo, now, window);
@@ -393,6 +393,7 @@ pub(super) async fn store_login(
                 let saved = match (login, &room.stored) {
                     (Some(login), Some(stored)) if login.gives_way_to(stored) => {
                         let entry = entry_of_user(inner, login, stored, asked)?;
+                        discard_login(inner, login, &record).await;
                         tell_stored_used(inner, entry.id);
                         return Ok(entry);
                     }

@@ -48,7 +48,7 @@ pub(crate) async fn run(
 
 fn report(inner: &Inner, entry: &CacheEntry, error: &Error) {
     let id = entry.id;
-    // Whoever was to be saved is in the error that the caller gets, and in no event.
+    // Events carry no unsaved token; only the error of the caller does.
     let cause = error.clone().without_unsaved_token();
     match error.kind() {
         // Told when it was noticed.
@@ -169,7 +169,7 @@ async fn alone(work: &Work<'_>) -> Result<Done> {
         if let Some(done) = done {
             return Ok(done);
         }
-        tracing::debug!("somebody logged in anew meanwhile");
+        tracing::debug!("the record holds another credential now, deciding again");
         refused.push(credential);
     }
 }
@@ -260,8 +260,8 @@ pub(crate) fn asked(inner: &Inner, entry: &CacheEntry, record: &OAuthToken) -> O
 
 /// Remembers that Zoho did not grant what it was asked for, and returns the error.
 ///
-/// `None` when Zoho refuses what it was shown and the record holds something else by now: whoever
-/// has just logged in must not be told to do so.
+/// `None` when Zoho refuses what it was shown and the record holds something else by now: a
+/// user who has just logged in is not asked to do so.
 async fn not_granted<T>(
     work: &Work<'_>,
     record: &OAuthToken,

@@ -179,7 +179,12 @@ async fn save_unless_outdated(
 /// Revokes the refresh token of a login that is not stored and that no caller received.
 pub(super) async fn discard_login(inner: &Inner, login: &Login, record: &OAuthToken) {
     // A refresh token that came with the credential belongs to the application.
-    if let (Login::Grant(_), Some(token)) = (login, &record.refresh_token)
+    let given = match login {
+        Login::Grant(_) => None,
+        Login::Refresh(refresh, _) => Some(&refresh.token),
+    };
+    let issued = record.refresh_token.as_ref();
+    if let Some(token) = issued.filter(|token| Some(*token) != given)
         && let Err(error) = inner.accounts.revoke(login.center(inner), token).await
     {
         tracing::warn!(%error, "cannot revoke the refresh token of a login that is not stored");

@@ -187,6 +187,22 @@ async fn a_center_that_does_not_name_its_api_speaks_for_no_other() {
     }
 }
 
+/// Another process that starts from the user's name would not find it.
+#[tokio::test]
+async fn a_login_at_a_center_that_is_in_no_table_is_refused() {
+    let server = accounts("https://www.gateway.test").await;
+    let center = DataCenter::builder("gw", &server.url).api_domain("https://www.gateway.test");
+    let store = Arc::new(ListStore::new());
+    let auth = Authenticator::builder(Arc::clone(&store)).build().unwrap();
+    let login = Credential::grant(client("s"), code()).user_name(user("ann"));
+    let login = login.data_center(center.build().unwrap());
+    let error = auth.session(login).await.map(drop).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::UnknownDataCenter);
+    assert!(error.remedy().contains("DataCenters::add"), "{error:?}");
+    assert!(error.unsaved_token().unwrap().refresh_token.is_some());
+    assert_eq!(store.get_tokens().await.unwrap(), []);
+}
+
 #[tokio::test]
 async fn a_login_does_not_name_the_api_of_another_known_center() {
     for domain in ["https://www.zohoapis.in", "https://api.zoho.in"] {
