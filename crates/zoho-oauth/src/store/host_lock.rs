@@ -116,11 +116,12 @@ impl LockFolder {
         let folder = folder.metadata()?;
         for entry in std::fs::read_dir(&self.path)? {
             let path = entry?.path();
-            // No link, and no other name of another file.
+            // No link, no other name of another file, and nothing whose opening waits. Temporary files
+            // of other processes may go meanwhile.
             let is_ours = |it: &Metadata| it.is_file() && it.nlink() == 1;
-            let found = std::fs::symlink_metadata(&path)?;
-            if let Ok(file) = File::open(&path)
+            if let Ok(found) = std::fs::symlink_metadata(&path)
                 && is_ours(&found)
+                && let Ok(file) = File::open(&path)
                 && file.metadata()?.ino() == found.ino()
             {
                 let _ = fchown(&file, None, Some(folder.gid()));

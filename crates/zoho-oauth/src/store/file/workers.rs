@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorCode, Result};
 /// One of them may wait for the lock of the file, for as long as the lock time-out.
 const THREADS: usize = 4;
 /// How many calls may wait for a thread.
-const LONGEST_QUEUE: usize = 4096;
+const LONGEST_QUEUE: usize = 100_000;
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -55,18 +55,30 @@ pub(super) fn reader(writer: &Db, busy_timeout: Duration) -> Result<Db> {
 
 /// Opens a connection that changes nothing; `None` if there is no token table.
 pub(super) fn read_only(path: &Path, table: &str, busy_timeout: Duration) -> Result<Option<Db>> {
-    match read_with(path, path, OpenFlags::empty(), table, busy_timeout) {
-        // SQLite may not make the files that it keeps next to a database with a write-ahead log.
-        // Without a log nothing is missing from the database, and it can do without them.
-        Err(error) if error.code() == ErrorCode::StorePermission && !has_log(path) => {
-            let Some(uri) = immutable(path) else {
-                return Err(error);
-            };
-            let flags = OpenFlags::SQLITE_OPEN_URI;
-            read_with(path, uri.as_ref(), flags, table, busy_timeout)
-        }
+    let plain = || read_with(path, path, OpenFlags::empty(), table, busy_timeout);
+    // Without a log nothing is missing from the database, and SQLite can do without the files that it
+    // keeps next to a database with a write-ahead log.
+    let alone = || {
+        let uri = immutable(path).filter(|_| !has_log(path))?;
+        let flags = OpenFlags::SQLITE_OPEN_URI;
+        Some(read_with(path, uri.as_ref(), flags, table, busy_timeout))
+    };
+    // Files that this process makes would be its own: their owner could not write the database then,
+    // and a process that may not write it cannot remove them.
+    if !may_write(path)
+        && let Some(opened) = alone()
+    {
+        return opened;
+    }
+    match plain() {
+        // SQLite may not make these files.
+        Err(error) if error.code() == ErrorCode::StorePermission => alone().unwrap_or(Err(error)),
         opened => opened,
     }
+}
+
+fn may_write(path: &Path) -> bool {
+    std::fs::OpenOptions::new().write(true).open(path).is_ok()
 }
 
 fn read_with(
@@ -100,14 +112,20 @@ fn immutable(path: &Path) -> Option<String> {
 }
 
 fn log_of(path: &Path) -> PathBuf {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    log.into()
+    with_suffix(path, "-wal")
 }
 
-/// Whether a write-ahead log holds something that may not be in the database yet.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// Whether the database alone may not be what is committed: a write-ahead log holds more, or a
+/// journal says what a program that died in a transaction has to take back.
 fn has_log(path: &Path) -> bool {
-    log_of(path).metadata().is_ok_and(|log| log.len() > 0)
+    let has_content = |path: PathBuf| path.metadata().is_ok_and(|log| log.len() > 0);
+    has_content(log_of(path)) || has_content(with_suffix(path, "-journal"))
 }
 
 /// Removes, when it is dropped, the files that SQLite kept next to a database that was read: the

@@ -95,6 +95,15 @@ impl Table {
         !self.has_api_domain || self.user_column == USER_MAIL
     }
 
+    /// The condition that a record is to get a number for its id.
+    fn other_ids(&self) -> String {
+        if self.is_older() {
+            format!("NOT {IS_NUMBER}")
+        } else {
+            IS_OLDER.to_owned()
+        }
+    }
+
     /// The name under which a connection that may not write reads the table with the official
     /// columns and ids that are numbers: the table's own, or that of a view that the connection
     /// alone sees. The view shows the ids that [`number_ids`] would give.
@@ -126,6 +135,10 @@ impl Table {
 /// Whether an id is one of ours. Older official SDKs give ids such as `python_u1_EU_9f3c`.
 const IS_NUMBER: &str = "(CAST(id AS TEXT) = CAST(CAST(id AS INTEGER) AS TEXT) \
     AND CAST(id AS INTEGER) BETWEEN 1 AND 9999999999) IS TRUE";
+
+/// Whether an id is one that older official SDKs give. In a table of today's form other ids that are
+/// no numbers are damage.
+const IS_OLDER: &str = "(id GLOB '[a-z]*_*_*_*')";
 
 /// Looks, without changing anything, whether `table` is missing or can hold our records.
 ///
@@ -214,7 +227,8 @@ fn inspect_table(
 /// Makes what is missing, in one transaction, and returns the table.
 ///
 /// A table of an older official SDK gets the column `api_domain`, and ids that are numbers: an SDK
-/// that names its columns goes on with it. A database that has everything is not written to, so a store opens while others write.
+/// that names its columns goes on with it. A database that has everything is not written to, so a
+/// store can be opened while others write.
 ///
 /// # Errors
 /// As [`inspect`], and what keeps SQLite from writing.
@@ -266,22 +280,20 @@ pub(super) fn prepare(
             [&table.name],
         )
         .map_err(failed)?;
-    if table.is_older() {
-        number_ids(&transaction, &table.name).map_err(failed)?;
-    }
+    number_ids(&transaction, &table).map_err(failed)?;
     transaction.commit().map_err(failed)?;
     Ok(table)
 }
 
-/// Gives a number to each record whose id is none, above all that were ever given.
-fn number_ids(connection: &Connection, table: &str) -> rusqlite::Result<()> {
+/// Gives a number to each record whose id is one of an older SDK, above all that were ever given.
+fn number_ids(connection: &Connection, found: &Table) -> rusqlite::Result<()> {
+    let (table, others) = (found.name.as_str(), found.other_ids());
     let highest = format!(
         "SELECT max((SELECT highest_id FROM zoho_oauth_highest_id WHERE token_table = ?1), \
         (SELECT ifnull(max({ID}), 0) FROM \"{table}\" WHERE {IS_NUMBER}))"
     );
     let highest: i64 = connection.query_row(&highest, [table], |row| row.get(0))?;
-    let number =
-        format!("UPDATE \"{table}\" SET id = CAST(?1 + rowid AS TEXT) WHERE NOT {IS_NUMBER}");
+    let number = format!("UPDATE \"{table}\" SET id = CAST(?1 + rowid AS TEXT) WHERE {others}");
     let count = connection.execute(&number, [highest])?;
     if count > 0 {
         tracing::info!(
@@ -312,11 +324,9 @@ fn take_back(connection: &Connection, name: &str, table: &str) -> rusqlite::Resu
 
 fn is_complete(connection: &Connection, found: &Table) -> rusqlite::Result<bool> {
     let table = found.name.as_str();
-    if found.is_older() {
-        let other_ids = format!("SELECT 1 FROM \"{table}\" WHERE NOT {IS_NUMBER}");
-        if !found.has_api_domain || connection.prepare(&other_ids)?.exists([])? {
-            return Ok(false);
-        }
+    let other_ids = format!("SELECT 1 FROM \"{table}\" WHERE {}", found.other_ids());
+    if !found.has_api_domain || connection.prepare(&other_ids)?.exists([])? {
+        return Ok(false);
     }
     let companions = companions(found);
     let sides = SIDE_TABLES.iter().map(|(name, _)| (*name, *name));

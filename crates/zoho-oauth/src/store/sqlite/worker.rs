@@ -368,7 +368,8 @@ impl Writer<'_> {
 fn together(db: &Db, group: &mut [Box<dyn Job>]) -> Result<()> {
     let done = group.iter_mut().try_for_each(|job| {
         db.execute("SAVEPOINT job", [])?;
-        if !job.run(db) {
+        // Its caller may have been told so while a job before it hung.
+        if job.is_given_up() || !job.run(db) {
             db.execute("ROLLBACK TO job", [])?;
         }
         db.execute("RELEASE job", []).map(drop)

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rusqlite::Connection;
-use zoho_oauth::{ClientId, SqliteStore, TokenStore};
+use zoho_oauth::{ClientId, ErrorCode, SqliteStore, TokenStore};
 
 use super::{SAMPLE_TABLE, by_user, id, ids, place, token};
 
@@ -118,17 +118,46 @@ async fn ids_of_older_sdks_become_numbers() {
     }
 }
 
-/// A table that is still in the older form takes ids of the older SDK at each start.
+/// A table takes ids of an older SDK at each start, also once it has today's columns.
 #[tokio::test]
 async fn an_older_sdk_that_goes_on_is_taken_in_at_the_next_start() {
-    let (_folder, path) = place();
-    let raw = older(&path, "user_mail", &["1"]);
-    let store = SqliteStore::open(&path).unwrap();
-    insert(&raw, "user_mail", "python_u9_EU_1");
-    assert_eq!(ids(&store).await, [1]);
-    drop(store);
-    let store = SqliteStore::open(&path).unwrap();
-    assert_eq!(ids(&store).await, [1, 3]);
+    for user in ["user_mail", "user_name"] {
+        let (_folder, path) = place();
+        let raw = older(&path, user, &["1"]);
+        let store = SqliteStore::open(&path).unwrap();
+        insert(&raw, user, "python_u9_EU_1");
+        assert_eq!(ids(&store).await, [1]);
+        drop(store);
+        let store = SqliteStore::open(&path).unwrap();
+        assert_eq!(ids(&store).await, [1, 3], "{user}");
+    }
+}
+
+/// A program that died in a transaction leaves a journal, without which the database holds what was
+/// never committed.
+#[tokio::test]
+async fn a_database_with_a_journal_to_take_back_is_not_read_without_it() {
+    let (folder, path) = place();
+    let raw = older(&path, "user_name", &["1"]);
+    for number in 2..200 {
+        insert(&raw, "user_name", &number.to_string());
+    }
+    let shrink = "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; PRAGMA cache_spill = 1; \
+        BEGIN; UPDATE oauthtoken SET access_token = hex(zeroblob(2000))";
+    raw.execute_batch(shrink).unwrap();
+    let name = |suffix: &str| path.file_name().unwrap().to_str().unwrap().to_owned() + suffix;
+    let dead = folder.path().join("dead");
+    std::fs::create_dir(&dead).unwrap();
+    for suffix in ["", "-journal"] {
+        let name = name(suffix);
+        std::fs::copy(folder.path().join(&name), dead.join(&name)).unwrap();
+    }
+    let opened = SqliteStore::builder().open_read_only(dead.join(name("")));
+    let error = match opened {
+        Ok(store) => store.unwrap().get_tokens().await.map(drop).unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(error.code(), ErrorCode::StorePermission, "{error}");
 }
 
 #[tokio::test]
