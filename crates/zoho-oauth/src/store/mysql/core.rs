@@ -319,7 +319,8 @@ impl Core {
         id: TokenId,
     ) -> Result<Outcome<bool>, Fault> {
         let schema = self.current(session, tries).await?;
-        session.begin().await?;
+        let statements = [&*raising(), &schema.statements.delete, &forgetting()];
+        session.begin(&statements).await?;
         let work = async {
             raise_mark(session, &schema, id.get()).await?;
             let number = text(&id.to_string());
@@ -375,7 +376,7 @@ impl Core {
         tries: &Tries<'_>,
     ) -> Result<Outcome<usize>, Fault> {
         let schema = self.current(session, tries).await?;
-        session.begin().await?;
+        session.begin(&[&raising()]).await?;
         let work = async {
             // Nobody of us inserts from now on.
             raise_mark(session, &schema, 0).await?;
@@ -445,16 +446,24 @@ pub(super) async fn commit<T>(session: &mut Session, done: T) -> Result<Outcome<
     }
 }
 
+pub(super) fn raising() -> String {
+    format!(
+        "UPDATE {MARKS} SET highest_id = GREATEST(highest_id, ?), writes = writes + 1 \
+        WHERE token_table = ?"
+    )
+}
+
+pub(super) fn forgetting() -> String {
+    format!("DELETE FROM {LEASES} WHERE token_table = ? AND lease_key = ?")
+}
+
 /// Moves the mark, past `id` if it was not there yet.
 pub(super) async fn raise_mark(
     session: &mut Session,
     schema: &Schema,
     id: u64,
 ) -> Result<(), Fault> {
-    let sql = format!(
-        "UPDATE {MARKS} SET highest_id = GREATEST(highest_id, ?), writes = writes + 1 \
-        WHERE token_table = ?"
-    );
+    let sql = raising();
     let values = vec![Value::UInt(id), text(schema.table())];
     if session.execute(&sql, values.clone()).await? == 0 {
         // Somebody emptied the side table.
@@ -470,7 +479,6 @@ pub(super) async fn forget_lease(
     table: &str,
     id: TokenId,
 ) -> Result<(), Fault> {
-    let sql = format!("DELETE FROM {LEASES} WHERE token_table = ? AND lease_key = ?");
     let values = vec![text(table), text(&format!("id:{id}"))];
-    session.execute(&sql, values).await.map(drop)
+    session.execute(&forgetting(), values).await.map(drop)
 }

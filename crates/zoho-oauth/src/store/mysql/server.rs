@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use mysql_async::Value;
 
-use super::core::{Core, Outcome, commit, forget_lease, raise_mark};
+use super::core::{Core, Outcome, commit, forget_lease, forgetting, raise_mark};
 use super::fault::Fault;
 use super::nodes::Tries;
 use super::row::{check_fit, decode, encode, exactly};
@@ -28,13 +28,7 @@ pub(super) struct Rows {
     /// Whether a write of this save did not leave what was written. From then on each write is
     /// watched, which tells a trigger from others' changes.
     is_watched: AtomicBool,
-    /// How many transactions of this save read something else than they had written.
-    mismatches: AtomicU64,
 }
-
-/// A node of a cluster may read the row of another node within a transaction that the cluster has
-/// aborted, and say so at the next statement only. A trigger does the same each time.
-const MOST_MISMATCHES: u64 = 3;
 
 impl Rows {
     pub(super) fn new(core: Arc<Core>) -> Self {
@@ -43,15 +37,7 @@ impl Rows {
             official_last: AtomicU64::new(0),
             next: AtomicU64::new(0),
             is_watched: AtomicBool::new(false),
-            mismatches: AtomicU64::new(0),
         }
-    }
-
-    /// Whether to try once more before a write counts as changed by a trigger.
-    fn is_doubtful(&self, fault: &Fault) -> bool {
-        let is_mismatch =
-            matches!(fault, Fault::No(error) if error.code() == ErrorCode::StoreForeign);
-        is_mismatch && self.mismatches.fetch_add(1, Ordering::Relaxed) + 1 < MOST_MISMATCHES
     }
 
     /// The table, after a check that a record fits into it. Before it is refused, the table is
@@ -134,7 +120,7 @@ impl Rows {
             self.is_watched.store(!is_done, Ordering::Relaxed);
             return Ok(is_done);
         }
-        session.begin().await?;
+        session.begin(&watched(&schema, new)).await?;
         match replace_watched(session, &schema, old, new).await {
             // What became of it when the answer is lost, the engine finds out by reading again.
             Ok(true) => match commit(session, true).await? {
@@ -150,9 +136,6 @@ impl Rows {
             }
             Err(fault) => {
                 session.roll_back().await;
-                if self.is_doubtful(&fault) {
-                    return Ok(false);
-                }
                 Err(fault.uncommitted())
             }
         }
@@ -172,7 +155,7 @@ impl Rows {
         {
             schema = self.fitting(session, tries, record).await?;
         }
-        session.begin().await?;
+        session.begin(&statements_of(&schema, plan)).await?;
         let is_ours = plan.id.get() == self.next.load(Ordering::Relaxed);
         match carry_out(session, &schema, mark, plan, is_ours).await {
             Ok(true) => commit(session, true).await,
@@ -194,9 +177,6 @@ impl Rows {
             }
             Err(fault) => {
                 session.roll_back().await;
-                if self.is_doubtful(&fault) {
-                    return Ok(Outcome::Done(false));
-                }
                 Err(fault.uncommitted())
             }
         }
@@ -364,6 +344,47 @@ pub(super) fn changed_on_the_way(schema: &Schema) -> Fault {
     Fault::No(Error::new(ErrorCode::StoreForeign, message))
 }
 
+fn marking() -> String {
+    format!(
+        "UPDATE {MARKS} SET highest_id = ?, writes = writes + 1 \
+        WHERE token_table = ? AND writes = ?"
+    )
+}
+
+/// The statements of [`replace_watched`].
+fn watched(schema: &Schema, new: &OAuthToken) -> Vec<String> {
+    let id = new.id.map(Wanted::Id);
+    let statements = &schema.statements;
+    let (rows, _) = statements.rows(id.as_slice());
+    vec![
+        statements.update.clone(),
+        statements.lock_exactly.clone(),
+        rows,
+    ]
+}
+
+/// The statements of [`carry_out`].
+fn statements_of(schema: &Schema, plan: &Plan) -> Vec<String> {
+    let mut all = vec![marking()];
+    if !plan.delete.is_empty() {
+        all.extend([schema.statements.delete_exactly.clone(), forgetting()]);
+    }
+    if let Some((_, new)) = &plan.update {
+        all.extend(watched(schema, new));
+    }
+    if let Some(record) = &plan.insert {
+        let id = record.id.map(Wanted::Id);
+        let (rows, _) = schema.statements.rows(id.as_slice());
+        let statements = &schema.statements;
+        all.extend([
+            statements.insert.clone(),
+            rows,
+            statements.last_texts.clone(),
+        ]);
+    }
+    all
+}
+
 /// Does what the plan says inside a transaction; `false` if something is not as it says.
 async fn carry_out(
     session: &mut Session,
@@ -373,10 +394,7 @@ async fn carry_out(
     is_numbered: bool,
 ) -> Result<bool, Fault> {
     // The mark first, always: its lock keeps the others out, and nobody waits in a circle.
-    let sql = format!(
-        "UPDATE {MARKS} SET highest_id = ?, writes = writes + 1 \
-        WHERE token_table = ? AND writes = ?"
-    );
+    let sql = marking();
     let highest = plan
         .insert
         .as_ref()

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mysql_async::consts::StatusFlags;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row, Value};
+use mysql_async::{Conn, OkPacket, Row, Value};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::fault::{Fault, classify, timed_out};
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 
 /// How long saying goodbye may take.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -36,6 +37,8 @@ pub(super) struct Session {
     pub(super) server: String,
     limit: Duration,
     is_broken: bool,
+    /// Whether a transaction of ours is open.
+    is_inside: bool,
     _turn: Option<OwnedSemaphorePermit>,
     /// What the connection is told before the application gets it back.
     give_back: Option<Arc<str>>,
@@ -54,6 +57,7 @@ impl Session {
             server,
             limit,
             is_broken: false,
+            is_inside: false,
             _turn: turn,
             give_back,
         }
@@ -146,18 +150,33 @@ impl Session {
         self.outcome(outcome)
     }
 
-    pub(super) async fn begin(&mut self) -> Result<(), Fault> {
+    /// Begins a transaction of these statements, which are prepared before it: a node of a Galera
+    /// cluster that aborts a transaction may report that to a PREPARE, which the driver sends when a
+    /// text is new, and the next statement would be carried out, and committed, by itself.
+    pub(super) async fn begin<S: AsRef<str> + Sync>(
+        &mut self,
+        statements: &[S],
+    ) -> Result<(), Fault> {
+        for sql in statements {
+            let prepared = timeout(self.limit, self.conn.prep(sql.as_ref())).await;
+            self.outcome(prepared.map(|prepared| prepared.map(drop)))
+                .map_err(Fault::uncommitted)?;
+        }
         self.batch("START TRANSACTION")
             .await
-            .map_err(Fault::uncommitted)
+            .map_err(Fault::uncommitted)?;
+        self.is_inside = true;
+        Ok(())
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), Fault> {
+        self.is_inside = false;
         self.batch("COMMIT").await
     }
 
     /// Takes back what was begun. The server does so too when the connection ends.
     pub(super) async fn roll_back(&mut self) {
+        self.is_inside = false;
         if !self.is_broken && self.batch("ROLLBACK").await.is_err() {
             self.is_broken = true;
         }
@@ -168,10 +187,22 @@ impl Session {
         outcome: Result<mysql_async::Result<T>, tokio::time::error::Elapsed>,
     ) -> Result<T, Fault> {
         match outcome {
-            Ok(Ok(done)) => Ok(done),
+            Ok(Ok(done)) => {
+                if self.is_inside && self.has_left() {
+                    let message = "the server ended the transaction, and nothing of it was done";
+                    return Err(Fault::Again(Error::new(ErrorCode::StoreLocked, message)));
+                }
+                Ok(done)
+            }
             Ok(Err(error)) => Err(self.fault(error)),
             Err(_) => Err(self.over()),
         }
+    }
+
+    /// Whether the last answer says that no transaction is open.
+    fn has_left(&self) -> bool {
+        let status = self.conn.last_ok_packet().map(OkPacket::status_flags);
+        status.is_some_and(|flags| !flags.contains(StatusFlags::SERVER_STATUS_IN_TRANS))
     }
 
     fn over(&mut self) -> Fault {

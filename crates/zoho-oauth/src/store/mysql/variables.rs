@@ -56,8 +56,10 @@ const RESTORE_TRANSACTIONS: &str = "SET /*M! SESSION tx_isolation = @zoho_oauth_
 const STOPPED: &str = "IF(ABS(TIMESTAMPDIFF(SECOND, NOW(), SYSDATE())) > 3600, \
     @@SESSION.timestamp, 0)";
 
-/// On a node of a Galera cluster: a read waits for what was written before at other nodes.
+/// On a node of a Galera cluster: a read waits for what was written before at other nodes, also if
+/// the server allows reads that do not.
 const CAUSAL: &str = "wsrep_sync_wait";
+const CLUSTER: [(&str, &str); 2] = [(CAUSAL, "1"), ("wsrep_dirty_reads", "0")];
 
 const UNKNOWN_VARIABLE: u16 = 1193;
 
@@ -69,7 +71,7 @@ pub(super) struct Lent {
 
 impl Lent {
     pub(super) fn new(is_causal: bool, has_clock: bool) -> Self {
-        let causal = is_causal.then_some((CAUSAL, "1"));
+        let causal = is_causal.then_some(CLUSTER).into_iter().flatten();
         let clock = has_clock.then_some(RUNNING);
         let all: Vec<_> = VARIABLES.into_iter().chain(clock).chain(causal).collect();
         let list = |each: &dyn Fn(&str) -> String| {
@@ -111,7 +113,7 @@ pub(super) async fn set(conn: &mut Conn) -> mysql_async::Result<()> {
         .await?;
     not_refused(conn.query_drop(settings(&[RUNNING])).await)?;
     if is_causal(conn).await? {
-        conn.query_drop(settings(&[(CAUSAL, "1")])).await?;
+        conn.query_drop(settings(&CLUSTER)).await?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Making room in a table that the official SDKs' documentation made.
 
-use super::core::{Core, raise_mark};
+use super::core::{Core, raise_mark, raising};
 use super::fault::Fault;
 use super::nodes::Tries;
 use super::schema::{self, Fields, Schema, index};
@@ -97,7 +97,7 @@ async fn number_ids(session: &mut Session, schema: &Schema) -> Result<usize, Fau
         return Ok(0);
     }
     schema::prepare_side_tables(session).await?;
-    session.begin().await?;
+    session.begin(&[&raising()]).await?;
     let work = async {
         // Locks the mark: no other process of ours gives an id until the commit.
         raise_mark(session, schema, 0).await?;

@@ -442,8 +442,17 @@ impl RowServer for Core {
     }
 
     async fn look(&self, wanted: &[Wanted]) -> Result<Found> {
-        // Of a record whose key is gone nothing is left that a save could harm.
-        Ok(self.decode_all(&self.fetch(wanted).await?))
+        let rows = self.fetch(wanted).await?;
+        let mut found = self.decode_all(&rows);
+        // A record whose key is gone was not deleted. Nothing but its id is left.
+        for row in &rows {
+            if let Some(error) = self.lost(row) {
+                let mut fields = [None; 10];
+                fields[0] = Some(row.id.as_str());
+                found.bad.push(Bad::new(fields, error));
+            }
+        }
+        Ok(found)
     }
 
     async fn mark(&self) -> Result<Mark> {
