@@ -26,6 +26,9 @@ const CRM_GROUPS: &[&str] = &[
     "zia",
 ];
 
+/// Codes, tokens and open logins keep their scopes. Many more than Zoho has for the CRM.
+const MOST_SCOPES: usize = 500;
+
 const OPERATIONS: &[&str] = &["ALL", "READ", "CREATE", "UPDATE", "DELETE", "WRITE"];
 
 /// The scopes of a code or token, as the client wrote them.
@@ -33,13 +36,19 @@ const OPERATIONS: &[&str] = &["ALL", "READ", "CREATE", "UPDATE", "DELETE", "WRIT
 pub(crate) struct Scopes(Vec<String>);
 
 impl Scopes {
-    /// Reads a list separated by commas (spaces are taken too, as some clients send them).
+    /// Reads a list separated by commas (spaces are taken too, as some clients send them). A scope that
+    /// is named twice counts once.
     pub(crate) fn parse(list: &str) -> Result<Self, Error> {
-        let scopes: Vec<String> = list
-            .split([',', ' '])
-            .filter(|scope| !scope.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let mut scopes: Vec<String> = Vec::new();
+        for scope in list.split([',', ' ']).filter(|scope| !scope.is_empty()) {
+            if scopes.iter().any(|known| known == scope) {
+                continue;
+            }
+            if scopes.len() == MOST_SCOPES {
+                return Err(Error::InvalidScope(scope.to_owned()));
+            }
+            scopes.push(scope.to_owned());
+        }
         if scopes.is_empty() {
             return Err(Error::InvalidScope(list.to_owned()));
         }
@@ -122,6 +131,18 @@ mod tests {
 
     fn scopes(list: &str) -> Scopes {
         Scopes::parse(list).unwrap()
+    }
+
+    #[test]
+    fn a_list_keeps_each_scope_once_and_has_an_end() {
+        let again = "ZohoCRM.modules.ALL,".repeat(8000);
+        assert_eq!(scopes(&again).iter().count(), 1);
+        let many = |count| {
+            let each = (0..count).map(|number| format!("ZohoCRM.modules.m{number}.ALL"));
+            Scopes::parse(&each.collect::<Vec<_>>().join(","))
+        };
+        assert!(many(MOST_SCOPES).is_ok());
+        assert!(many(MOST_SCOPES + 1).is_err());
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::hosts::Hosts;
 use crate::ledger::Ledger;
 use crate::recorder::Recorder;
 
-/// How many logins wait for their forms at most. A request with its parameters is at most as
-/// long as a URL.
+/// Maximum number of logins that wait for their forms. Each holds a URL or form of parameters, with a
+/// bounded number of scopes.
 const PENDING_LIMIT: usize = 2_000;
 
 /// What a sandbox is made of once it is checked, plus what has happened in it.

@@ -131,8 +131,7 @@ impl Column {
 }
 
 impl Condition {
-    /// A single condition. What cannot be compared with its column is refused: it would match
-    /// nothing.
+    /// A single condition. A number that is too large, and what is no date-time, are refused.
     fn test(column: Column, test: Test) -> Result<Self> {
         let wrong = |literal: &String| match column.kind() {
             Kind::Integer => {
