@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rustls::CertificateError;
 
+#[cfg(any(test, feature = "postgres", feature = "redis"))]
 use crate::error::ErrorCode;
 
 /// What is known of a connection that failed.
@@ -36,6 +37,7 @@ impl Trouble {
     }
 
     /// Returns `certificate_refused` where that is what happened, and else `code`.
+    #[cfg(any(test, feature = "postgres", feature = "redis"))]
     pub(crate) const fn code(self, code: ErrorCode) -> ErrorCode {
         if self.is_certificate {
             ErrorCode::CertificateRefused

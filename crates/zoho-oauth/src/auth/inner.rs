@@ -209,6 +209,24 @@ impl Inner {
         self.centers.of_api_domain(domain, &self.center)
     }
 
+    /// Checks before a login that this data center is one that the settings describe: another process,
+    /// which starts from the user's name, would not find it.
+    ///
+    /// # Errors
+    /// `unknown_data_center`.
+    pub(super) fn check_center(&self, center: &DataCenter) -> Result<()> {
+        let url = center.accounts_url();
+        if self.center.has_accounts_url(url) || self.centers.by_accounts_url(url).is_some() {
+            return Ok(());
+        }
+        let message = format!(
+            "the data center `{}` of the credential is not one that this authenticator knows; nothing \
+             was asked of Zoho",
+            center.name()
+        );
+        Err(Error::new(ErrorCode::UnknownDataCenter, message))
+    }
+
     /// Checks the API domain of a login that `center` issued: from it, every process that has these
     /// settings finds this center again.
     ///

@@ -265,6 +265,7 @@ async fn ask(
     login: &Login,
     permit: Option<&dyn Permit>,
 ) -> Result<(TokenAnswer, Memo, Option<Mint>)> {
+    inner.check_center(login.center(inner))?;
     let policy = &inner.policy;
     let (now, window) = (Timestamp::now(), policy.counted_for());
     let (attempt, asked) = (login.attempt(inner), login.asked(inner));

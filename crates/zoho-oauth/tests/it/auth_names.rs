@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use zoho_oauth::{
-    AccessToken, Authenticator, Credential, ErrorCode, ListStore, OAuthClient, TokenStore,
+    AccessToken, Authenticator, Credential, DataCenter, DataCenters, ErrorCode, ListStore,
+    OAuthClient, TokenStore,
 };
 use zoho_sandbox::{Endpoint, Fault};
 
-use crate::support::{authenticator, center, client, good, logged_in, sandbox, user};
+use crate::support::{authenticator, builder, client, good, logged_in, sandbox, user};
 
 fn access(token: &str) -> AccessToken {
     AccessToken::new(token).unwrap()
@@ -116,10 +117,15 @@ async fn logins_from_one_token_at_the_same_moment_keep_to_their_names() {
 #[tokio::test]
 async fn a_login_does_not_wait_for_the_answer_of_another_data_center() {
     let (right, wrong) = (sandbox().await, sandbox().await);
-    let auth = authenticator(&wrong, ListStore::new());
+    let mut centers = DataCenters::known();
+    let there = DataCenter::builder("there", right.accounts_url()).api_domain(right.api_url());
+    let there = there.build().unwrap();
+    centers.add(there.clone());
+    let auth = builder(&wrong, ListStore::new()).data_centers(centers);
+    let auth = auth.build().unwrap();
     let token = logged_in(&right, "ann", 0).refresh_token.unwrap();
     let login = Credential::refresh(client(&right), token);
-    let there = login.clone().data_center(center(&right));
+    let there = login.clone().data_center(there);
     let (refused, done) = tokio::join!(auth.session(login), auth.session(there));
     assert_eq!(refused.unwrap_err().code(), ErrorCode::InvalidCode);
     done.unwrap();

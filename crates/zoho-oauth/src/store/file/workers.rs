@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(error.code(), ErrorCode::StoreUnavailable);
         assert_eq!(
             error.message(),
-            "4096 calls wait for the disk of `/srv/tokens.txt` already"
+            format!("{LONGEST_QUEUE} calls wait for the disk of `/srv/tokens.txt` already")
         );
         // The disk is back.
         drop(disk);
